@@ -1,0 +1,79 @@
+"""What a layer costs: multiply-accumulates and bytes of both compositions (section 3 of the paper)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from do_conv.core import rules
+from do_conv.core.spec import Shape, Spec
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one way of computing a layer's output takes, for one batch.
+
+    Attributes:
+        macs: multiply-accumulates of the forward pass; sums without a product are not counted.
+        parameter_bytes: the parameters, without the bias.
+        intermediate_bytes: what lies between the parameters and the output and is kept for the
+            backward pass: W' in kernel composition, the features P' = D o P in feature composition.
+    """
+
+    macs: int
+    parameter_bytes: int
+    intermediate_bytes: int
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """The costs of one layer: as a plain convolution (also after folding), and in training."""
+
+    plain: Cost
+    kernel: Cost
+    feature: Cost
+
+    @property
+    def cheaper(self) -> str:
+        """The composition with fewer multiply-accumulates; "kernel" where they are equal."""
+        return "feature" if self.feature.macs < self.kernel.macs else "kernel"
+
+
+def layer_cost(spec: Spec, output_size: Shape, *, batch: int = 1, itemsize: int = 4) -> LayerCost:
+    """The cost of a layer whose output has spatial size `output_size`.
+
+    Kernel composition takes `D_mul*|K|*C_out*(C_in/G)` once a batch and `C_out*(C_in/G)*|K|` for
+    each output position; feature composition `D_mul*|K|*C_in + C_out*(C_in/G)*D_mul` for each
+    output position. Where |K| = 1 all three are the plain layer.
+
+    Args:
+        spec: the layer's sizes, with known input channels.
+        output_size: the spatial size of the output.
+        batch: the number of samples.
+        itemsize: bytes of one number.
+
+    Returns:
+        the three costs.
+
+    Raises:
+        DOConvError: if a size is not a positive integer.
+    """
+    size = rules.axes("output_size", output_size, spec.rank)
+    batch = rules.integer("batch", batch)
+    in_channels = rules.integer("in_channels", spec.in_channels)
+    positions = batch * math.prod(size)
+    pairs = spec.out_channels * in_channels // spec.groups
+    plain = Cost(pairs * spec.area * positions, pairs * spec.area * itemsize, 0)
+    if not spec.has_delta:
+        return LayerCost(plain, plain, plain)
+    depthwise = in_channels * spec.d_mul
+    parameter_bytes = (pairs * spec.d_mul + depthwise * spec.area) * itemsize
+    kernel = Cost(
+        spec.d_mul * spec.area * pairs + plain.macs, parameter_bytes, pairs * spec.area * itemsize
+    )
+    feature = Cost(
+        (depthwise * spec.area + pairs * spec.d_mul) * positions,
+        parameter_bytes,
+        depthwise * positions * itemsize,
+    )
+    return LayerCost(plain, kernel, feature)

@@ -1,0 +1,227 @@
+"""Every rule about arguments, arrays and inputs, each with its one message.
+
+A function here returns what it was given in its plain form, or raises a `DOConvError` that says the
+rule, what came, and what to do. Backends ask these functions; they hold no message of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from do_conv.core.errors import broken
+
+STARTS = ("identity", "he")
+COMPOSITIONS = ("kernel", "feature")
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+def _as_int(value: Any) -> int | None:
+    """`value` as a plain int, or None: booleans, floats and strings are not integers here."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def integer(name: str, value: Any, *, minimum: int = 1) -> int:
+    """`value` as a plain int of at least `minimum`."""
+    number = _as_int(value)
+    if number is None or number < minimum:
+        kind = "a positive integer" if minimum == 1 else f"an integer of at least {minimum}"
+        raise broken(f"{name} must be {kind}", f"{name}={value!r}", f"give {minimum} or more")
+    return number
+
+
+def axes(name: str, value: Any, rank: int, *, minimum: int = 1) -> tuple[int, ...]:
+    """One int per spatial axis, from an int for all of them or a sequence of `rank` ints."""
+    if _as_int(value) is not None:
+        return (integer(name, value, minimum=minimum),) * rank
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise broken(
+            f"{name} must be an integer or {rank} of them, one per spatial axis",
+            f"{name}={value!r}",
+            "give whole numbers",
+        )
+    values = tuple(value)
+    if len(values) != rank:
+        raise broken(
+            f"{name} of a {rank}-D layer has {rank} axes",
+            f"{name}={value!r} with {len(values)}",
+            f"give one integer or {rank}",
+        )
+    return tuple(integer(name, one, minimum=minimum) for one in values)
+
+
+def groups_divide(in_channels: int | None, out_channels: int, groups: int) -> None:
+    """Every group holds the same number of input and of output channels."""
+    for name, channels in (("input", in_channels), ("output", out_channels)):
+        if channels is not None and channels % groups:
+            raise broken(
+                f"groups must divide the {name} channels",
+                f"groups={groups} for {channels} {name} channels",
+                "choose a divisor of both channel counts",
+            )
+
+
+def depth_multiplier(d_mul: Any, kernel_size: Sequence[int]) -> int:
+    """D_mul, by default |K|. Where |K| = 1 there is no D, and D_mul counts as 1 (section 3)."""
+    area = math.prod(kernel_size)
+    if d_mul is None:
+        return area
+    number = _as_int(d_mul)
+    if number is None:
+        raise broken(
+            "d_mul must be an integer", f"d_mul={d_mul!r}", f"leave it out for the default {area}"
+        )
+    if area == 1:
+        return 1
+    if number < area:
+        raise broken(
+            f"d_mul must be at least the number of kernel positions, {area} for "
+            f"kernel_size={tuple(kernel_size)}, or the layer cannot express every kernel",
+            f"d_mul={number}",
+            f"give {area} or more, or leave it out",
+        )
+    return number
+
+
+def choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """`value`, if it is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise broken(
+            f"{name} must be one of {', '.join(map(repr, choices))}",
+            f"{name}={value!r}",
+            "choose one of these",
+        )
+    return value
+
+
+def depthwise_init(value: Any) -> str:
+    """The name of a start of D (Table 7)."""
+    return choice("depthwise_init", value, STARTS)
+
+
+def composition(value: Any) -> str:
+    """The name of a composition (Figure 3 of the paper)."""
+    return choice("composition", value, COMPOSITIONS)
+
+
+def padding(
+    value: Any, rank: int, *, words: Sequence[str] = ("same", "valid")
+) -> str | tuple[tuple[int, int], ...]:
+    """A padding word, or (before, after) for each spatial axis, from an int, ints or pairs."""
+    if isinstance(value, str):
+        if value not in words:
+            raise broken(
+                f"padding must be one of {', '.join(map(repr, words))}, integers or pairs"
+                if words
+                else "padding must be an integer or one per spatial axis",
+                f"padding={value!r}",
+                "choose one of these" if words else "give integers",
+            )
+        return value
+    if isinstance(value, Sequence) and value and all(isinstance(p, Sequence) for p in value):
+        if len(value) != rank:
+            raise broken(
+                f"padding of a {rank}-D layer has {rank} axes",
+                f"padding={value!r} with {len(value)}",
+                f"give one integer, {rank} integers or {rank} pairs",
+            )
+        pairs = tuple(axes("padding", pair, 2, minimum=0) for pair in value)
+        return tuple((before, after) for before, after in pairs)
+    return tuple((one, one) for one in axes("padding", value, rank, minimum=0))
+
+
+def same_needs_stride_one(padding_value: Any, stride: Sequence[int]) -> None:
+    """PyTorch's rule: with a stride, `same` would depend on the size of the input."""
+    if padding_value == "same" and any(step != 1 for step in stride):
+        raise broken(
+            "padding='same' needs stride 1 in PyTorch",
+            f"stride={tuple(stride)}",
+            "give the padding in integers",
+        )
+
+
+def layout(value: Any, supported: Sequence[str]) -> str:
+    """The order of the input's axes."""
+    return choice("layout", value, supported)
+
+
+def input_shape(
+    shape: Sequence[int], rank: int, channels: int, *, axis: int, unbatched: bool
+) -> None:
+    """An input has a batch axis (optional in PyTorch), `channels` channels and `rank` spatial axes."""
+    ranks = (rank + 1, rank + 2) if unbatched else (rank + 2,)
+    if len(shape) not in ranks:
+        raise broken(
+            f"a {rank}-D layer takes an input of {' or '.join(map(str, ranks))} axes",
+            f"an input of shape {tuple(shape)}",
+            "reshape the input or use the layer of its rank",
+        )
+    if shape[axis] != channels:
+        raise broken(
+            f"the layer was made for {channels} input channels, axis {axis} of the input",
+            f"an input of shape {tuple(shape)}",
+            "make the layer for the input's channels or reorder the input's axes",
+        )
+
+
+def input_dtype(found: Any, expected: Any) -> None:
+    """An input has the dtype of the layer's parameters."""
+    if found != expected:
+        raise broken(
+            f"an input has the dtype of the layer's parameters, {expected}",
+            f"an input of dtype {found}",
+            "cast the input or the layer",
+        )
+
+
+def floating(name: str, kind: str, dtype: Any) -> None:
+    """Parameters are floating-point numbers; `kind` is NumPy's letter for the dtype."""
+    if kind != "f":
+        raise broken(
+            f"{name} must be floating-point", f"dtype {dtype}", "cast it to float32 or float64"
+        )
+
+
+def stored_shape(key: str, expected: Sequence[int], found: Sequence[int]) -> None:
+    """A stored parameter has the shape of the layer's."""
+    if tuple(found) != tuple(expected):
+        raise broken(
+            f"stored parameter '{key}' must have shape {tuple(expected)}",
+            f"shape {tuple(found)}",
+            "build the layer with the kernel_size, groups and d_mul it was saved with",
+        )
+
+
+def kernel_arrays(weight: Sequence[int], delta: Sequence[int], groups: int) -> None:
+    """The shapes of W and D' belong to one layer of `groups` groups."""
+    if len(delta) < 3 or len(weight) not in (3, len(delta)):
+        raise broken(
+            "delta must have shape (C_in, D_mul, *K) and weight (C_out, C_in/groups, D_mul) "
+            "or, if D_mul = |K|, (C_out, C_in/groups, *K)",
+            f"weight {tuple(weight)} and delta {tuple(delta)}",
+            "reshape them",
+        )
+    if delta[0] != weight[1] * groups or delta[1] != math.prod(weight[2:]):
+        raise broken(
+            "delta's C_in must be groups times weight's second axis, "
+            "and its D_mul the number of weight's kernel slots",
+            f"weight {tuple(weight)}, delta {tuple(delta)} and groups={groups}",
+            "check groups and the order of the axes",
+        )
+
+
+def finite(name: str, is_finite: bool) -> None:
+    """Folding writes the kernel that will be deployed: NaN and infinity are refused."""
+    if not is_finite:
+        raise broken(
+            f"{name} must be finite to be folded",
+            "NaN or infinite values",
+            "find where training diverged, or fold with check_finite=False",
+        )

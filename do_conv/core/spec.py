@@ -1,0 +1,108 @@
+"""The sizes of one DO-Conv layer, and the shapes of its arrays (section 3 of the paper)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from do_conv.core import rules
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The sizes of one layer: C_in, C_out, K (1 to 3 axes; M x N in the paper), G and D_mul.
+
+    For a transposed convolution, the adjoint of a convolution whose inputs are its outputs,
+    `in_channels` is the layer's output channels: D belongs to the stored kernel's second axis.
+
+    Args:
+        in_channels: C_in, or None while a framework has yet to see an input.
+        out_channels: C_out.
+        kernel_size: K, an integer per spatial axis.
+        groups: G; 1 is DO-Conv, C_in is DO-DConv, anything between is DO-GConv.
+        d_mul: D_mul, at least |K|; None is |K|. Where |K| = 1 it counts as 1.
+
+    Raises:
+        DOConvError: if a size is not a positive integer, groups does not divide the channels,
+            or d_mul is below |K|.
+    """
+
+    in_channels: int | None
+    out_channels: int
+    kernel_size: Shape
+    groups: int = 1
+    d_mul: int = None  # type: ignore[assignment]  # always an int once made
+
+    def __post_init__(self) -> None:
+        if self.in_channels is not None:
+            self._set("in_channels", rules.integer("in_channels", self.in_channels))
+        self._set("out_channels", rules.integer("out_channels", self.out_channels))
+        rank = rules.integer("the number of kernel axes", len(self.kernel_size))
+        self._set("kernel_size", rules.axes("kernel_size", self.kernel_size, rank))
+        self._set("groups", rules.integer("groups", self.groups))
+        rules.groups_divide(self.in_channels, self.out_channels, self.groups)
+        self._set("d_mul", rules.depth_multiplier(self.d_mul, self.kernel_size))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    @classmethod
+    def of_arrays(cls, weight: Any, delta: Any, groups: int = 1) -> Spec:
+        """The spec of two arrays: W `(C_out, C_in/G, D_mul)` or plain, D' `(C_in, D_mul, *K)`."""
+        rules.kernel_arrays(weight.shape, delta.shape, rules.integer("groups", groups))
+        return cls(delta.shape[0], weight.shape[0], delta.shape[2:], groups, delta.shape[1])
+
+    @property
+    def rank(self) -> int:
+        """The number of spatial axes."""
+        return len(self.kernel_size)
+
+    @property
+    def area(self) -> int:
+        """|K|, the number of kernel positions (M x N in the paper)."""
+        return math.prod(self.kernel_size)
+
+    @property
+    def has_delta(self) -> bool:
+        """Whether there is a D: a kernel of one position cannot be over-parameterized."""
+        return self.area > 1
+
+    @property
+    def whole_blocks(self) -> int:
+        """How many whole identity blocks of |K| slots fit into D_mul."""
+        return self.d_mul // self.area
+
+    @property
+    def has_plain_weight(self) -> bool:
+        """Whether W has the plain layer's shape: it does when D_mul = |K|."""
+        return self.d_mul == self.area
+
+    @property
+    def group_in_channels(self) -> int | None:
+        """C_in/G, the input channels each output channel reads; None while C_in is."""
+        return None if self.in_channels is None else self.in_channels // self.groups
+
+    @property
+    def group_out_channels(self) -> int:
+        """C_out/G, the output channels of one group."""
+        return self.out_channels // self.groups
+
+    @property
+    def composed_shape(self) -> tuple[int | None, ...]:
+        """The shape of W', an ordinary kernel: `(C_out, C_in/G, *K)`."""
+        return (self.out_channels, self.group_in_channels, *self.kernel_size)
+
+    @property
+    def weight_shape(self) -> tuple[int | None, ...]:
+        """The shape W is stored in: the plain kernel's, or `(C_out, C_in/G, D_mul)`."""
+        if self.has_plain_weight:
+            return self.composed_shape
+        return (self.out_channels, self.group_in_channels, self.d_mul)
+
+    @property
+    def delta_shape(self) -> tuple[int | None, ...]:
+        """The shape of D' (and of D): `(C_in, D_mul, *K)`."""
+        return (self.in_channels, self.d_mul, *self.kernel_size)
