@@ -69,7 +69,7 @@ def compose_gradients(
 
 
 def identity_part(weight: np.ndarray, spec: Spec) -> np.ndarray:
-    """W I, the kernel while D is the identity: the sum of W's whole blocks, `(C_out, C_in/G, *K)`."""
+    """W I, what W' is while D is the identity: the sum of W's whole blocks."""
     if spec.has_plain_weight:
         return weight.reshape(spec.composed_shape)
     whole = weight[:, :, : spec.whole_blocks * spec.area]

@@ -1,4 +1,4 @@
-"""A slow, plain N-dimensional convolution, its gradients and its adjoint: what the backends are held to.
+"""A slow, plain N-dimensional convolution, its gradients and its adjoint.
 
 Channels first throughout: inputs `(N, C_in, *size)`, kernels `(C_out, C_in/G, *K)`, as in
 equation 1 of the paper; with G = C_in it is the depthwise convolution of equation 2.
@@ -83,9 +83,9 @@ class Window:
             )
         )
 
-    def positions(self, offset: Shape, output_size: Shape) -> tuple[slice, ...]:
-        """Where, in the padded input, the kernel position `offset` lies for every output."""
-        return tuple(
+    def positions(self, offset: Shape, output_size: Shape) -> tuple[Any, ...]:
+        """The index of what the kernel position `offset` reads in the padded input."""
+        return Ellipsis, *(
             slice(k * d, k * d + (n - 1) * s + 1, s)
             for k, d, n, s in zip(offset, self.dilation, output_size, self.stride, strict=True)
         )
@@ -164,7 +164,7 @@ def input_gradient(
     padded = np.zeros((batch, channels, *padded_size), patches.dtype)
     for offset in itertools.product(*map(range, window.kernel_size)):
         where = window.positions(offset, output_size)
-        padded[(..., *where)] += patches[(slice(None), slice(None), *offset)]
+        padded[where] += patches[(slice(None), slice(None), *offset)]
     return _unpad(padded, size, pads, window.padding_mode)
 
 
@@ -215,7 +215,7 @@ def _patches(
     )  # type: ignore[call-overload]
     output_size = window.output_size(x.shape[2:])
     offsets = itertools.product(*map(range, window.kernel_size))
-    reads = [padded[(..., *window.positions(offset, output_size))] for offset in offsets]
+    reads = [padded[window.positions(offset, output_size)] for offset in offsets]
     patches = np.stack(reads, axis=2)
     return patches.reshape(x.shape[0], groups, kernel.shape[1] * len(reads), -1), output_size
 

@@ -1,4 +1,4 @@
-"""What a layer costs: multiply-accumulates and bytes of both compositions (section 3 of the paper)."""
+"""What a layer costs: multiply-accumulates and bytes of both compositions (section 3)."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def layout(value: Any, supported: Sequence[str]) -> str:
 def input_shape(
     shape: Sequence[int], rank: int, channels: int, *, axis: int, unbatched: bool
 ) -> None:
-    """An input has a batch axis (optional in PyTorch), `channels` channels and `rank` spatial axes."""
+    """An input has a batch axis (optional if `unbatched`), channels and `rank` spatial axes."""
     ranks = (rank + 1, rank + 2) if unbatched else (rank + 2,)
     if len(shape) not in ranks:
         raise broken(

@@ -81,7 +81,7 @@ class Spec:
         return self.d_mul == self.area
 
     @property
-    def group_in_channels(self) -> int | None:
+    def group_in_channels(self) -> Any:
         """C_in/G, the input channels each output channel reads; None while C_in is."""
         return None if self.in_channels is None else self.in_channels // self.groups
 
@@ -91,18 +91,18 @@ class Spec:
         return self.out_channels // self.groups
 
     @property
-    def composed_shape(self) -> tuple[int | None, ...]:
+    def composed_shape(self) -> tuple[Any, ...]:
         """The shape of W', an ordinary kernel: `(C_out, C_in/G, *K)`."""
         return (self.out_channels, self.group_in_channels, *self.kernel_size)
 
     @property
-    def weight_shape(self) -> tuple[int | None, ...]:
+    def weight_shape(self) -> tuple[Any, ...]:
         """The shape W is stored in: the plain kernel's, or `(C_out, C_in/G, D_mul)`."""
         if self.has_plain_weight:
             return self.composed_shape
         return (self.out_channels, self.group_in_channels, self.d_mul)
 
     @property
-    def delta_shape(self) -> tuple[int | None, ...]:
+    def delta_shape(self) -> tuple[Any, ...]:
         """The shape of D' (and of D): `(C_in, D_mul, *K)`."""
         return (self.in_channels, self.d_mul, *self.kernel_size)
