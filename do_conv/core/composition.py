@@ -40,7 +40,7 @@ def compose(weight: np.ndarray, delta: np.ndarray | None, groups: int = 1) -> np
     """
     if delta is None:
         return weight
-    spec = Spec.of_arrays(weight, delta, groups)
+    spec = Spec.of_shapes(weight.shape, delta.shape, groups)
     change = _per_input_channel(weight, spec) @ _matrices(delta, spec)
     return identity_part(weight, spec) + _per_output_channel(change, spec)
 
@@ -57,7 +57,7 @@ def compose_gradients(
     Returns:
         dL/dW in the shape of `weight`, and dL/dD' in the shape of `delta`.
     """
-    spec = Spec.of_arrays(weight, delta, groups)
+    spec = Spec.of_shapes(weight.shape, delta.shape, groups)
     grad_change = _per_input_channel(grad, spec)
     through_delta = grad_change @ _matrices(delta, spec).swapaxes(-1, -2)
     grad_weight = _per_output_channel(through_delta, spec).reshape(spec.weight_shape)

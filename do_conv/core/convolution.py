@@ -49,7 +49,7 @@ class Window:
         for name, value in (
             ("kernel_size", rules.axes("kernel_size", self.kernel_size, rank)),
             ("stride", rules.axes("stride", self.stride, rank)),
-            ("padding", rules.padding(self.padding, rank, words=words)),
+            ("padding", rules.padding_pairs(self.padding, rank, words=words)),
             ("dilation", rules.axes("dilation", self.dilation, rank)),
         ):
             object.__setattr__(self, name, value)
@@ -191,7 +191,7 @@ def convolve_transposed(
         `(size - 1) * stride - before - after + extent + output_padding` positions on each axis.
     """
     rank = len(window.kernel_size)
-    rules.input_shape(x.shape, rank, kernel.shape[0], axis=1, unbatched=False)
+    rules.input_shape(x.shape, rank, kernel.shape[0])
     extra = rules.axes("output_padding", output_padding, rank, minimum=0)
     pads = window.pads(x.shape[2:])
     size = tuple(
@@ -209,7 +209,7 @@ def _patches(
 ) -> tuple[np.ndarray, Shape]:
     """What each output reads: `(N, G, C_in/G * |K|, positions)`, and the output's spatial size."""
     rank = len(window.kernel_size)
-    rules.input_shape(x.shape, rank, kernel.shape[1] * groups, axis=1, unbatched=False)
+    rules.input_shape(x.shape, rank, kernel.shape[1] * groups)
     padded = np.pad(
         x, ((0, 0), (0, 0), *window.pads(x.shape[2:])), mode=_NUMPY_PAD[window.padding_mode]
     )  # type: ignore[call-overload]

@@ -49,7 +49,7 @@ def convolve_features(
     Returns:
         `(N, C_out, *output size)`.
     """
-    spec = Spec.of_arrays(weight, delta, groups)
+    spec = Spec.of_shapes(weight.shape, delta.shape, groups)
     features = convolve(x, depthwise_kernel(delta, spec), window, delta.shape[0])
     return convolve(
         features, pointwise_kernel(weight, spec), pointwise_window(spec.rank), groups, bias
@@ -73,7 +73,7 @@ def feature_gradients(
     Returns:
         four arrays in the shapes of `x`, `weight`, `delta` and `(C_out,)`.
     """
-    spec = Spec.of_arrays(weight, delta, groups)
+    spec = Spec.of_shapes(weight.shape, delta.shape, groups)
     depthwise = depthwise_kernel(delta, spec)
     features = convolve(x, depthwise, window, delta.shape[0])
     grad_features, grad_weight, grad_bias = convolve_gradients(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from do_conv.core.errors import broken
@@ -90,12 +90,12 @@ def depth_multiplier(d_mul: Any, kernel_size: Sequence[int]) -> int:
     return number
 
 
-def choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    """`value`, if it is one of `choices`."""
+def choice(name: str, value: Any, choices: Sequence[str], *, argument: str = "") -> str:
+    """`value`, if it is one of `choices`; `argument` is what the person wrote, if not `name`."""
     if not isinstance(value, str) or value not in choices:
         raise broken(
             f"{name} must be one of {', '.join(map(repr, choices))}",
-            f"{name}={value!r}",
+            f"{argument or name}={value!r}",
             "choose one of these",
         )
     return value
@@ -113,28 +113,34 @@ def composition(value: Any) -> str:
 
 def padding(
     value: Any, rank: int, *, words: Sequence[str] = ("same", "valid")
+) -> str | tuple[int, ...]:
+    """A padding word, or the positions added on both sides of each spatial axis."""
+    if not isinstance(value, str):
+        return axes("padding", value, rank, minimum=0)
+    if not words:
+        raise broken(
+            f"padding must be an integer or {rank} of them, one per spatial axis",
+            f"padding={value!r}",
+            "give whole numbers",
+        )
+    return choice("a padding that is no number", value, words, argument="padding")
+
+
+def padding_pairs(
+    value: Any, rank: int, *, words: Sequence[str]
 ) -> str | tuple[tuple[int, int], ...]:
     """A padding word, or (before, after) for each spatial axis, from an int, ints or pairs."""
-    if isinstance(value, str):
-        if value not in words:
-            raise broken(
-                f"padding must be one of {', '.join(map(repr, words))}, integers or pairs"
-                if words
-                else "padding must be an integer or one per spatial axis",
-                f"padding={value!r}",
-                "choose one of these" if words else "give integers",
-            )
-        return value
-    if isinstance(value, Sequence) and value and all(isinstance(p, Sequence) for p in value):
+    if isinstance(value, (tuple, list)) and value and all(_as_int(one) is None for one in value):
         if len(value) != rank:
             raise broken(
-                f"padding of a {rank}-D layer has {rank} axes",
+                f"padding of a {rank}-D layer has {rank} pairs (before, after)",
                 f"padding={value!r} with {len(value)}",
                 f"give one integer, {rank} integers or {rank} pairs",
             )
-        pairs = tuple(axes("padding", pair, 2, minimum=0) for pair in value)
+        pairs = tuple(axes("each pair of padding", pair, 2, minimum=0) for pair in value)
         return tuple((before, after) for before, after in pairs)
-    return tuple((one, one) for one in axes("padding", value, rank, minimum=0))
+    plain = padding(value, rank, words=words)
+    return plain if isinstance(plain, str) else tuple((one, one) for one in plain)
 
 
 def same_needs_stride_one(padding_value: Any, stride: Sequence[int]) -> None:
@@ -152,10 +158,19 @@ def layout(value: Any, supported: Sequence[str]) -> str:
     return choice("layout", value, supported)
 
 
-def input_shape(
-    shape: Sequence[int], rank: int, channels: int, *, axis: int, unbatched: bool
-) -> None:
-    """An input has a batch axis (optional if `unbatched`), channels and `rank` spatial axes."""
+def known_channels(channels: Any) -> int:
+    """A layer is built for an input whose channels are known."""
+    if channels is None:
+        raise broken(
+            "the input's channels must be known when a layer is built",
+            "an input with unknown channels",
+            "give the channel axis of the input a size",
+        )
+    return integer("in_channels", channels)
+
+
+def input_rank(shape: Sequence[Any], rank: int, *, unbatched: bool = False) -> None:
+    """An input has a batch axis (optional if `unbatched`), a channel axis and `rank` others."""
     ranks = (rank + 1, rank + 2) if unbatched else (rank + 2,)
     if len(shape) not in ranks:
         raise broken(
@@ -163,9 +178,22 @@ def input_shape(
             f"an input of shape {tuple(shape)}",
             "reshape the input or use the layer of its rank",
         )
+
+
+def input_shape(
+    shape: Sequence[Any],
+    rank: int,
+    channels: int,
+    *,
+    channels_last: bool = False,
+    unbatched: bool = False,
+) -> None:
+    """An input has the rank and the channels the layer was made for."""
+    input_rank(shape, rank, unbatched=unbatched)
+    axis = len(shape) - 1 if channels_last else len(shape) - rank - 1
     if shape[axis] != channels:
         raise broken(
-            f"the layer was made for {channels} input channels, axis {axis} of the input",
+            f"the layer was made for {channels} input channels, on axis {axis}",
             f"an input of shape {tuple(shape)}",
             "make the layer for the input's channels or reorder the input's axes",
         )
@@ -181,14 +209,6 @@ def input_dtype(found: Any, expected: Any) -> None:
         )
 
 
-def floating(name: str, kind: str, dtype: Any) -> None:
-    """Parameters are floating-point numbers; `kind` is NumPy's letter for the dtype."""
-    if kind != "f":
-        raise broken(
-            f"{name} must be floating-point", f"dtype {dtype}", "cast it to float32 or float64"
-        )
-
-
 def stored_shape(key: str, expected: Sequence[int], found: Sequence[int]) -> None:
     """A stored parameter has the shape of the layer's."""
     if tuple(found) != tuple(expected):
@@ -196,6 +216,16 @@ def stored_shape(key: str, expected: Sequence[int], found: Sequence[int]) -> Non
             f"stored parameter '{key}' must have shape {tuple(expected)}",
             f"shape {tuple(found)}",
             "build the layer with the kernel_size, groups and d_mul it was saved with",
+        )
+
+
+def stored_keys(layer: str, expected: Collection[str], found: Collection[str]) -> None:
+    """A file holds the parameters of the layer, no more and no fewer."""
+    if set(found) != set(expected):
+        raise broken(
+            f"the stored parameters of layer '{layer}' must be {sorted(expected)}",
+            f"{sorted(found)}",
+            "load a file saved from a layer with the same bias and kernel_size",
         )
 
 
@@ -224,4 +254,14 @@ def finite(name: str, is_finite: bool) -> None:
             f"{name} must be finite to be folded",
             "NaN or infinite values",
             "find where training diverged, or fold with check_finite=False",
+        )
+
+
+def built(name: str, is_built: bool) -> None:
+    """Folding needs the parameters, which a layer has once it has seen the shape of an input."""
+    if not is_built:
+        raise broken(
+            "a layer is folded after its parameters were made",
+            f"layer '{name}' without parameters",
+            "call it on an input first, or build it for an input shape",
         )

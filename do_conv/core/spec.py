@@ -34,7 +34,7 @@ class Spec:
     out_channels: int
     kernel_size: Shape
     groups: int = 1
-    d_mul: int = None  # type: ignore[assignment]  # always an int once made
+    d_mul: Any = None  # always an int once made
 
     def __post_init__(self) -> None:
         if self.in_channels is not None:
@@ -50,10 +50,14 @@ class Spec:
         object.__setattr__(self, name, value)
 
     @classmethod
-    def of_arrays(cls, weight: Any, delta: Any, groups: int = 1) -> Spec:
-        """The spec of two arrays: W `(C_out, C_in/G, D_mul)` or plain, D' `(C_in, D_mul, *K)`."""
-        rules.kernel_arrays(weight.shape, delta.shape, rules.integer("groups", groups))
-        return cls(delta.shape[0], weight.shape[0], delta.shape[2:], groups, delta.shape[1])
+    def of_shapes(cls, weight: Shape, delta: Shape, groups: int = 1) -> Spec:
+        """The spec of W `(C_out, C_in/G, D_mul)`, or with the plain shape, and D' of these shapes.
+
+        Raises:
+            DOConvError: if the two do not belong to one layer of `groups` groups.
+        """
+        rules.kernel_arrays(weight, delta, rules.integer("groups", groups))
+        return cls(delta[0], weight[0], tuple(delta[2:]), groups, delta[1])
 
     @property
     def rank(self) -> int:
@@ -106,3 +110,12 @@ class Spec:
     def delta_shape(self) -> tuple[Any, ...]:
         """The shape of D' (and of D): `(C_in, D_mul, *K)`."""
         return (self.in_channels, self.d_mul, *self.kernel_size)
+
+    def differences(self, depthwise_init: str, composition: str) -> str:
+        """What a layer's repr adds to the plain layer's: the options that are not the default."""
+        shown = "" if self.has_plain_weight else f", d_mul={self.d_mul}"
+        if depthwise_init != "identity":
+            shown += f", depthwise_init={depthwise_init!r}"
+        if composition != "kernel":
+            shown += f", composition={composition!r}"
+        return shown

@@ -1,0 +1,60 @@
+"""The composed kernel in Keras: `do_conv.core.composition` in `keras.ops`, with gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from do_conv.core.spec import Spec
+from do_conv.core.starts import identity
+
+
+def compose(kernel: Any, delta: Any, groups: int = 1) -> Any:
+    """The composed kernel W' (equation 3 of the paper, kernel composition).
+
+    Args:
+        kernel: W, `(D_mul, C_in/groups, C_out)`, or `(*K, C_in/groups, C_out)` if D_mul = |K|.
+        delta: D' = D - I, `(*K, C_in, D_mul)`, or None where |K| = 1.
+        groups: G.
+
+    Returns:
+        W', `(*K, C_in/groups, C_out)`, in the dtype of `kernel`.
+
+    Raises:
+        DOConvError: if the shapes do not belong to one layer.
+    """
+    if delta is None:
+        return kernel
+    weight_shape = (kernel.shape[-1], kernel.shape[-2], *kernel.shape[:-2])
+    delta_shape = (*delta.shape[-2:], *delta.shape[:-2])
+    return compose_spec(kernel, delta, Spec.of_shapes(weight_shape, delta_shape, groups))
+
+
+def compose_spec(kernel: Any, delta: Any, spec: Spec) -> Any:
+    """`compose` for a layer that knows its sizes; `kernel` may be a depthwise layer's, too."""
+    channels = (spec.group_in_channels, spec.groups, spec.group_out_channels)
+    slots = ops.reshape(kernel, (spec.d_mul, *channels))
+    matrices = ops.reshape(delta, (spec.area, spec.groups, spec.group_in_channels, spec.d_mul))
+    change = ops.einsum("scgo,kgcs->kcgo", slots, matrices)
+    whole = ops.reshape(
+        slots[: spec.whole_blocks * spec.area], (spec.whole_blocks, spec.area, *channels)
+    )
+    identity_part = whole[0] if spec.whole_blocks == 1 else ops.sum(whole, axis=0)
+    shape = (*spec.kernel_size, spec.group_in_channels, spec.out_channels)
+    return ops.reshape(identity_part + change, shape)
+
+
+def depthwise_kernel(delta: Any, spec: Spec) -> Any:
+    """D = I + D' as a depthwise convolution's kernel, `(*K, 1, C_in * D_mul)`."""
+    channel = np.moveaxis(identity(spec), 0, -1)[..., None, :]
+    depthwise = delta + ops.convert_to_tensor(channel, dtype=delta.dtype)
+    return ops.reshape(depthwise, (*spec.kernel_size, 1, spec.in_channels * spec.d_mul))
+
+
+def pointwise_kernel(kernel: Any, spec: Spec) -> Any:
+    """W as a grouped pointwise convolution's kernel, `(1, ..., C_in/G * D_mul, C_out)`."""
+    slots = ops.reshape(kernel, (spec.d_mul, spec.group_in_channels, spec.out_channels))
+    shape = (*[1] * spec.rank, spec.group_in_channels * spec.d_mul, spec.out_channels)
+    return ops.reshape(ops.transpose(slots, (1, 0, 2)), shape)

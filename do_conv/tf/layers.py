@@ -1,0 +1,135 @@
+"""The convolutions: `keras.layers.Conv1D`, `2D` and `3D`, over-parameterized."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from do_conv.core import rules
+from do_conv.core.spec import Spec
+from do_conv.tf.base import OverParameterized
+
+
+class _DOConv(OverParameterized):
+    """The convolutions of every rank; `OverParameterized` names the attributes."""
+
+    _rank: ClassVar[int]
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, ...],
+        strides: int | tuple[int, ...] = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        *,
+        d_mul: int | None = None,
+        depthwise_init: str = "identity",
+        composition: str = "kernel",
+        delta_regularizer: Any = None,
+        delta_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
+
+        Args:
+            filters: C_out.
+            kernel_size: K, an integer or one per spatial axis.
+            strides: an integer or one per axis.
+            padding: "valid", "same", or in one dimension "causal".
+            data_format: "channels_last" or "channels_first"; None is Keras's setting.
+            dilation_rate: an integer or one per axis; not together with strides.
+            groups: G; 1 is DO-Conv, C_in is DO-DConv, anything between is DO-GConv.
+            activation: as the plain layer's.
+            use_bias: whether to add a bias.
+            kernel_initializer: how W starts.
+            bias_initializer: how the bias starts.
+            kernel_regularizer: a penalty on W.
+            bias_regularizer: a penalty on the bias.
+            activity_regularizer: a penalty on the output.
+            kernel_constraint: a projection of W.
+            bias_constraint: a projection of the bias.
+            d_mul: D_mul, at least |K|, the default. Where |K| = 1 the layer is the plain one.
+            depthwise_init: how D starts (Table 7): "identity", with which the layer starts as the
+                plain one, or "he", normal with standard deviation `sqrt(2/|K|)`.
+            composition: "kernel" composes one kernel and convolves once; "feature" convolves twice
+                (equation 3). Both give the same output; the attribute may be changed at any time.
+            delta_regularizer: a penalty on D', which pulls D to the identity.
+            delta_constraint: a projection of D'.
+            kwargs: what every Keras layer takes, such as `name` and `dtype`.
+
+        Raises:
+            DOConvError: if an argument breaks a rule; the message names it.
+        """
+        rank = self._rank
+        words = ("valid", "same", "causal") if rank == 1 else ("valid", "same")
+        kernel_size = rules.axes("kernel_size", kernel_size, rank)
+        spec = Spec(None, filters, kernel_size, groups, d_mul)
+        super().__init__(
+            filters=spec.out_channels,
+            kernel_size=kernel_size,
+            strides=rules.axes("strides", strides, rank),
+            padding=rules.choice("padding", padding, words),
+            data_format=data_format,
+            dilation_rate=rules.axes("dilation_rate", dilation_rate, rank),
+            groups=spec.groups,
+            activation=activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            activity_regularizer=activity_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            **kwargs,
+        )
+        self._set_options(d_mul, depthwise_init, composition, delta_regularizer, delta_constraint)
+
+    def _spec_for(self, in_channels: int) -> Spec:
+        return Spec(in_channels, self.filters, self.kernel_size, self.groups, self.d_mul)
+
+    def _kernel_variable(self) -> Any:
+        # With LoRA, the property `kernel` is the sum of this variable and the low-rank product.
+        return self._kernel
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read W, the bias and D'; what was stored has its LoRA merged, so a LoRA starts anew."""
+        super().load_own_variables(store)
+        if self.lora_enabled:
+            for variable in (self.lora_kernel_a, self.lora_kernel_b):
+                variable.assign(ops.zeros(variable.shape))
+
+
+@keras.saving.register_keras_serializable("do_conv")
+class DOConv1D(_DOConv, keras.layers.Conv1D):
+    """An over-parameterized `keras.layers.Conv1D`: its arguments, and ours by keyword."""
+
+    _plain, _rank = keras.layers.Conv1D, 1
+
+
+@keras.saving.register_keras_serializable("do_conv")
+class DOConv2D(_DOConv, keras.layers.Conv2D):
+    """An over-parameterized `keras.layers.Conv2D`: its arguments, and ours by keyword."""
+
+    _plain, _rank = keras.layers.Conv2D, 2
+
+
+@keras.saving.register_keras_serializable("do_conv")
+class DOConv3D(_DOConv, keras.layers.Conv3D):
+    """An over-parameterized `keras.layers.Conv3D`: its arguments, and ours by keyword."""
+
+    _plain, _rank = keras.layers.Conv3D, 3
