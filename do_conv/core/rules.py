@@ -169,6 +169,17 @@ def known_channels(channels: Any) -> int:
     return integer("in_channels", channels)
 
 
+def feature_channels(channels: Any) -> int:
+    """A graph names the groups of its depthwise convolution when it is made."""
+    if channels is None:
+        raise broken(
+            "feature composition must know the input's channels when its graph is made",
+            "a hybridized network around a layer with in_channels=0",
+            "give in_channels, or run the network once before hybridize()",
+        )
+    return integer("in_channels", channels)
+
+
 def input_rank(shape: Sequence[Any], rank: int, *, unbatched: bool = False) -> None:
     """An input has a batch axis (optional if `unbatched`), a channel axis and `rank` others."""
     ranks = (rank + 1, rank + 2) if unbatched else (rank + 2,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from do_conv.core import rules
@@ -30,7 +30,7 @@ class Spec:
             or d_mul is below |K|.
     """
 
-    in_channels: int | None
+    in_channels: Any  # an int, or None
     out_channels: int
     kernel_size: Shape
     groups: int = 1
@@ -58,6 +58,10 @@ class Spec:
         """
         rules.kernel_arrays(weight, delta, rules.integer("groups", groups))
         return cls(delta[0], weight[0], tuple(delta[2:]), groups, delta[1])
+
+    def with_in_channels(self, in_channels: int) -> Spec:
+        """The same layer for an input of `in_channels` channels."""
+        return replace(self, in_channels=rules.known_channels(in_channels))
 
     @property
     def rank(self) -> int:

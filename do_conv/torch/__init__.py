@@ -1,4 +1,4 @@
-"""DO-Conv for PyTorch: `DOConv1d`, `DOConv2d` and `DOConv3d` in place of `nn.Conv1d`, `2d`, `3d`.
+"""DO-Conv for PyTorch: `DOConv1d`, `2d` and `3d` in place of `nn.Conv1d`, `2d` and `3d`.
 
 layers        the layers
 composition   W' from W and D' in PyTorch

@@ -1,0 +1,93 @@
+"""The composed kernel in MXNet: `do_conv.core.composition` on NDArrays and Symbols, with gradients.
+
+`F` is `mxnet.nd` or `mxnet.sym`. Reshapes are written in MXNet's codes (0 keeps an axis, -3 joins
+two, -4 splits one), so that they hold in a graph whose input channels are not known yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mxnet as mx
+
+from do_conv.core.spec import Spec
+
+
+def compose(weight: Any, delta: Any, groups: int = 1) -> Any:
+    """The composed kernel W' (equation 3 of the paper, kernel composition).
+
+    Args:
+        weight: W, `(C_out, C_in/groups, D_mul)`, or `(C_out, C_in/groups, *K)` if D_mul = |K|.
+        delta: D' = D - I, `(C_in, D_mul, *K)`, or None where |K| = 1.
+        groups: G.
+
+    Returns:
+        W', `(C_out, C_in/groups, *K)`, in the dtype and context of `weight`.
+
+    Raises:
+        DOConvError: if the shapes do not belong to one layer.
+    """
+    if delta is None:
+        return weight
+    return compose_spec(mx.nd, weight, delta, Spec.of_shapes(weight.shape, delta.shape, groups))
+
+
+def compose_spec(F: Any, weight: Any, delta: Any, spec: Spec) -> Any:  # noqa: N803
+    """`compose` for a layer that knows its sizes, but perhaps not yet its input channels."""
+    slots = F.reshape(weight, shape=(0, 0, -1))
+    grouped = F.reshape(slots, shape=(-4, spec.groups, -1, 0, 0))
+    kernels = F.reshape(F.transpose(grouped, axes=(0, 2, 1, 3)), shape=(-3, 0, 0))
+    change = F.batch_dot(kernels, F.reshape(delta, shape=(0, 0, -1)))
+    change = F.reshape(change, shape=(-4, spec.groups, -1, 0, 0))
+    change = F.reshape(F.transpose(change, axes=(0, 2, 1, 3)), shape=(-3, 0, *spec.kernel_size))
+    return F.elemwise_add(_identity_part(F, weight, spec), change)
+
+
+def depthwise_kernel(F: Any, delta: Any, spec: Spec, dtype: Any) -> Any:  # noqa: N803
+    """D = I + D' as a depthwise convolution's kernel, `(C_in * D_mul, 1, *K)`."""
+    # The core's identity, in operators: a Symbol cannot hold an array. Slots after the last whole
+    # block get a position there is none of, for which `one_hot` gives zeros.
+    slot = F.arange(spec.d_mul)
+    position = slot % spec.area + spec.area * (slot >= spec.whole_blocks * spec.area)
+    identity = F.one_hot(position, depth=spec.area, dtype=dtype)
+    identity = F.reshape(identity, shape=(1, spec.d_mul, *spec.kernel_size))
+    return F.reshape(F.broadcast_add(delta, identity), shape=(-3, 1, *spec.kernel_size))
+
+
+def pointwise_kernel(F: Any, weight: Any, spec: Spec) -> Any:  # noqa: N803
+    """W as a grouped pointwise convolution's kernel, `(C_out, C_in/G * D_mul, 1, ...)`."""
+    return F.reshape(weight, shape=(0, -1, *[1] * spec.rank))
+
+
+def _identity_part(F: Any, weight: Any, spec: Spec) -> Any:  # noqa: N803
+    """W I: the sum of W's whole blocks."""
+    if spec.has_plain_weight:
+        return F.reshape(weight, shape=(0, 0, *spec.kernel_size))
+    whole = F.slice_axis(weight, axis=2, begin=0, end=spec.whole_blocks * spec.area)
+    blocks = F.reshape(whole, shape=(0, 0, spec.whole_blocks, spec.area))
+    return F.reshape(F.sum(blocks, axis=2), shape=(0, 0, *spec.kernel_size))
+
+
+def with_shapes_from(F: Any, x: Any, weight: Any, delta: Any, spec: Spec) -> tuple[Any, Any]:  # noqa: N803
+    """W and D', plus zeros through which MXNet infers their shapes from the input of a graph.
+
+    MXNet infers a parameter's shape backwards from the operator it feeds: `elemwise_add` can,
+    `batch_dot` cannot. The zeros bring the input's channels to them.
+    """
+    corner = F.slice(x, begin=(0, None, *[0] * spec.rank), end=(1, None, *[1] * spec.rank))
+    channels = F.reshape(F.zeros_like(corner), shape=(1, -1, 1))
+    per_group = F.reshape(channels, shape=(0, -4, spec.groups, -1, 0))
+    group = F.slice_axis(per_group, axis=1, begin=0, end=1)
+    out_channels, _, *slots = spec.weight_shape
+    return (
+        F.elemwise_add(weight, _spread(F, group, (out_channels, 0, *slots))),
+        F.elemwise_add(delta, _spread(F, channels, (0, *spec.delta_shape[1:]))),
+    )
+
+
+def _spread(F: Any, zeros: Any, shape: tuple[int, ...]) -> Any:  # noqa: N803
+    """Zeros whose only known axis is the channels' one, 0 in `shape`, broadcast to that shape."""
+    axis = shape.index(0)
+    flat = F.reshape(zeros, shape=tuple(-1 if i == axis else 1 for i in range(len(shape))))
+    axes = tuple(i for i in range(len(shape)) if i != axis)
+    return F.broadcast_axis(flat, axis=axes, size=tuple(shape[i] for i in axes))
