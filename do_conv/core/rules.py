@@ -6,6 +6,7 @@ rule, what came, and what to do. Backends ask these functions; they hold no mess
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
 from collections.abc import Collection, Iterable, Sequence
@@ -276,3 +277,16 @@ def built(name: str, is_built: bool) -> None:
             f"layer '{name}' without parameters",
             "call it on an input first, or build it for an input shape",
         )
+
+
+def known_name(what: str, name: str, names: Iterable[str]) -> str:
+    """`name`, if it is among `names`; otherwise the nearest ones are offered."""
+    known = list(names)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3) or known[:3]
+        raise broken(
+            f"a {what} must be one of the {len(known)} there are",
+            repr(name),
+            f"choose for example {', '.join(near)}",
+        )
+    return name

@@ -10,7 +10,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from do_conv.core import rules
 from do_conv.core.spec import Spec
-from do_conv.core.starts import Normal, delta_start
+from do_conv.core.starts import delta_start
 from do_conv.gluon.composition import (
     compose_spec,
     depthwise_kernel,
@@ -110,7 +110,7 @@ class _DOConv(HybridBlock):
                 self.depthwise_delta = self.params.get(
                     "depthwise_delta",
                     shape=_known(spec.delta_shape),
-                    init=DeltaStart(delta_start(self.depthwise_init, spec)),
+                    init=DeltaStart(self.depthwise_init, spec.kernel_size, spec.d_mul),
                     allow_deferred_init=True,
                 )
 
@@ -264,17 +264,23 @@ class DOConv3D(_DOConv, nn.Conv3D):
 
 @mx.init.register
 class DeltaStart(mx.init.Initializer):
-    """Draws D' from the distribution the core names, whatever initializer the network is given."""
+    """Draws D' as the core says, whatever initializer the network is given.
 
-    def __init__(self, start: Normal) -> None:
-        super().__init__()
-        self.start = start
+    Args:
+        depthwise_init: "identity" or "he".
+        kernel_size: K.
+        d_mul: D_mul.
+    """
+
+    def __init__(self, depthwise_init: str, kernel_size: tuple[int, ...], d_mul: int) -> None:
+        super().__init__(depthwise_init=depthwise_init, kernel_size=kernel_size, d_mul=d_mul)
+        self._start = delta_start(depthwise_init, Spec(None, 1, tuple(kernel_size), d_mul=d_mul))
 
     def _init_weight(self, _: Any, array: Any) -> None:
         array[:] = 0
-        if self.start.std:
-            mx.random.normal(0, self.start.std, out=array)
-            array += mx.nd.array(self.start.mean, ctx=array.context, dtype=array.dtype)
+        if self._start.std:
+            mx.random.normal(0, self._start.std, out=array)
+            array += mx.nd.array(self._start.mean, ctx=array.context, dtype=array.dtype)
 
 
 def _known(shape: tuple[Any, ...]) -> tuple[int, ...]:

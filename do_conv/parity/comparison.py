@@ -1,0 +1,68 @@
+"""How far a framework is from the core: relative to the largest value of what is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from do_conv.parity import training
+from do_conv.parity.backends import Backend
+from do_conv.parity.cases import Case
+from do_conv.parity.layer import arrays, core_results
+
+# The largest error allowed in one layer, and after the training run.
+TOLERANCES = {"float64": (1e-12, 1e-9), "float32": (5e-6, 1e-4)}
+TRAINING = "20 training steps"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One quantity of one case in one framework; `error` is None where it is not offered."""
+
+    framework: str
+    dtype: str
+    case: str
+    quantity: str
+    error: float | None
+    tolerance: float
+    reason: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the framework agrees; a case it does not offer does not count against it."""
+        return self.error is None or self.error <= self.tolerance
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference over the largest expected value; infinite for another shape or NaN."""
+    if found.shape != expected.shape:
+        return np.inf
+    difference, scale = np.abs(found - expected).max(), np.abs(expected).max()
+    error = float(difference / scale if scale else difference)
+    return np.inf if np.isnan(error) else error
+
+
+def compare_layer(name: str, backend: Backend, case: Case, dtype: str) -> Iterator[Result]:
+    """Every quantity of a case in a framework; one result with the reason if it is not offered."""
+    tolerance = TOLERANCES[dtype][0]
+    reason = backend.not_offered(case)
+    if reason is not None:
+        yield Result(name, dtype, case.name, "offered", None, tolerance, reason)
+        return
+    given = arrays(case, dtype)
+    found = backend.layer_results(case, given)
+    expected = core_results(case, given)
+    for key in expected:
+        error = relative_error(found[key], expected[key]) if key in found else np.inf
+        yield Result(name, dtype, case.name, key, error, tolerance)
+
+
+def compare_training(name: str, backend: Backend, dtype: str) -> Iterator[Result]:
+    """Every parameter after the training run."""
+    run = training.make_run(dtype)
+    found, expected = backend.train(run), training.train(run)
+    for key in expected:
+        error = relative_error(found[key], expected[key])
+        yield Result(name, dtype, key, TRAINING, error, TOLERANCES[dtype][1])
