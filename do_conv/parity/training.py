@@ -5,8 +5,8 @@ The loss is the mean squared error, the optimizer SGD with momentum and weight d
     v <- momentum * v + gradient + decay * p        p <- p - rate * v
 
 with rates that every precision holds exactly, so that every framework is given the same numbers,
-and an output of 4 x 8 x 4 x 4 numbers. Keras computes the mean (and would compute a tanh) in float32
-on some of its backends; one over a power of two is exact there, and so is a ReLU.
+and an output of 4 x 8 x 4 x 4 numbers. Keras computes the mean in float32 on some of its backends,
+and would a tanh; one over a power of two is exact there, and so is a ReLU.
 """
 
 from __future__ import annotations

@@ -133,6 +133,8 @@ def _array(tensor: Any) -> np.ndarray:
 def _with_tensorflow(layer: Any, x: np.ndarray, cotangent: np.ndarray) -> tuple[Any, Any, Any]:
     import tensorflow as tf
 
+    # Each case has shapes of its own, which TensorFlow would warn of as needless retracing.
+    tf.get_logger().setLevel("ERROR")
     given = tf.convert_to_tensor(x)
     with tf.GradientTape() as tape:
         tape.watch(given)

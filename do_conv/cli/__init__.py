@@ -1,0 +1,41 @@
+"""The command line, `do-conv` or `python -m do_conv`: one module for each command.
+
+Exit code 0 only if what was asked holds: 1 if it does not, 2 if it could not be asked so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import do_conv
+from do_conv.core.errors import DOConvError, MissingFrameworkError, require_installed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    try:
+        require_installed("rich", extra="cli", user="the command line")
+        # Two frameworks in one process have two thread pools, which spin against each other.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        given = _parser().parse_args(arguments)
+        return int(given.run(given))
+    except (DOConvError, MissingFrameworkError) as error:
+        print(f"do-conv: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("do-conv: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    from do_conv.cli import demo, parity
+
+    parser = argparse.ArgumentParser("do-conv", description=do_conv.__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=f"do-conv {do_conv.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (parity, demo):
+        command.add_to(commands)
+    return parser

@@ -1,0 +1,84 @@
+"""`do-conv demo`: DO-Conv from plain layers to plain layers, on real handwritten digits."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+from do_conv import figures, files
+from do_conv.cli import frameworks
+from do_conv.core import rules
+from do_conv.core.errors import require_installed
+from do_conv.demo import digits, experiment, report
+from do_conv.parity import backends
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "demo", help="train, fold and compare on handwritten digits", description=__doc__
+    )
+    frameworks.add_option(parser)
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs (default: 3)")
+    parser.add_argument("--epochs", type=int, default=12, metavar="N", help="(default: 12)")
+    parser.add_argument(
+        "--out", default="do-conv-demo", metavar="DIR", help="where the picture and figures go"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Train both arms, print the table, write the picture; 0 if folding changed nothing."""
+    seeds, epochs = rules.integer("--seeds", given.seeds), rules.integer("--epochs", given.epochs)
+    for package in ("sklearn", "matplotlib"):
+        require_installed(package, extra="demo", user="the demo")
+    out = files.output_directory(given.out)
+    names, missing = frameworks.chosen(given.framework)
+    console = Console()
+    console.print(
+        "1,797 handwritten digits. In each framework a small network of plain layers, and the "
+        f"same with DO-Conv from the same start; {seeds} seeds, {epochs} epochs."
+    )
+    data = digits.load()
+    outcomes = []
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        for name in names:
+            versions = backends.load(name).versions()
+            task = progress.add_task(versions, total=seeds * epochs * len(experiment.ARMS))
+            advance = functools.partial(progress.advance, task)
+            outcome = experiment.run(name, data, seeds=seeds, epochs=epochs, advance=advance)
+            outcome.framework = versions
+            outcomes.append(outcome)
+    console.print(report.table(outcomes, epochs=epochs))
+    for name in missing:
+        console.print(f"{name} is not installed: left out.")
+    if not outcomes:
+        return 1
+    _write(out, outcomes)
+    console.print(f"Training curves and |W' - W| of each layer: {out / 'demo.png'}")
+    holds = all(outcome.holds for outcome in outcomes)
+    console.print(
+        "Folded networks give the outputs of the trained ones."
+        if holds
+        else "[bold red]A network did not start or fold as it should: see the table.[/]"
+    )
+    return 0 if holds else 1
+
+
+def _write(out: Any, outcomes: list[experiment.Outcome]) -> None:
+    """The picture, and the accuracies behind it."""
+    figures.training_picture(
+        out / "demo.png",
+        {outcome.framework: outcome.accuracy for outcome in outcomes},
+        {outcome.framework: outcome.kernels for outcome in outcomes},
+        goal=experiment.GOAL,
+    )
+    accuracies = {outcome.framework: outcome.accuracy for outcome in outcomes}
+    with files.replacing(out / "demo.json") as beside:
+        beside.write_text(json.dumps(accuracies, indent=1))

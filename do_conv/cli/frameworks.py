@@ -1,0 +1,35 @@
+"""Which frameworks a command runs on: those asked for by name, or those that are installed."""
+
+from __future__ import annotations
+
+import argparse
+
+from do_conv.parity import backends
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--framework`, which may be given several times."""
+    parser.add_argument(
+        "--framework",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"one of {', '.join(backends.FRAMEWORKS)}; may be repeated (default: all installed)",
+    )
+
+
+def chosen(names: list[str]) -> tuple[list[str], list[str]]:
+    """The frameworks to run, and those that are not installed.
+
+    Raises:
+        DOConvError: for a name there is none of.
+        MissingFrameworkError: for a framework that was asked for by name and is not installed.
+    """
+    if names:
+        for name in names:
+            backends.load(name)
+        return list(dict.fromkeys(names)), []
+    installed = backends.installed()
+    return [n for n, there in installed.items() if there], [
+        n for n, there in installed.items() if not there
+    ]

@@ -1,0 +1,66 @@
+"""`do-conv parity`: every framework held to the core, case by case."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from do_conv.cli import frameworks
+from do_conv.core import rules
+from do_conv.parity import backends, cases, comparison, report
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "parity", help="prove that the frameworks agree with the core", description=__doc__
+    )
+    frameworks.add_option(parser)
+    parser.add_argument(
+        "--dtype",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"one of {', '.join(comparison.TOLERANCES)} (default: both)",
+    )
+    parser.add_argument(
+        "--case",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a case of the table; may be repeated (default: all, and a training run)",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Compare, print the table or the JSON, and return 0 if everything agrees."""
+    chosen_cases = cases.named(given.case)
+    dtypes = [rules.known_name("dtype", d, comparison.TOLERANCES) for d in given.dtype]
+    dtypes = dtypes or list(comparison.TOLERANCES)
+    names, missing = frameworks.chosen(given.framework)
+    results: list[comparison.Result] = []
+    versions: dict[str, str] = {}
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True) as progress:
+        for name in names:
+            backend = backends.load(name)
+            versions[name] = backend.versions()
+            task = progress.add_task(versions[name], total=len(chosen_cases) * len(dtypes))
+            for dtype in dtypes:
+                for case in chosen_cases:
+                    results += comparison.compare_layer(name, backend, case, dtype)
+                    progress.advance(task)
+                if not given.case:
+                    results += comparison.compare_training(name, backend, dtype)
+    agrees = bool(results) and all(result.holds for result in results)
+    if given.json:
+        print(json.dumps(report.as_json(results, versions, missing, agrees=agrees), indent=1))
+    else:
+        Console().print(report.table(results, versions, missing))
+    return 0 if agrees else 1

@@ -1,0 +1,8 @@
+"""The whole story on real handwritten digits: plain layers, DO-Conv, training, folding.
+
+digits       the images, and the order of the batches
+network      the network's sizes and its start, the same in every framework
+backends     the network in each framework
+experiment   both arms over several seeds, and what came of them
+report       the table and the picture
+"""

@@ -1,0 +1,96 @@
+"""Both arms from the same start, on the same batches, over several seeds; then folding."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from do_conv.demo import backends, digits, network
+from do_conv.demo.digits import Digits
+from do_conv.parity.comparison import relative_error
+
+ARMS = ("plain", "do-conv")
+GOAL = 95.0
+# Folded and unfolded sum in the same order in eager PyTorch, and nearly so elsewhere.
+FOLD_TOLERANCE = 1e-5
+
+
+@dataclass
+class Outcome:
+    """What came of one framework.
+
+    Attributes:
+        accuracy: test accuracy in percent, `[arm][seed][epoch]`.
+        equal_at_start: whether both arms gave the same bits before training, for every seed.
+        fold_error: the largest difference folding made, relative to the largest output.
+        parameters: of the DO-Conv arm in training, and after folding.
+        seconds: median time of the test set through the plain, DO-Conv and folded network.
+        kernels: W and D' of the first seed's trained layers.
+    """
+
+    framework: str
+    accuracy: dict[str, list[list[float]]] = field(default_factory=lambda: {a: [] for a in ARMS})
+    equal_at_start: bool = True
+    fold_error: float = 0.0
+    parameters: tuple[int, int] = (0, 0)
+    seconds: dict[str, float] = field(default_factory=dict)
+    kernels: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the start was exact and folding changed nothing."""
+        return self.equal_at_start and self.fold_error <= FOLD_TOLERANCE
+
+    def epochs_to_goal(self, arm: str) -> list[int | None]:
+        """For each seed the first epoch at or above the goal; None if it was never reached."""
+        return [
+            next((e for e, percent in enumerate(curve, 1) if percent >= GOAL), None)
+            for curve in self.accuracy[arm]
+        ]
+
+
+def run(
+    framework: str, data: Digits, *, seeds: int, epochs: int, advance: Callable[[], object]
+) -> Outcome:
+    """Train both arms for every seed, fold, compare and time; `advance` is called each epoch."""
+    make = backends.load(framework)
+    outcome = Outcome(framework)
+    for seed in range(seeds):
+        networks = {arm: make(network.start(seed), arm == "do-conv") for arm in ARMS}
+        first = [net.logits(data.test_x) for net in networks.values()]
+        outcome.equal_at_start &= np.array_equal(*first)
+        for arm, net in networks.items():
+            curve = []
+            for epoch in range(epochs):
+                for x, y in digits.batches(data, seed, epoch):
+                    net.train(x, y)
+                correct = net.logits(data.test_x).argmax(1) == data.test_y
+                curve.append(100 * float(correct.mean()))
+                advance()
+            outcome.accuracy[arm].append(curve)
+        trained = networks["do-conv"]
+        folded = trained.fold()
+        error = relative_error(folded.logits(data.test_x), trained.logits(data.test_x))
+        outcome.fold_error = max(outcome.fold_error, error)
+        if seed == 0:
+            outcome.kernels = trained.kernels()
+            outcome.parameters = (trained.parameters(), folded.parameters())
+            outcome.seconds = _time({**networks, "folded": folded}, data.test_x)
+    return outcome
+
+
+def _time(
+    networks: dict[str, backends.Network], x: np.ndarray, rounds: int = 15
+) -> dict[str, float]:
+    """The median time of each network, taken in turn so that the machine's mood hits all alike."""
+    spent: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(rounds):
+        for name, net in networks.items():
+            began = time.perf_counter()
+            net.logits(x)
+            spent[name].append(time.perf_counter() - began)
+    return {name: statistics.median(seconds) for name, seconds in spent.items()}

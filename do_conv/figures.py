@@ -1,0 +1,93 @@
+"""Pictures as in the paper: training curves (Figure 5) and what D did to each kernel (Figure 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from do_conv.core.composition import compose, identity_part
+from do_conv.core.errors import require_installed
+from do_conv.core.spec import Spec
+from do_conv.files import replacing
+
+Curves = Mapping[str, Sequence[Sequence[float]]]
+_COLOURS = {"plain": "tab:gray", "do-conv": "tab:red"}
+
+
+def kernel_change(weight: np.ndarray, delta: np.ndarray, groups: int = 1) -> np.ndarray:
+    """|W' - W| at each kernel position, the mean over all channels, as shares of its largest.
+
+    Args:
+        weight: W, `(C_out, C_in/groups, D_mul)` or plain.
+        delta: D', `(C_in, D_mul, *K)`.
+        groups: G.
+
+    Returns:
+        an array of shape K in [0, 1]; zeros while D is the identity.
+    """
+    spec = Spec.of_shapes(weight.shape, delta.shape, groups)
+    change = np.abs(compose(weight, delta, groups) - identity_part(weight, spec)).mean((0, 1))
+    largest = change.max()
+    return change / largest if largest > 0 else change
+
+
+def draw_curves(axes: Any, curves: Curves, *, goal: float | None = None) -> None:
+    """Each arm's test accuracy by epoch (Figure 5): the mean over seeds, and their range."""
+    for arm, runs in curves.items():
+        values = np.asarray(runs)
+        epochs = np.arange(1, values.shape[1] + 1)
+        axes.plot(epochs, values.mean(0), color=_COLOURS.get(arm), label=arm)
+        axes.fill_between(
+            epochs, values.min(0), values.max(0), color=_COLOURS.get(arm), alpha=0.2, linewidth=0
+        )
+    if goal is not None:
+        axes.axhline(goal, color="black", linewidth=0.6, linestyle=":")
+    axes.set(xlabel="epoch", ylabel="test accuracy (%)")
+    axes.legend(loc="lower right")
+
+
+def draw_change(axes: Any, change: np.ndarray) -> None:
+    """One layer's `kernel_change` as a heat map (Figure 6)."""
+    axes.imshow(np.atleast_2d(change), cmap="viridis", vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])
+
+
+def training_picture(
+    path: Path,
+    curves: Mapping[str, Curves],
+    kernels: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]],
+    *,
+    goal: float | None = None,
+) -> None:
+    """A row for each network: its curves, and the change of each of its layers' kernels.
+
+    Args:
+        path: where the picture goes; its suffix says the format.
+        curves: by row, by arm, `[seed][epoch]` in percent.
+        kernels: by row, W and D' of each layer.
+        goal: an accuracy to mark, in percent.
+
+    Raises:
+        MissingFrameworkError: if matplotlib is not installed.
+        DOConvError: if the file cannot be written.
+    """
+    require_installed("matplotlib", extra="demo", user="a picture")
+    from matplotlib.figure import Figure
+
+    layers = max(len(pairs) for pairs in kernels.values())
+    figure = Figure(figsize=(4.5 + 1.8 * layers, 2.8 * len(curves)), layout="constrained")
+    grid = figure.subplots(len(curves), 1 + layers, squeeze=False, width_ratios=[3, *[1] * layers])
+    for row, name in zip(grid, curves, strict=True):
+        draw_curves(row[0], curves[name], goal=goal)
+        row[0].set_title(name)
+        for axes in row[1:]:
+            axes.set_axis_off()
+        for index, (axes, pair) in enumerate(zip(row[1:], kernels[name], strict=False), 1):
+            axes.set_axis_on()
+            draw_change(axes, kernel_change(*pair))
+            axes.set_title(f"|W′ - W|, layer {index}", fontsize="small")
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=150)

@@ -1,0 +1,101 @@
+"""What a proof of agreement says: a table for a person, JSON for a program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from do_conv.parity.comparison import TOLERANCES, TRAINING, Result
+from do_conv.parity.layer import QUANTITIES
+
+
+def worst(results: Iterable[Result]) -> Result:
+    """The result with the largest error."""
+    return max(results, key=lambda result: -1.0 if result.error is None else result.error)
+
+
+def table(results: list[Result], versions: dict[str, str], missing: list[str]) -> RenderableType:
+    """A table for each precision: a column for each framework, its worst error and worst case."""
+    parts: list[RenderableType] = []
+    for dtype in dict.fromkeys(result.dtype for result in results):
+        layer, training = TOLERANCES[dtype]
+        shown = Table(
+            title=f"{dtype}: largest error relative to the largest value "
+            f"(allowed {layer:g}, after training {training:g})",
+            box=box.SIMPLE_HEAVY,
+            title_justify="left",
+        )
+        shown.add_column("quantity")
+        for framework in (*versions, *missing):
+            shown.add_column(versions.get(framework, framework))
+        for quantity in (*QUANTITIES, TRAINING):
+            cells = [_cell(results, name, dtype, quantity) for name in versions]
+            shown.add_row(quantity, *cells, *("" for _ in missing))
+        cases = [_cases(results, name, dtype) for name in versions]
+        shown.add_row("cases", *cases, *("not installed" for _ in missing))
+        parts.append(shown)
+    return Group(*parts, verdict(results))
+
+
+def verdict(results: list[Result]) -> Text:
+    """Whether everything that was compared agrees; each quantity that does not, on its line."""
+    failures = [result for result in results if not result.holds]
+    if not results:
+        return Text("Nothing was compared: no framework is installed.", "bold red")
+    if not failures:
+        return Text("Every framework agrees with the core.", "bold green")
+    lines = [
+        f"{r.framework} {r.dtype} {r.case}: {r.quantity} is off by {r.error:.1e}, "
+        f"allowed {r.tolerance:g}"
+        for r in failures
+    ]
+    return Text("\n".join(["Not in agreement:", *lines]), "bold red")
+
+
+def as_json(
+    results: list[Result], versions: dict[str, str], missing: list[str], *, agrees: bool
+) -> dict[str, Any]:
+    """Everything that was compared, for a program."""
+    return {
+        "agrees": agrees,
+        "versions": versions,
+        "not_installed": missing,
+        "tolerances": {
+            dtype: {"layer": layer, "training": training}
+            for dtype, (layer, training) in TOLERANCES.items()
+        },
+        "results": [
+            {**vars(r), "error": _finite(r.error), "offered": r.reason is None, "holds": r.holds}
+            for r in results
+        ],
+    }
+
+
+def _finite(error: float | None) -> float | None:
+    """JSON has no infinity: an error that is not finite is null, and does not hold."""
+    return error if error is not None and math.isfinite(error) else None
+
+
+def _of(results: list[Result], framework: str, dtype: str) -> list[Result]:
+    return [r for r in results if (r.framework, r.dtype) == (framework, dtype)]
+
+
+def _cell(results: list[Result], framework: str, dtype: str, quantity: str) -> Text:
+    found = [r for r in _of(results, framework, dtype) if r.quantity == quantity]
+    if not found:
+        return Text("-", "dim")
+    most = worst(found)
+    return Text(f"{most.error:.1e}  {most.case}", "" if most.holds else "bold red")
+
+
+def _cases(results: list[Result], framework: str, dtype: str) -> str:
+    mine = _of(results, framework, dtype)
+    absent = sum(r.error is None for r in mine)
+    compared = {r.case for r in mine if r.error is not None and r.quantity != TRAINING}
+    return f"{len(compared)} compared, {absent} not offered"
