@@ -58,6 +58,7 @@ def compose_gradients(
         dL/dW in the shape of `weight`, and dL/dD' in the shape of `delta`.
     """
     spec = Spec.of_shapes(weight.shape, delta.shape, groups)
+    rules.gradient_shape(spec.composed_shape, grad.shape)
     grad_change = _per_input_channel(grad, spec)
     through_delta = grad_change @ _matrices(delta, spec).swapaxes(-1, -2)
     grad_weight = _per_output_channel(through_delta, spec).reshape(spec.weight_shape)
@@ -92,7 +93,8 @@ def fold(
     Raises:
         DOConvError: if W' is not finite, or the shapes do not belong to one layer.
     """
-    composed = np.array(compose(weight, delta, groups))
+    with np.errstate(invalid="ignore"):  # what NumPy would warn of is refused below
+        composed = np.array(compose(weight, delta, groups))
     if check_finite:
         rules.finite("the composed kernel", bool(np.isfinite(composed).all()))
     return composed

@@ -44,7 +44,7 @@ class Window:
     padding_mode: str = "zeros"
 
     def __post_init__(self) -> None:
-        rank = len(self.kernel_size)
+        rank = len(rules.kernel_axes(self.kernel_size))
         words = ("same", "valid", "causal") if rank == 1 else ("same", "valid")
         for name, value in (
             ("kernel_size", rules.axes("kernel_size", self.kernel_size, rank)),
@@ -75,13 +75,15 @@ class Window:
         return self.padding
 
     def output_size(self, size: Shape) -> Shape:
-        """The spatial size of the output for an input of spatial `size`."""
-        return tuple(
-            (n + before + after - extent) // step + 1
-            for n, (before, after), extent, step in zip(
-                size, self.pads(size), self.extent, self.stride, strict=True
-            )
-        )
+        """The spatial size of the output for an input of spatial `size`.
+
+        Raises:
+            DOConvError: if the dilated kernel is larger than the padded input.
+        """
+        padded = [n + sum(pad) for n, pad in zip(size, self.pads(size), strict=True)]
+        rules.kernel_within(self.extent, padded)
+        spans = zip(padded, self.extent, self.stride, strict=True)
+        return tuple((n - extent) // step + 1 for n, extent, step in spans)
 
     def positions(self, offset: Shape, output_size: Shape) -> tuple[Any, ...]:
         """The index of what the kernel position `offset` reads in the padded input."""
@@ -192,6 +194,8 @@ def convolve_transposed(
     """
     rank = len(window.kernel_size)
     rules.input_shape(x.shape, rank, kernel.shape[0])
+    rules.kernel_fits(kernel.shape, window.kernel_size, groups)
+    rules.adjoint_window(window.padding, window.padding_mode)
     extra = rules.axes("output_padding", output_padding, rank, minimum=0)
     pads = window.pads(x.shape[2:])
     size = tuple(
@@ -209,6 +213,7 @@ def _patches(
 ) -> tuple[np.ndarray, Shape]:
     """What each output reads: `(N, G, C_in/G * |K|, positions)`, and the output's spatial size."""
     rank = len(window.kernel_size)
+    rules.kernel_fits(kernel.shape, window.kernel_size, groups)
     rules.input_shape(x.shape, rank, kernel.shape[1] * groups)
     padded = np.pad(
         x, ((0, 0), (0, 0), *window.pads(x.shape[2:])), mode=_NUMPY_PAD[window.padding_mode]

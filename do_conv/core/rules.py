@@ -12,6 +12,8 @@ import operator
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from do_conv.core.errors import broken
 
 STARTS = ("identity", "he")
@@ -21,7 +23,7 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 def _as_int(value: Any) -> int | None:
     """`value` as a plain int, or None: booleans, floats and strings are not integers here."""
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_)):
         return None
     try:
         return operator.index(value)
@@ -56,6 +58,18 @@ def axes(name: str, value: Any, rank: int, *, minimum: int = 1) -> tuple[int, ..
             f"give one integer or {rank}",
         )
     return tuple(integer(name, one, minimum=minimum) for one in values)
+
+
+def kernel_axes(kernel_size: Any) -> tuple[int, ...]:
+    """A kernel has 1 to 3 axes, each of a positive size."""
+    sizes = tuple(kernel_size) if isinstance(kernel_size, Iterable) else ()
+    if not 1 <= len(sizes) <= 3:
+        raise broken(
+            "kernel_size must have 1 to 3 axes",
+            f"kernel_size={kernel_size!r}",
+            "give a tuple of one to three integers",
+        )
+    return axes("kernel_size", sizes, len(sizes))
 
 
 def groups_divide(in_channels: int | None, out_channels: int, groups: int) -> None:
@@ -131,17 +145,17 @@ def padding_pairs(
     value: Any, rank: int, *, words: Sequence[str]
 ) -> str | tuple[tuple[int, int], ...]:
     """A padding word, or (before, after) for each spatial axis, from an int, ints or pairs."""
-    if isinstance(value, (tuple, list)) and value and all(_as_int(one) is None for one in value):
-        if len(value) != rank:
-            raise broken(
-                f"padding of a {rank}-D layer has {rank} pairs (before, after)",
-                f"padding={value!r} with {len(value)}",
-                f"give one integer, {rank} integers or {rank} pairs",
-            )
-        pairs = tuple(axes("each pair of padding", pair, 2, minimum=0) for pair in value)
-        return tuple((before, after) for before, after in pairs)
-    plain = padding(value, rank, words=words)
-    return plain if isinstance(plain, str) else tuple((one, one) for one in plain)
+    if isinstance(value, str) or _as_int(value) is not None or not isinstance(value, Sequence):
+        plain = padding(value, rank, words=words)
+        return plain if isinstance(plain, str) else tuple((one, one) for one in plain)
+    if len(value) != rank:
+        raise broken(
+            f"padding of a {rank}-D layer has {rank} axes",
+            f"padding={value!r} with {len(value)}",
+            f"give one integer, {rank} integers or {rank} pairs (before, after)",
+        )
+    pairs = (axes("padding of an axis", one, 2, minimum=0) for one in value)
+    return tuple((before, after) for before, after in pairs)
 
 
 def same_needs_stride_one(padding_value: Any, stride: Sequence[int]) -> None:
@@ -218,6 +232,47 @@ def input_dtype(found: Any, expected: Any) -> None:
             f"an input has the dtype of the layer's parameters, {expected}",
             f"an input of dtype {found}",
             "cast the input or the layer",
+        )
+
+
+def kernel_fits(kernel: Sequence[int], window: Sequence[int], groups: int) -> None:
+    """A kernel has the spatial axes its window was made for, and output channels for each group."""
+    if tuple(kernel[2:]) != tuple(window) or kernel[0] % groups:
+        raise broken(
+            f"a kernel must be (C_out, C_in/groups, {', '.join(map(str, window))}), "
+            f"with C_out a multiple of groups={groups}",
+            f"a kernel of shape {tuple(kernel)}",
+            "make the window for the kernel's size",
+        )
+
+
+def kernel_within(extent: Sequence[int], padded: Sequence[int]) -> None:
+    """A kernel does not span more than the padded input."""
+    if any(span > size for span, size in zip(extent, padded, strict=True)):
+        raise broken(
+            f"the padded input must be at least as large as the dilated kernel, {tuple(extent)}",
+            f"a padded input of spatial size {tuple(padded)}",
+            "give a larger input, more padding, or a smaller kernel or dilation",
+        )
+
+
+def gradient_shape(expected: Sequence[int], found: Sequence[int]) -> None:
+    """A gradient has the shape of what it is the gradient of."""
+    if tuple(found) != tuple(expected):
+        raise broken(
+            f"the gradient must have shape {tuple(expected)}",
+            f"shape {tuple(found)}",
+            "give the gradient of the composed kernel",
+        )
+
+
+def adjoint_window(padding_value: Any, padding_mode: str) -> None:
+    """A transposed convolution takes away positions: neither words nor modes say which."""
+    if isinstance(padding_value, str) or padding_mode != "zeros":
+        raise broken(
+            "a transposed convolution needs padding in numbers, of zeros",
+            f"padding={padding_value!r}, padding_mode={padding_mode!r}",
+            "give integers or pairs (before, after)",
         )
 
 

@@ -40,8 +40,7 @@ class Spec:
         if self.in_channels is not None:
             self._set("in_channels", rules.integer("in_channels", self.in_channels))
         self._set("out_channels", rules.integer("out_channels", self.out_channels))
-        rank = rules.integer("the number of kernel axes", len(self.kernel_size))
-        self._set("kernel_size", rules.axes("kernel_size", self.kernel_size, rank))
+        self._set("kernel_size", rules.kernel_axes(self.kernel_size))
         self._set("groups", rules.integer("groups", self.groups))
         rules.groups_divide(self.in_channels, self.out_channels, self.groups)
         self._set("d_mul", rules.depth_multiplier(self.d_mul, self.kernel_size))

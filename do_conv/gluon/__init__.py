@@ -4,6 +4,8 @@ Import it before `mxnet`: it sets names that MXNet 1.9.1 reads from NumPy and Nu
 
 layers        the layers
 composition   W' from W and D' in MXNet
+starts        the initializer of D'
+arrays        MXNet's two kinds of arrays
 numpy_names   the removed names
 """
 

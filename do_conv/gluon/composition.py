@@ -91,3 +91,9 @@ def _spread(F: Any, zeros: Any, shape: tuple[int, ...]) -> Any:  # noqa: N803
     flat = F.reshape(zeros, shape=tuple(-1 if i == axis else 1 for i in range(len(shape))))
     axes = tuple(i for i in range(len(shape)) if i != axis)
     return F.broadcast_axis(flat, axis=axes, size=tuple(shape[i] for i in axes))
+
+
+def convolve(F: Any, x: Any, kernel: Any, bias: Any, options: dict[str, Any]) -> Any:  # noqa: N803
+    """MXNet's convolution: without a bias it takes one argument fewer."""
+    arrays = (x, kernel) if bias is None else (x, kernel, bias)
+    return F.Convolution(*arrays, name="fwd", **options)

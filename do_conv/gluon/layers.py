@@ -10,13 +10,15 @@ from mxnet.gluon import HybridBlock, nn
 
 from do_conv.core import rules
 from do_conv.core.spec import Spec
-from do_conv.core.starts import delta_start
+from do_conv.gluon.arrays import as_given, legacy_arrays
 from do_conv.gluon.composition import (
     compose_spec,
+    convolve,
     depthwise_kernel,
     pointwise_kernel,
     with_shapes_from,
 )
+from do_conv.gluon.starts import DeltaStart
 
 
 class _DOConv(HybridBlock):
@@ -80,44 +82,50 @@ class _DOConv(HybridBlock):
         Raises:
             DOConvError: if an argument breaks a rule; the message names it.
         """
+        # Not by the plain layer's constructor: it asks shared `params` for a plain weight.
+        HybridBlock.__init__(self, **kwargs)
         rank = len(self._layout) - 2
         size = rules.axes("kernel_size", kernel_size, rank)
         in_channels = rules.integer("in_channels", in_channels, minimum=0)
         spec = Spec(in_channels or None, channels, size, groups, d_mul)
-        super().__init__(
-            channels=spec.out_channels,
-            kernel_size=size,
-            strides=rules.axes("strides", strides, rank),
-            padding=rules.padding(padding, rank, words=()),
-            dilation=rules.axes("dilation", dilation, rank),
-            groups=spec.groups,
-            layout=rules.choice("layout", layout or self._layout, (self._layout,)),
-            activation=activation,
-            use_bias=use_bias,
-            weight_initializer=weight_initializer,
-            bias_initializer=bias_initializer,
-            in_channels=in_channels,
-            **kwargs,
-        )
-        self._spec = spec
+        self._spec, self._channels, self._in_channels = spec, spec.out_channels, in_channels
         self.depthwise_init = rules.depthwise_init(depthwise_init)
         self.composition = rules.composition(composition)
-        # Gluon's own setter cannot change the number of axes; nothing has read the shape yet.
-        self.weight._shape = _known(spec.weight_shape)
-        self.depthwise_delta = None
-        if spec.has_delta:
-            with self.name_scope():
-                self.depthwise_delta = self.params.get(
-                    "depthwise_delta",
-                    shape=_known(spec.delta_shape),
-                    init=DeltaStart(self.depthwise_init, spec.kernel_size, spec.d_mul),
-                    allow_deferred_init=True,
-                )
+        self._op_name = "Convolution"
+        self._kwargs = {
+            "kernel": size,
+            "stride": rules.axes("strides", strides, rank),
+            "dilate": rules.axes("dilation", dilation, rank),
+            "pad": rules.padding(padding, rank, words=()),
+            "num_filter": spec.out_channels,
+            "num_group": spec.groups,
+            "no_bias": not use_bias,
+            "layout": rules.choice("layout", layout or self._layout, (self._layout,)),
+        }
+        start = DeltaStart(self.depthwise_init, size, spec.d_mul)
+        with self.name_scope():
+            self.weight = self._parameter("weight", spec.weight_shape, weight_initializer)
+            self.bias = (
+                self._parameter("bias", (spec.out_channels,), bias_initializer)
+                if use_bias
+                else None
+            )
+            self.depthwise_delta = (
+                self._parameter("depthwise_delta", spec.delta_shape, start)
+                if spec.has_delta
+                else None
+            )
+            self.act = nn.Activation(activation, prefix=f"{activation}_") if activation else None
+
+    def _parameter(self, name: str, shape: tuple[Any, ...], init: Any) -> Any:
+        """A parameter, perhaps a shared one; 0 stands for a size that is not known yet."""
+        known = tuple(size or 0 for size in shape)
+        return self.params.get(name, shape=known, init=init, allow_deferred_init=True)
 
     @property
     def spec(self) -> Spec:
         """The layer's sizes; its input channels are None until an input has been seen."""
-        if self._spec.in_channels is None and self.weight.shape[1]:
+        if self._spec.in_channels is None and self.weight.shape[1] > 0:
             self._spec = self._spec.with_in_channels(self.weight.shape[1] * self._spec.groups)
         return self._spec
 
@@ -152,25 +160,25 @@ class _DOConv(HybridBlock):
         depthwise_delta: Any = None,
     ) -> Any:
         """The forward pass on NDArrays or Symbols."""
+        x, weight, bias, depthwise_delta = legacy_arrays(x, weight, bias, depthwise_delta)
         composition, spec = rules.composition(self.composition), self.spec
-        if depthwise_delta is None:
-            return super().hybrid_forward(F, x, weight, bias)
-        if composition == "feature":
-            return self._convolve_features(F, x, weight, bias, depthwise_delta)
-        if spec.in_channels is None:
-            weight, depthwise_delta = with_shapes_from(F, x, weight, depthwise_delta, spec)
-        return super().hybrid_forward(F, x, compose_spec(F, weight, depthwise_delta, spec), bias)
+        if composition == "feature" and depthwise_delta is not None:
+            out = self._convolve_features(F, x, weight, bias, depthwise_delta)
+        else:
+            if depthwise_delta is not None:
+                if spec.in_channels is None:
+                    weight, depthwise_delta = with_shapes_from(F, x, weight, depthwise_delta, spec)
+                weight = compose_spec(F, weight, depthwise_delta, spec)
+            out = convolve(F, x, weight, bias, self._kwargs)
+        out = as_given(out)
+        return out if self.act is None else self.act(out)
 
     def _convolve_features(self, F: Any, x: Any, weight: Any, bias: Any, delta: Any) -> Any:  # noqa: N803
         """Feature composition: stride, padding and dilation belong to the depthwise convolution."""
         spec = self.spec
         in_channels = rules.feature_channels(spec.in_channels)
-        depthwise = {
-            **self._kwargs,
-            "num_filter": in_channels * spec.d_mul,
-            "num_group": in_channels,
-            "no_bias": True,
-        }
+        features = {"num_filter": in_channels * spec.d_mul, "num_group": in_channels}
+        depthwise = {**self._kwargs, **features, "no_bias": True}
         pointwise = {
             "kernel": (1,) * spec.rank,
             "num_filter": spec.out_channels,
@@ -178,10 +186,8 @@ class _DOConv(HybridBlock):
             "no_bias": bias is None,
         }
         kernel = depthwise_kernel(F, delta, spec, self.weight.dtype)
-        features = F.Convolution(x, kernel, **depthwise)
-        biases = () if bias is None else (bias,)
-        out = F.Convolution(features, pointwise_kernel(F, weight, spec), *biases, **pointwise)
-        return out if self.act is None else self.act(out)
+        out = convolve(F, x, kernel, None, depthwise)
+        return convolve(F, out, pointwise_kernel(F, weight, spec), bias, pointwise)
 
     def composed_weight(self, ctx: Any = None) -> Any:
         """W', the kernel that is applied, `(C_out, C_in/G, *K)`, differentiable in W and D'.
@@ -192,7 +198,8 @@ class _DOConv(HybridBlock):
         weight = self.weight.data(ctx)
         if self.depthwise_delta is None:
             return weight
-        return compose_spec(mx.nd, weight, self.depthwise_delta.data(ctx), self.spec)
+        weight, delta = legacy_arrays(weight, self.depthwise_delta.data(ctx))
+        return as_given(compose_spec(mx.nd, weight, delta, self.spec))
 
     def fold(self, *, check_finite: bool = True) -> Any:
         """The plain layer that does the same.
@@ -223,6 +230,8 @@ class _DOConv(HybridBlock):
         )
         plain.cast(self.weight.dtype)
         plain.initialize(mx.init.Zero(), ctx=self.weight.list_ctx())
+        # MXNet lays a weight out anew while a convolution reads it: let those that run end first.
+        mx.nd.waitall()
         values = {"weight": self.composed_weight(self.weight.list_ctx()[0])}
         if self.bias is not None:
             values["bias"] = self.bias.data(self.bias.list_ctx()[0])
@@ -260,29 +269,3 @@ class DOConv3D(_DOConv, nn.Conv3D):
     """An over-parameterized `nn.Conv3D`: its arguments, and ours by keyword."""
 
     _plain, _layout = nn.Conv3D, "NCDHW"
-
-
-@mx.init.register
-class DeltaStart(mx.init.Initializer):
-    """Draws D' as the core says, whatever initializer the network is given.
-
-    Args:
-        depthwise_init: "identity" or "he".
-        kernel_size: K.
-        d_mul: D_mul.
-    """
-
-    def __init__(self, depthwise_init: str, kernel_size: tuple[int, ...], d_mul: int) -> None:
-        super().__init__(depthwise_init=depthwise_init, kernel_size=kernel_size, d_mul=d_mul)
-        self._start = delta_start(depthwise_init, Spec(None, 1, tuple(kernel_size), d_mul=d_mul))
-
-    def _init_weight(self, _: Any, array: Any) -> None:
-        array[:] = 0
-        if self._start.std:
-            mx.random.normal(0, self._start.std, out=array)
-            array += mx.nd.array(self._start.mean, ctx=array.context, dtype=array.dtype)
-
-
-def _known(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    """A shape in Gluon's way: 0 where the size is not known yet."""
-    return tuple(size or 0 for size in shape)

@@ -10,8 +10,6 @@ from torch import Tensor
 from do_conv.core.spec import Spec
 from do_conv.core.starts import identity
 
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-
 
 def compose(weight: Tensor, delta: Tensor | None, groups: int = 1) -> Tensor:
     """The composed kernel W' (equation 3 of the paper, kernel composition).
@@ -40,8 +38,8 @@ def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
         kernels = weight.reshape(spec.groups, -1, spec.group_in_channels, spec.d_mul)
         matrices = delta.reshape(*per_group, spec.d_mul, spec.area)
         change = torch.matmul(kernels.transpose(1, 2), matrices).transpose(1, 2)
-        composed = _identity_part(weight, spec) + change.reshape(spec.composed_shape)
-    return _in_format_of(weight, composed)
+        # The sum takes its memory format from W, its first term.
+        return _identity_part(weight, spec) + change.reshape(spec.composed_shape)
 
 
 def depthwise_kernel(delta: Tensor, spec: Spec) -> Tensor:
@@ -70,10 +68,3 @@ def _without_autocast(weight: Tensor) -> contextlib.AbstractContextManager:
     if device != "meta" and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return contextlib.nullcontext()
-
-
-def _in_format_of(weight: Tensor, composed: Tensor) -> Tensor:
-    """`composed` with the channels last where `weight` has them last."""
-    if weight.dim() in _CHANNELS_LAST and weight.size(1) > 1 and weight.stride(1) == 1:
-        return composed.contiguous(memory_format=_CHANNELS_LAST[weight.dim()])
-    return composed

@@ -229,10 +229,9 @@ class _DOConv(_ConvNd):
             except DOConvError as error:
                 error_msgs.append(str(error))
                 return
-        key = prefix + "depthwise_delta"
-        if self.depthwise_delta is not None and key not in state_dict:
-            stored = state_dict.get(prefix + "weight", self.weight)
-            state_dict = {**state_dict, key: stored.new_zeros(self.spec.delta_shape)}
+        weight, key = state_dict.get(prefix + "weight"), prefix + "depthwise_delta"
+        if self.depthwise_delta is not None and weight is not None and key not in state_dict:
+            state_dict = {**state_dict, key: weight.new_zeros(self.spec.delta_shape)}
         super()._load_from_state_dict(
             state_dict,
             prefix,

@@ -230,3 +230,11 @@ def test_exception_fold_refuses_what_is_not_finite(where, bad):
 def test_exception_shapes_of_different_layers(function, weight, delta, groups):
     with pytest.raises(DOConvError, match=r"delta.*received weight \(4, 2, .* and delta|groups="):
         function(np.zeros(weight), np.zeros(delta), groups)
+
+
+def test_exception_a_gradient_of_another_shape():
+    weight, delta = np.ones((4, 3, 2, 2)), np.zeros((3, 4, 2, 2))
+    with pytest.raises(
+        DOConvError, match=r"must have shape \(4, 3, 2, 2\); received .*\(4, 3, 4\)"
+    ):
+        compose_gradients(np.ones((4, 3, 4)), weight, delta)

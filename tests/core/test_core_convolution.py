@@ -233,7 +233,8 @@ def test_exception_wrong_input(function, shape, rule):
         ),
         ({"padding": -1}, "padding must be an integer of at least 0; .*-1; give 0"),
         ({"padding": ((1, 1),)}, "padding of a 2-D layer has 2 .* with 1; give one"),
-        ({"padding": ((1, 1), (1, -1))}, "padding must be .* at least 0; .*-1; give 0"),
+        ({"padding": ((1, 1), (1, -1))}, "padding of an axis must be .* at least 0; .*-1; give 0"),
+        ({"padding": ((1, 1, 1), 2)}, "padding of an axis of a 2-D layer has 2 axes; .* with 3"),
         ({"padding_mode": "mirror"}, "padding_mode must be one of 'zeros', .*'mirror'; choose"),
         ({"stride": 0}, "stride must be a positive integer; .*stride=0; give 1"),
         ({"stride": (1, 2, 3)}, "stride of a 2-D layer has 2 axes; .* with 3; give one"),
@@ -248,3 +249,26 @@ def test_exception_window(arguments, match):
 def test_exception_output_padding():
     with pytest.raises(DOConvError, match=r"output_padding must be .* at least 0; .*-1"):
         convolve_transposed(np.zeros((1, 1, 3)), np.ones((1, 1, 2)), Window((2,)), 1, None, -1)
+
+
+def test_padding_may_mix_numbers_and_pairs():
+    assert Window((3, 3), padding=((1, 2), 3)).padding == ((1, 2), (3, 3))
+
+
+def test_exception_a_kernel_larger_than_the_padded_input():
+    rule = r"at least as large as the dilated kernel, \(5,\); .*spatial size \(4,\); give a larger"
+    with pytest.raises(DOConvError, match=rule):
+        convolve(np.ones((1, 1, 2)), np.ones((1, 1, 3)), Window((3,), padding=1, dilation=2))
+
+
+@pytest.mark.parametrize(("shape", "groups"), [((4, 4, 2, 3), 1), ((3, 2, 3, 2), 2)])
+@pytest.mark.parametrize("function", [convolve, convolve_transposed])
+def test_exception_a_kernel_that_is_not_the_windows(function, shape, groups):
+    with pytest.raises(DOConvError, match=rf"groups={groups}; received a kernel of shape"):
+        function(np.ones((1, shape[0], 6, 6)), np.ones(shape), Window((3, 2)), groups)
+
+
+@pytest.mark.parametrize("options", [{"padding": "same"}, {"padding_mode": "reflect"}])
+def test_exception_a_transposed_convolution_pads_in_numbers(options):
+    with pytest.raises(DOConvError, match=r"needs padding in numbers, of zeros; .*; give integers"):
+        convolve_transposed(np.ones((1, 2, 4)), np.ones((2, 2, 3)), Window((3,), **options))

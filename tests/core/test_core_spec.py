@@ -135,16 +135,18 @@ def test_exception_only_the_input_channels_may_be_unknown(name):
         Spec(**{**sizes, name: None})
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, "3"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, np.True_, "3"])
 def test_exception_a_kernel_axis_is_not_a_positive_integer(value):
     wanted = message("kernel_size must be a positive integer", f"{value!r}", "give 1 or more")
     with pytest.raises(DOConvError, match=wanted):
         Spec(4, 4, (3, value))
 
 
-def test_exception_a_kernel_without_axes():
-    with pytest.raises(DOConvError, match=r"kernel axes must be .*received .*0; give 1 or more"):
-        Spec(4, 4, ())
+@pytest.mark.parametrize("value", [(), (3, 3, 3, 3), 3, None])
+def test_exception_a_kernel_has_one_to_three_axes(value):
+    rule = rf"1 to 3 axes; received kernel_size={re.escape(repr(value))}; give a tuple"
+    with pytest.raises(DOConvError, match=rule):
+        Spec(4, 4, value)
 
 
 @pytest.mark.parametrize(("value", "count"), [((3,), 1), ((3, 3, 3), 3), ([], 0)])

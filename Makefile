@@ -1,0 +1,57 @@
+# Everything here makes .venv from the locked requirements first, when it is absent or stale.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+# Two frameworks in one process have two thread pools, which spin against each other on few cores.
+export OMP_NUM_THREADS := 1
+export TF_CPP_MIN_LOG_LEVEL := 3
+
+PYTEST := $(BIN)/python -m pytest
+COVERAGE := --cov=do_conv --cov-append --cov-report=
+
+.PHONY: install demo test lint docs bench lock clean
+
+install: $(STAMP)
+
+# The stamp is written last: an installation that was interrupted is stale.
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/do-conv demo
+
+# Keras chooses its backend when it is imported: a process for each of the three.
+test: $(STAMP)
+	rm -f .coverage
+	KERAS_BACKEND=torch $(PYTEST) -q $(COVERAGE) tests/keras
+	KERAS_BACKEND=jax $(PYTEST) -q -n 2 $(COVERAGE) tests/keras
+	KERAS_BACKEND=tensorflow $(PYTEST) -n 2 $(COVERAGE) --cov-report=term tests
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/composition.py
+
+# torch is pinned exactly: an unpinned one brings several gigabytes of CUDA packages. The lock names
+# the public version, of which an index may hold a build for the processor alone.
+lock: $(STAMP)
+	echo 'torch==2.13.0' > $(VENV)/constraints.txt
+	$(BIN)/pip-compile --quiet --extra dev --strip-extras --allow-unsafe --no-header \
+		--no-emit-index-url --no-emit-find-links --constraint $(VENV)/constraints.txt \
+		--output-file requirements.lock pyproject.toml
+	sed -i.bak 's/^torch==2.13.0+cpu/torch==2.13.0/' requirements.lock && rm requirements.lock.bak
+
+clean:
+	rm -rf $(VENV) site build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

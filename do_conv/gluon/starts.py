@@ -1,0 +1,33 @@
+"""How D' starts in MXNet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mxnet as mx
+
+from do_conv.core.spec import Spec
+from do_conv.core.starts import delta_start
+from do_conv.gluon.arrays import legacy_arrays
+
+
+@mx.init.register
+class DeltaStart(mx.init.Initializer):
+    """Draws D' as the core says, whatever initializer the network is given.
+
+    Args:
+        depthwise_init: "identity" or "he".
+        kernel_size: K.
+        d_mul: D_mul.
+    """
+
+    def __init__(self, depthwise_init: str, kernel_size: tuple[int, ...], d_mul: int) -> None:
+        super().__init__(depthwise_init=depthwise_init, kernel_size=kernel_size, d_mul=d_mul)
+        self._start = delta_start(depthwise_init, Spec(None, 1, tuple(kernel_size), d_mul=d_mul))
+
+    def _init_weight(self, _: Any, array: Any) -> None:
+        (array,) = legacy_arrays(array)
+        array[:] = 0
+        if self._start.std:
+            mx.random.normal(0, self._start.std, out=array)
+            array += mx.nd.array(self._start.mean, ctx=array.context, dtype=array.dtype)
