@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 
 import do_conv
 from do_conv.core.errors import DOConvError, MissingFrameworkError, require_installed
@@ -21,10 +22,17 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         given = _parser().parse_args(arguments)
-        return int(given.run(given))
+        with warnings.catch_warnings():
+            # What frameworks say of the small cases is no answer to what was asked.
+            warnings.simplefilter("ignore")
+            return int(given.run(given))
     except (DOConvError, MissingFrameworkError) as error:
         print(f"do-conv: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader has seen enough, as `head` does; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("do-conv: interrupted", file=sys.stderr)
         return 130

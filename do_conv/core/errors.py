@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 
+KERAS_BACKENDS = ("tensorflow", "torch", "jax")
+
 
 class DOConvError(ValueError):
     """A rule of DO-Conv was broken: the message names the rule, what came, and what to do."""
@@ -23,11 +25,12 @@ def is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def missing(package: str, extra: str, user: str) -> MissingFrameworkError:
-    """The error for `package`, which `user` needs and the extra `extra` brings."""
+def missing_keras_backend(package: str) -> MissingFrameworkError:
+    """The error for the framework that Keras is set to compute with."""
     return MissingFrameworkError(
-        f"{user} needs {package}, which is not installed; "
-        f"bring it with: pip install 'do-conv[{extra}]'.",
+        f"Keras is set to compute with {package}, which is not installed; bring it with: "
+        f"pip install {package}, or set the environment variable KERAS_BACKEND to one of "
+        f"{', '.join(KERAS_BACKENDS)} that is there.",
         name=package,
     )
 
@@ -41,4 +44,8 @@ def require_installed(package: str, *, extra: str, user: str) -> None:
         MissingFrameworkError: if `package` cannot be found.
     """
     if not is_installed(package):
-        raise missing(package, extra, user)
+        raise MissingFrameworkError(
+            f"{user} needs {package}, which is not installed; "
+            f"bring it with: pip install 'do-conv[{extra}]'.",
+            name=package,
+        )

@@ -217,7 +217,7 @@ def input_shape(
     """An input has the rank and the channels the layer was made for."""
     input_rank(shape, rank, unbatched=unbatched)
     axis = len(shape) - 1 if channels_last else len(shape) - rank - 1
-    if shape[axis] != channels:
+    if shape[axis] not in (channels, None):  # None: a graph whose sizes come later
         raise broken(
             f"the layer was made for {channels} input channels, on axis {axis}",
             f"an input of shape {tuple(shape)}",
@@ -226,10 +226,10 @@ def input_shape(
 
 
 def input_dtype(found: Any, expected: Any) -> None:
-    """An input has the dtype of the layer's parameters."""
+    """An input has the dtype the layer computes in."""
     if found != expected:
         raise broken(
-            f"an input has the dtype of the layer's parameters, {expected}",
+            f"an input must have the dtype the layer computes in, {expected}",
             f"an input of dtype {found}",
             "cast the input or the layer",
         )
@@ -292,7 +292,7 @@ def stored_keys(layer: str, expected: Collection[str], found: Collection[str]) -
         raise broken(
             f"the stored parameters of layer '{layer}' must be {sorted(expected)}",
             f"{sorted(found)}",
-            "load a file saved from a layer with the same bias and kernel_size",
+            "load a file saved from the same kind of layer, with the same bias and kernel_size",
         )
 
 
@@ -325,10 +325,10 @@ def finite(name: str, is_finite: bool) -> None:
 
 
 def built(name: str, is_built: bool) -> None:
-    """Folding needs the parameters, which a layer has once it has seen the shape of an input."""
+    """A layer has parameters to compose, fold or load once it has seen the shape of an input."""
     if not is_built:
         raise broken(
-            "a layer is folded after its parameters were made",
+            "a layer is composed, folded or loaded after its parameters were made",
             f"layer '{name}' without parameters",
             "call it on an input first, or build it for an input shape",
         )

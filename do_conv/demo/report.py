@@ -11,37 +11,37 @@ from do_conv.demo.experiment import ARMS, GOAL, Outcome
 
 
 def table(outcomes: list[Outcome], *, epochs: int) -> Table:
-    """A row for each framework; a mean, then the lowest and the highest of the seeds."""
-    shown = Table(box=box.SIMPLE_HEAVY, title_justify="left")
-    shown.title = f"test accuracy after {epochs} epochs, and epochs to {GOAL:g} %"
-    shown.add_column("framework")
-    for arm in ARMS:
-        shown.add_column(f"accuracy\n{arm}")
-    for arm in ARMS:
-        shown.add_column(f"to {GOAL:g} %\n{arm}")
-    shown.add_column("same bits\nat the start")
-    shown.add_column("changed\nby folding")
-    shown.add_column("parameters\ntraining, folded")
-    shown.add_column("evaluation against plain\nDO-Conv, folded")
+    """A column for each framework; a mean over the seeds, then the lowest and the highest."""
+    shown = Table(box=box.SIMPLE_HEAVY)
+    shown.add_column("", no_wrap=True)
     for outcome in outcomes:
-        seconds = outcome.seconds
-        ratios = (seconds[name] / seconds["plain"] for name in ("do-conv", "folded"))
-        shown.add_row(
-            outcome.framework,
-            *(_accuracy(outcome, arm) for arm in ARMS),
-            *(_epochs(outcome, arm, epochs) for arm in ARMS),
-            "yes" if outcome.equal_at_start else "[bold red]no[/]",
-            f"{outcome.fold_error:.1e}",
-            ", ".join(f"{count:,}" for count in outcome.parameters),
-            ", ".join(f"{ratio:.2f}x" for ratio in ratios),
-            style="" if outcome.holds else "red",
-        )
+        shown.add_column(outcome.framework, style="" if outcome.holds else "red")
+    for arm in ARMS:
+        cells = (_accuracy(outcome, arm) for outcome in outcomes)
+        shown.add_row(f"accuracy, {arm}", *cells)
+    for arm in ARMS:
+        cells = (_epochs(outcome, arm, epochs) for outcome in outcomes)
+        shown.add_row(f"to {GOAL:g} %, {arm}", *cells)
+    rows = {
+        "same bits at start": lambda o: "yes" if o.equal_at_start else "no",
+        "changed by folding": lambda o: f"{o.fold_error:.1e}",
+        "parameters": lambda o: f"{o.parameters[0]:,}",
+        "parameters, folded": lambda o: f"{o.parameters[1]:,}",
+        "time / plain's": lambda o: _ratio(o, "do-conv"),
+        "time, folded / plain's": lambda o: _ratio(o, "folded"),
+    }
+    for name, cell in rows.items():
+        shown.add_row(name, *(cell(outcome) for outcome in outcomes))
     return shown
+
+
+def _ratio(outcome: Outcome, network: str) -> str:
+    return f"{outcome.seconds[network] / outcome.seconds['plain']:.2f}x"
 
 
 def _accuracy(outcome: Outcome, arm: str) -> str:
     last = [curve[-1] for curve in outcome.accuracy[arm]]
-    return f"{statistics.mean(last):.2f} %\n{min(last):.2f} to {max(last):.2f}"
+    return f"{statistics.mean(last):.2f} %\n({min(last):.2f} to {max(last):.2f})"
 
 
 def _epochs(outcome: Outcome, arm: str, epochs: int) -> str:
@@ -49,5 +49,5 @@ def _epochs(outcome: Outcome, arm: str, epochs: int) -> str:
     reached = outcome.epochs_to_goal(arm)
     every = [epoch for epoch in reached if epoch is not None]
     if len(every) < len(reached):
-        return f"{len(reached) - len(every)} of {len(reached)} seeds\nnot in {epochs}"
-    return f"{statistics.mean(every):.1f}\n{min(every)} to {max(every)}"
+        return f"{len(reached) - len(every)} of {len(reached)} seeds\nnot in {epochs} epochs"
+    return f"{statistics.mean(every):.1f} epochs\n({min(every)} to {max(every)})"

@@ -87,6 +87,7 @@ class _DOConv(HybridBlock):
         rank = len(self._layout) - 2
         size = rules.axes("kernel_size", kernel_size, rank)
         in_channels = rules.integer("in_channels", in_channels, minimum=0)
+        channels = rules.integer("channels", channels)
         spec = Spec(in_channels or None, channels, size, groups, d_mul)
         self._spec, self._channels, self._in_channels = spec, spec.out_channels, in_channels
         self.depthwise_init = rules.depthwise_init(depthwise_init)

@@ -6,7 +6,7 @@ base          what the two have in common
 composition   W' from W and D' in `keras.ops`
 """
 
-from do_conv.core.errors import missing, require_installed
+from do_conv.core.errors import KERAS_BACKENDS, missing_keras_backend, require_installed
 
 require_installed("keras", extra="tf", user="do_conv.tf")
 
@@ -14,9 +14,9 @@ try:
     import keras  # noqa: F401
 except ModuleNotFoundError as error:
     # Keras imports the framework it computes with; another missing module is Keras's own trouble.
-    if error.name not in ("tensorflow", "torch", "jax"):
+    if error.name not in KERAS_BACKENDS:
         raise
-    raise missing(error.name, "tf" if error.name == "tensorflow" else error.name, "Keras") from None
+    raise missing_keras_backend(error.name) from None
 
 from do_conv.tf.composition import compose  # noqa: E402
 from do_conv.tf.depthwise import DODepthwiseConv2D  # noqa: E402

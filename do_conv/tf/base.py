@@ -42,6 +42,8 @@ class OverParameterized(keras.layers.Layer):
         self.composition = rules.composition(composition)
         self.delta_regularizer = regularizers.get(delta_regularizer)
         self.delta_constraint = constraints.get(delta_constraint)
+        # `build` and `call` say what an input must be, in the words every framework's layers use.
+        self.input_spec = None
 
     def _spec_for(self, in_channels: int) -> Spec:
         """The layer's sizes, given the input's channels."""
@@ -58,7 +60,6 @@ class OverParameterized(keras.layers.Layer):
         # LoRA locks the layer's variables as soon as it is enabled: D' has to be there by then.
         lora_rank, self.lora_rank = getattr(self, "lora_rank", None), None
         super().build(input_shape)
-        # `call` says what an input must be, in the words every framework's layers use.
         self.input_spec = None
         self.depthwise_delta = None
         if self.spec.has_delta:
@@ -84,6 +85,7 @@ class OverParameterized(keras.layers.Layer):
 
     def composed_kernel(self) -> Any:
         """W', the kernel that is applied, `(*K, C_in/G, C_out)`, differentiable in W and D'."""
+        rules.built(self.name, self.built)
         return self._composed(self.kernel)
 
     def _composed(self, kernel: Any) -> Any:
@@ -168,7 +170,6 @@ class OverParameterized(keras.layers.Layer):
             if check_finite:
                 rules.finite(name, bool(np.isfinite(value.astype("float64")).all()))
             getattr(plain, name).assign(value)
-        plain.trainable = self.trainable
         return plain
 
     def _stored(self) -> dict[str, Any]:
@@ -195,9 +196,8 @@ class OverParameterized(keras.layers.Layer):
         Raises:
             DOConvError: if a parameter is missing or has another shape.
         """
-        if not self.built:
-            return
-        stored = self._stored()
+        rules.built(self.name, self.built or not store.keys())
+        stored = self._stored() if self.built else {}
         rules.stored_keys(self.name, list(stored), list(store.keys()))
         for key, variable in stored.items():
             rules.stored_shape(f"{variable.path}", variable.shape, store[key].shape)
@@ -237,3 +237,8 @@ class _DeltaStart(initializers.Initializer):
             return ops.zeros(shape, dtype) + ops.cast(mean, dtype)
         drawn = initializers.RandomNormal(0, self.start.std)(shape, dtype)
         return drawn + ops.cast(mean, dtype)
+
+
+def lower(word: Any) -> Any:
+    """Keras takes its words in any case; what is not a word is left to the rules."""
+    return word.lower() if isinstance(word, str) else word

@@ -9,7 +9,7 @@ from keras import ops
 
 from do_conv.core import rules
 from do_conv.core.spec import Spec
-from do_conv.tf.base import OverParameterized
+from do_conv.tf.base import OverParameterized, lower
 
 
 @keras.saving.register_keras_serializable("do_conv")
@@ -74,7 +74,7 @@ class DODepthwiseConv2D(OverParameterized, keras.layers.DepthwiseConv2D):
         super().__init__(
             kernel_size=rules.axes("kernel_size", kernel_size, 2),
             strides=rules.axes("strides", strides, 2),
-            padding=rules.choice("padding", padding, ("valid", "same")),
+            padding=rules.choice("padding", lower(padding), ("valid", "same")),
             depth_multiplier=rules.integer("depth_multiplier", depth_multiplier),
             data_format=data_format,
             dilation_rate=rules.axes("dilation_rate", dilation_rate, 2),

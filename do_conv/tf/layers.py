@@ -9,7 +9,7 @@ from keras import ops
 
 from do_conv.core import rules
 from do_conv.core.spec import Spec
-from do_conv.tf.base import OverParameterized
+from do_conv.tf.base import OverParameterized, lower
 
 
 class _DOConv(OverParameterized):
@@ -66,7 +66,8 @@ class _DOConv(OverParameterized):
             depthwise_init: how D starts (Table 7): "identity", with which the layer starts as the
                 plain one, or "he", normal with standard deviation `sqrt(2/|K|)`.
             composition: "kernel" composes one kernel and convolves once; "feature" convolves twice
-                (equation 3). Both give the same output; the attribute may be changed at any time.
+                (equation 3). Both give the same output; the attribute may be changed at any time,
+                but a function that `compile` or `tf.function` traced before keeps the old one.
             delta_regularizer: a penalty on D', which pulls D to the identity.
             delta_constraint: a projection of D'.
             kwargs: what every Keras layer takes, such as `name` and `dtype`.
@@ -77,12 +78,13 @@ class _DOConv(OverParameterized):
         rank = self._rank
         words = ("valid", "same", "causal") if rank == 1 else ("valid", "same")
         kernel_size = rules.axes("kernel_size", kernel_size, rank)
+        filters = rules.integer("filters", filters)
         spec = Spec(None, filters, kernel_size, groups, d_mul)
         super().__init__(
-            filters=spec.out_channels,
+            filters=filters,
             kernel_size=kernel_size,
             strides=rules.axes("strides", strides, rank),
-            padding=rules.choice("padding", padding, words),
+            padding=rules.choice("padding", lower(padding), words),
             data_format=data_format,
             dilation_rate=rules.axes("dilation_rate", dilation_rate, rank),
             groups=spec.groups,
@@ -101,6 +103,12 @@ class _DOConv(OverParameterized):
 
     def _spec_for(self, in_channels: int) -> Spec:
         return Spec(in_channels, self.filters, self.kernel_size, self.groups, self.d_mul)
+
+    def enable_lora(self, rank: int, *args: Any, **kwargs: Any) -> None:
+        """Train a low-rank change of W alone: W and D' are frozen."""
+        super().enable_lora(rank, *args, **kwargs)
+        if self.depthwise_delta is not None:
+            self.depthwise_delta.trainable = False
 
     def _kernel_variable(self) -> Any:
         # With LoRA, the property `kernel` is the sum of this variable and the low-rank product.

@@ -12,6 +12,8 @@ from do_conv.core.convolution import convolve, convolve_gradients, convolve_tran
 from do_conv.core.features import convolve_features, feature_gradients
 
 EXAMPLES = settings(deadline=None, max_examples=50, derandomize=True)
+# Below 1e-6 a product may vanish where a framework in this process flushes tiny numbers to zero.
+FACTORS = st.floats(-3, 3).filter(lambda factor: factor == 0 or abs(factor) > 1e-6)
 SEEDS = st.integers(0, 2**32 - 1)
 MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -101,7 +103,7 @@ def test_feature_composition_is_kernel_composition(layer):
         assert_close(one, other)
 
 
-@given(specs(), SEEDS, st.floats(-3, 3), st.floats(-3, 3))
+@given(specs(), SEEDS, FACTORS, FACTORS)
 @EXAMPLES
 def test_composition_is_linear_in_weight(spec, seed, a, b):
     rng = np.random.default_rng(seed)
@@ -113,7 +115,7 @@ def test_composition_is_linear_in_weight(spec, seed, a, b):
     np.testing.assert_allclose(mixed, a * one + b * other, rtol=0, atol=1e-12 * scale)
 
 
-@given(specs(), SEEDS, st.floats(-3, 3), st.floats(-3, 3))
+@given(specs(), SEEDS, FACTORS, FACTORS)
 @EXAMPLES
 def test_composition_is_linear_in_the_depthwise_kernel_and_affine_in_delta(spec, seed, a, b):
     rng = np.random.default_rng(seed)

@@ -83,7 +83,7 @@ def test_a_wrong_or_missing_quantity_does_not_hold():
 
 
 def test_exception_unknown_case():
-    with pytest.raises(DOConvError, match="case must be one of .* 'plian'; choose .*plain"):
+    with pytest.raises(DOConvError, match=r"case must be one of .* 'plian'; choose .*plain"):
         cases.named(["plain", "plian"])
 
 

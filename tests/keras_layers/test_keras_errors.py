@@ -171,7 +171,7 @@ def test_an_input_of_unknown_channels(layer_class):
 @pytest.mark.parametrize("layer_class", GOOD)
 def test_an_input_of_integers(layer_class, dtype):
     layer = layer_class(**GOOD[layer_class])
-    rule = "an input has the dtype of the layer's parameters, float32"
+    rule = "an input must have the dtype the layer computes in, float32"
     pattern = message(rule, f"an input of dtype {dtype}", "cast the input or the layer")
     with pytest.raises(DOConvError, match=pattern):
         layer(np.ones((2, *[5] * layer.rank, 4), dtype))

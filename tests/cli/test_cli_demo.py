@@ -1,0 +1,94 @@
+"""`do-conv demo`, short: what it says, what it writes, and what it refuses."""
+
+import json
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from do_conv.cli import main
+from do_conv.demo import digits, experiment
+from do_conv.demo.experiment import Outcome
+
+
+@pytest.mark.parametrize("framework", ["torch", "gluon", "keras"])
+def test_a_short_run(framework, tmp_path, capsys):
+    out = tmp_path / "new" / "folder"
+    options = ["--framework", framework, "--seeds", "1", "--epochs", "2", "--out", str(out)]
+    assert main(["demo", *options]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "parameters 18,347 parameters, folded 14,378" in said
+    assert "Folded networks give the outputs of the trained ones." in said
+    assert sorted(path.name for path in out.iterdir()) == ["demo.json", "demo.png"]
+    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
+    ((_, accuracy),) = json.loads((out / "demo.json").read_text()).items()
+    assert [len(curve) for curve in accuracy["plain"] + accuracy["do-conv"]] == [2, 2]
+    assert min(accuracy["plain"][0][-1], accuracy["do-conv"][0][-1]) > 20
+    assert accuracy["plain"] != accuracy["do-conv"]
+
+
+def test_the_same_seed_gives_the_same_curve():
+    curves = [
+        experiment.run("torch", digits.load(), seeds=1, epochs=1, advance=lambda: None).accuracy
+        for _ in range(2)
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_both_arms_see_every_image_at_most_once_an_epoch_in_a_new_order():
+    data = digits.load()
+    first, second = (
+        np.concatenate([x for x, _ in digits.batches(data, 0, epoch)]) for epoch in (0, 1)
+    )
+    assert len(first) == 42 * digits.BATCH
+    assert not np.array_equal(first, second)
+    kept = {x.tobytes() for x in data.train_x}
+    assert {x.tobytes() for x in first} <= kept
+    assert not kept & {x.tobytes() for x in data.test_x}
+
+
+def test_epochs_to_the_goal():
+    outcome = Outcome("any", accuracy={"plain": [[90.0, 95.0, 94.0], [90.0, 91.0, 94.9]]})
+    assert outcome.epochs_to_goal("plain") == [2, None]
+
+
+@pytest.mark.parametrize("fault", [{"fold_error": 1e-3}, {"equal_at_start": False}])
+def test_exit_code_1_if_a_network_does_not_start_or_fold_as_it_should(
+    fault, tmp_path, capsys, monkeypatch
+):
+    right = experiment.run
+
+    def wrong(*args, **kwargs):
+        outcome = right(*args, **kwargs)
+        vars(outcome).update(fault)
+        return outcome
+
+    monkeypatch.setattr(experiment, "run", wrong)
+    options = ["--framework", "torch", "--seeds", "1", "--epochs", "1", "--out", str(tmp_path)]
+    assert main(["demo", *options]) == 1
+    assert "did not start or fold as it should" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--epochs"])
+def test_exception_nothing_to_train(option, capsys, tmp_path):
+    assert main(["demo", option, "0", "--out", str(tmp_path / "out")]) == 2
+    assert f"{option} must be a positive integer; received {option}=0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_exception_an_output_path_that_is_a_file(capsys, tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    assert main(["demo", "--framework", "torch", "--out", str(taken)]) == 2
+    said = capsys.readouterr().err
+    assert "an output path must be writable" in said
+    assert str(taken) in said
+    assert taken.read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to a read-only folder")
+def test_exception_an_output_path_that_is_read_only(capsys, tmp_path):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    assert main(["demo", "--framework", "torch", "--out", str(tmp_path)]) == 2
+    assert "an output path must be writable" in capsys.readouterr().err

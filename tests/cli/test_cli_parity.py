@@ -1,0 +1,80 @@
+"""`do-conv parity` as a person and a program meet it."""
+
+import json
+
+import pytest
+
+from do_conv.cli import main
+from do_conv.parity import backends
+
+
+def test_json_lists_every_quantity_of_a_case(capsys):
+    assert main(["parity", "--framework", "torch", "--case", "group2", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["agrees"] is True
+    assert {r["dtype"] for r in said["results"]} == {"float64", "float32"}
+    assert {r["framework"] for r in said["results"]} == {"torch"}
+    assert len(said["results"]) == 2 * 13
+    assert all(r["error"] < 5e-6 for r in said["results"])
+
+
+def test_a_case_that_is_not_offered_is_shown_with_its_reason(capsys):
+    main(["parity", "--framework", "gluon", "--case", "same", "--case", "plain", "--json"])
+    results = json.loads(capsys.readouterr().out)["results"]
+    absent = [r for r in results if not r["offered"]]
+    assert {(r["case"], r["reason"]) for r in absent} == {("same", "no padding 'same'")}
+
+
+def test_the_table_names_the_worst_case_and_the_verdict(capsys):
+    options = ["--framework", "torch", "--case", "plain", "--case", "he", "--dtype", "float64"]
+    assert main(["parity", *options]) == 0
+    said = capsys.readouterr().out
+    assert "float64" in said
+    assert "float32" not in said
+    assert "2 compared, 0 not offered" in said
+    assert "Every framework agrees with the core." in said
+
+
+def test_exit_code_1_if_a_framework_does_not_agree(capsys, monkeypatch):
+    backend = backends.load("torch")
+    right = backend.layer_results
+
+    def wrong(case, given):
+        results = right(case, given)
+        results["output"] = results["output"] + 1e-3
+        return results
+
+    monkeypatch.setattr(backend, "layer_results", wrong)
+    assert main(["parity", "--framework", "torch", "--case", "plain"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "torch float64 plain: output is off by" in said
+
+
+def test_a_framework_that_is_not_installed_is_shown_and_not_counted(capsys, monkeypatch):
+    monkeypatch.setitem(backends.FRAMEWORKS, "gluon", "no_such_mxnet")
+    monkeypatch.setitem(backends.FRAMEWORKS, "keras", "no_such_keras")
+    assert main(["parity", "--case", "plain"]) == 0
+    assert "not installed" in capsys.readouterr().out
+
+
+def test_no_framework_at_all_is_no_agreement(capsys, monkeypatch):
+    for framework in backends.FRAMEWORKS:
+        monkeypatch.setitem(backends.FRAMEWORKS, framework, "no_such_package")
+    assert main(["parity", "--case", "plain"]) == 1
+    assert "no framework is installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--case", "plian"], "a case must be one of the 74 there are; received 'plian'; choose"),
+        (["--framework", "jax"], "a framework must be one of the 3 there are; received 'jax'"),
+        (["--dtype", "float16"], "a dtype must be one of the 2 there are; received 'float16'"),
+    ],
+)
+def test_exit_code_2_and_one_sentence_for_what_there_is_none_of(capsys, options, sentence):
+    assert main(["parity", *options]) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""

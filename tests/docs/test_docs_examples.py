@@ -1,0 +1,126 @@
+"""The Python examples of the documentation run, and the page of errors shows the real messages."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from do_conv import DOConvError
+from do_conv.core import rules
+
+DOCS = Path(__file__).parents[2] / "docs"
+# Each page with examples, and the framework they need.
+PAGES = {
+    "index.md": "torch",
+    "mathematics.md": "numpy",
+    "torch.md": "torch",
+    "keras.md": "keras",
+    "gluon.md": "mxnet",
+    "parity.md": "torch",
+    "errors.md": "numpy",
+}
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# The traceback of a failure then names the page and the line in it.
+RUN = "import sys; exec(compile(sys.stdin.read(), sys.argv[1], 'exec'))"
+
+
+def examples(page):
+    """A page's examples as one program, every line of it on the line it has in the page."""
+    text, lines = page.read_text(encoding="utf-8"), []
+    for block in BLOCK.finditer(text):
+        first = text.count("\n", 0, block.start(1))
+        lines += [""] * (first - len(lines)) + block[1].splitlines()
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_examples_of_a_page(name, tmp_path):
+    if find_spec(PAGES[name]) is None:
+        pytest.skip(f"{PAGES[name]} is not installed")
+    defaults = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(DOCS / name)],
+        input=examples(DOCS / name),
+        cwd=tmp_path,
+        env={**defaults, **os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_pages_with_examples_are_the_ones_that_are_run():
+    found = {str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md") if examples(p)}
+    assert found == set(PAGES)
+
+
+def test_a_failing_line_keeps_its_number(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n```python\na = 1\n```\n\ntext\n\n```python\nassert a == 2\n```\n")
+    command = [sys.executable, "-c", RUN, str(page)]
+    done = subprocess.run(
+        command, input=examples(page), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f'"{page}", line 10' in done.stderr
+
+
+# Each rule, with arguments that break it as a person would.
+BROKEN = [
+    (rules.integer, ("out_channels", 0), {}),
+    (rules.axes, ("kernel_size", (3, 3, 3), 2), {}),
+    (rules.axes, ("stride", 1.5, 2), {}),
+    (rules.kernel_axes, ((3, 3, 3, 3),), {}),
+    (rules.groups_divide, (4, 6, 3), {}),
+    (rules.depth_multiplier, (8, (3, 3)), {}),
+    (rules.depth_multiplier, (9.0, (3, 3)), {}),
+    (rules.depthwise_init, ("xavier",), {}),
+    (rules.composition, ("both",), {}),
+    (rules.choice, ("padding_mode", "mirror", rules.PADDING_MODES), {}),
+    (rules.padding, ("full", 2), {}),
+    (rules.padding, ("same", 2), {"words": ()}),
+    (rules.padding_pairs, (((1, 1),), 2), {"words": ("same", "valid")}),
+    (rules.same_needs_stride_one, ("same", (2, 2)), {}),
+    (rules.layout, ("NHWC", ("NCHW",)), {}),
+    (rules.known_channels, (None,), {}),
+    (rules.feature_channels, (None,), {}),
+    (rules.input_rank, ((3, 12, 12), 2), {}),
+    (rules.input_shape, ((4, 12, 12, 3), 2, 3), {}),
+    (rules.input_dtype, ("float64", "float32"), {}),
+    (rules.kernel_fits, ((8, 3, 5, 5), (3, 3), 1), {}),
+    (rules.kernel_within, ((5, 5), (4, 4)), {}),
+    (rules.gradient_shape, ((8, 3, 3, 3), (8, 3, 9)), {}),
+    (rules.adjoint_window, ("same", "zeros"), {}),
+    (rules.stored_shape, ("weight", (8, 3, 11), (8, 3, 3, 3)), {}),
+    (rules.stored_keys, ("first", ["0", "1", "depthwise_delta"], ["0", "1"]), {}),
+    (rules.kernel_arrays, ((8, 3, 3, 3), (3, 9), 1), {}),
+    (rules.kernel_arrays, ((4, 3, 3, 3), (6, 9, 3, 3), 1), {}),
+    (rules.finite, ("weight", False), {}),
+    (rules.built, ("conv0", False), {}),
+    (rules.known_name, ("framework", "pytorch", ["torch", "keras", "gluon"]), {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "given", "options"), [pytest.param(*row, id=row[0].__name__) for row in BROKEN]
+)
+def test_the_page_of_errors_shows_the_message(rule, given, options):
+    with pytest.raises(DOConvError) as refused:
+        rule(*given, **options)
+    assert f"`{refused.value}`" in (DOCS / "errors.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_errors_has_every_rule():
+    public = {
+        function
+        for name, function in inspect.getmembers(rules, inspect.isfunction)
+        if not name.startswith("_") and function.__module__ == rules.__name__
+    }
+    assert {row[0] for row in BROKEN} == public

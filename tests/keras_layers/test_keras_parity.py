@@ -1,0 +1,26 @@
+"""Keras held to the core on the backend of this process, by the code of `do-conv parity`."""
+
+import pytest
+
+from do_conv.parity import backends, cases, comparison
+
+KERAS = backends.load("keras")
+
+
+@pytest.mark.parametrize("dtype", comparison.TOLERANCES)
+@pytest.mark.parametrize("case", cases.CASES.values(), ids=cases.CASES)
+def test_layer(case, dtype):
+    results = list(comparison.compare_layer("keras", KERAS, case, dtype))
+    if results[0].reason is not None:
+        pytest.skip(f"Keras does not offer it: {results[0].reason}")
+    assert [result for result in results if not result.holds] == []
+
+
+@pytest.mark.parametrize("dtype", comparison.TOLERANCES)
+def test_training(dtype):
+    results = comparison.compare_training("keras", KERAS, dtype)
+    assert [result for result in results if not result.holds] == []
+
+
+def test_at_least_forty_cases_are_offered():
+    assert sum(KERAS.not_offered(case) is None for case in cases.CASES.values()) >= 40
