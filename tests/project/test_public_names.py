@@ -1,0 +1,57 @@
+"""The names users rely on: one that disappears is a breaking change."""
+
+import importlib
+import inspect
+
+import pytest
+
+PUBLIC = {
+    "do_conv": {
+        "Cost", "DOConvError", "MissingFrameworkError", "Spec", "Window", "__version__", "compose",
+        "compose_gradients", "fold", "identity", "identity_part", "layer_cost",
+    },
+    "do_conv.torch": {"DOConv1d", "DOConv2d", "DOConv3d", "compose"},
+    "do_conv.tf": {"DOConv1D", "DOConv2D", "DOConv3D", "DODepthwiseConv2D", "compose"},
+    "do_conv.gluon": {"DOConv1D", "DOConv2D", "DOConv3D", "compose"},
+}  # fmt: skip
+METHODS = {
+    "do_conv.torch": {"composed_weight", "fold"},
+    "do_conv.tf": {"composed_kernel", "fold"},
+    "do_conv.gluon": {"composed_weight", "fold"},
+}
+PAIRS = [(module, name) for module, names in PUBLIC.items() for name in sorted(names)]
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_public_names_are_these(module):
+    assert set(importlib.import_module(module).__all__) == PUBLIC[module]
+
+
+@pytest.mark.parametrize(("module", "name"), PAIRS)
+def test_a_public_name_is_there_and_documented(module, name):
+    found = getattr(importlib.import_module(module), name)
+    assert isinstance(found, str) or inspect.getdoc(found)
+
+
+@pytest.mark.parametrize("module", METHODS)
+def test_every_layer_has_the_methods(module):
+    loaded = importlib.import_module(module)
+    layers = [getattr(loaded, name) for name in PUBLIC[module] if name.startswith("DO")]
+    for layer in layers:
+        assert {name for name in METHODS[module] if callable(getattr(layer, name))} == METHODS[
+            module
+        ]
+
+
+@pytest.mark.parametrize("module", ["do_conv.torch", "do_conv.tf", "do_conv.gluon"])
+def test_our_own_options_are_by_keyword_and_the_same_everywhere(module):
+    loaded = importlib.import_module(module)
+    layers = [getattr(loaded, name) for name in PUBLIC[module] if name.startswith("DO")]
+    for layer in layers:
+        parameters = inspect.signature(layer).parameters
+        ours = {
+            name: parameters[name].default
+            for name in ("d_mul", "depthwise_init", "composition")
+            if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        assert ours == {"d_mul": None, "depthwise_init": "identity", "composition": "kernel"}
