@@ -92,7 +92,7 @@ ARGUMENTS = [
         "groups=2 for 7 output channels",
         "choose a divisor",
     ),
-    ({"layout": "NHWC"}, "layout must be one of 'NCHW'", "layout='NHWC'", "choose one of these"),
+    ({"layout": "NHWC"}, "layout must be 'NCHW'", "layout='NHWC'", "leave it out"),
     (
         {"depthwise_init": "xavier"},
         "depthwise_init must be one of 'identity', 'he'",

@@ -1,0 +1,74 @@
+"""Every rule about arguments, arrays and inputs, each with its one message.
+
+A function here returns what it was given in its plain form, or raises a `DOConvError` that says the
+rule, what came, and what to do. Backends ask these functions; they hold no message of their own.
+
+arguments   what a layer, a window or a command is made with
+arrays      parameters, inputs, and what was stored
+"""
+
+from do_conv.core.rules.arguments import (
+    COMPOSITIONS,
+    PADDING_MODES,
+    STARTS,
+    axes,
+    choice,
+    composition,
+    depth_multiplier,
+    depthwise_init,
+    groups_divide,
+    integer,
+    kernel_axes,
+    known_name,
+    padding,
+    padding_pairs,
+    same_needs_stride_one,
+)
+from do_conv.core.rules.arrays import (
+    adjoint_window,
+    built,
+    feature_channels,
+    finite,
+    gradient_shape,
+    input_dtype,
+    input_rank,
+    input_shape,
+    kernel_arrays,
+    kernel_fits,
+    kernel_within,
+    known_channels,
+    stored_keys,
+    stored_shape,
+)
+
+__all__ = [
+    "COMPOSITIONS",
+    "PADDING_MODES",
+    "STARTS",
+    "adjoint_window",
+    "axes",
+    "built",
+    "choice",
+    "composition",
+    "depth_multiplier",
+    "depthwise_init",
+    "feature_channels",
+    "finite",
+    "gradient_shape",
+    "groups_divide",
+    "input_dtype",
+    "input_rank",
+    "input_shape",
+    "integer",
+    "kernel_arrays",
+    "kernel_axes",
+    "kernel_fits",
+    "kernel_within",
+    "known_channels",
+    "known_name",
+    "padding",
+    "padding_pairs",
+    "same_needs_stride_one",
+    "stored_keys",
+    "stored_shape",
+]

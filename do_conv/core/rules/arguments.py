@@ -1,0 +1,178 @@
+"""The rules for what a layer, a window or a command is made with."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from do_conv.core.errors import broken
+
+STARTS = ("identity", "he")
+COMPOSITIONS = ("kernel", "feature")
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+def _as_int(value: Any) -> int | None:
+    """`value` as a plain int, or None: booleans, floats and strings are not integers here."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def integer(name: str, value: Any, *, minimum: int = 1) -> int:
+    """`value` as a plain int of at least `minimum`."""
+    number = _as_int(value)
+    if number is None or number < minimum:
+        kind = "a positive integer" if minimum == 1 else f"an integer of at least {minimum}"
+        raise broken(f"{name} must be {kind}", f"{name}={value!r}", f"give {minimum} or more")
+    return number
+
+
+def axes(name: str, value: Any, rank: int, *, minimum: int = 1) -> tuple[int, ...]:
+    """One int per spatial axis, from an int for all of them or a sequence of `rank` ints."""
+    if _as_int(value) is not None:
+        return (integer(name, value, minimum=minimum),) * rank
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise broken(
+            f"{name} must be an integer or {rank} of them, one per spatial axis",
+            f"{name}={value!r}",
+            "give whole numbers",
+        )
+    values = tuple(value)
+    if len(values) != rank:
+        raise broken(
+            f"{name} of a {rank}-D layer has {rank} axes",
+            f"{name}={value!r} with {len(values)}",
+            f"give one integer or {rank}",
+        )
+    return tuple(integer(name, one, minimum=minimum) for one in values)
+
+
+def kernel_axes(kernel_size: Any) -> tuple[int, ...]:
+    """A kernel has 1 to 3 axes, each of a positive size."""
+    sizes = tuple(kernel_size) if isinstance(kernel_size, Iterable) else ()
+    if not 1 <= len(sizes) <= 3:
+        raise broken(
+            "kernel_size must have 1 to 3 axes",
+            f"kernel_size={kernel_size!r}",
+            "give a tuple of one to three integers",
+        )
+    return axes("kernel_size", sizes, len(sizes))
+
+
+def groups_divide(in_channels: int | None, out_channels: int, groups: int) -> None:
+    """Every group holds the same number of input and of output channels."""
+    for name, channels in (("input", in_channels), ("output", out_channels)):
+        if channels is not None and channels % groups:
+            raise broken(
+                f"groups must divide the {name} channels",
+                f"groups={groups} for {channels} {name} channels",
+                "choose a divisor of both channel counts",
+            )
+
+
+def depth_multiplier(d_mul: Any, kernel_size: Sequence[int]) -> int:
+    """D_mul, by default |K|. Where |K| = 1 there is no D, and D_mul counts as 1 (section 3)."""
+    area = math.prod(kernel_size)
+    if d_mul is None:
+        return area
+    number = _as_int(d_mul)
+    if number is None:
+        raise broken(
+            "d_mul must be an integer", f"d_mul={d_mul!r}", f"leave it out for the default {area}"
+        )
+    if area == 1:
+        return 1
+    if number < area:
+        raise broken(
+            f"d_mul must be at least the number of kernel positions, {area} for "
+            f"kernel_size={tuple(kernel_size)}, or the layer cannot express every kernel",
+            f"d_mul={number}",
+            f"give {area} or more, or leave it out",
+        )
+    return number
+
+
+def choice(name: str, value: Any, choices: Sequence[str], *, argument: str = "") -> str:
+    """`value`, if it is one of `choices`; `argument` is what the person wrote, if not `name`."""
+    if not isinstance(value, str) or value not in choices:
+        one_of = "one of " if len(choices) > 1 else ""
+        raise broken(
+            f"{name} must be {one_of}{', '.join(map(repr, choices))}",
+            f"{argument or name}={value!r}",
+            "choose one of these" if one_of else "leave it out",
+        )
+    return value
+
+
+def depthwise_init(value: Any) -> str:
+    """The name of a start of D (Table 7)."""
+    return choice("depthwise_init", value, STARTS)
+
+
+def composition(value: Any) -> str:
+    """The name of a composition (Figure 3 of the paper)."""
+    return choice("composition", value, COMPOSITIONS)
+
+
+def padding(
+    value: Any, rank: int, *, words: Sequence[str] = ("same", "valid")
+) -> str | tuple[int, ...]:
+    """A padding word, or the positions added on both sides of each spatial axis."""
+    if not isinstance(value, str):
+        return axes("padding", value, rank, minimum=0)
+    if not words:
+        raise broken(
+            f"padding must be an integer or {rank} of them, one per spatial axis",
+            f"padding={value!r}",
+            "give whole numbers",
+        )
+    return choice("a padding that is no number", value, words, argument="padding")
+
+
+def padding_pairs(
+    value: Any, rank: int, *, words: Sequence[str]
+) -> str | tuple[tuple[int, int], ...]:
+    """A padding word, or (before, after) for each spatial axis, from an int, ints or pairs."""
+    if isinstance(value, str) or _as_int(value) is not None or not isinstance(value, Sequence):
+        plain = padding(value, rank, words=words)
+        return plain if isinstance(plain, str) else tuple((one, one) for one in plain)
+    if len(value) != rank:
+        raise broken(
+            f"padding of a {rank}-D layer has {rank} axes",
+            f"padding={value!r} with {len(value)}",
+            f"give one integer, {rank} integers or {rank} pairs (before, after)",
+        )
+    pairs = (axes("padding of an axis", one, 2, minimum=0) for one in value)
+    return tuple((before, after) for before, after in pairs)
+
+
+def same_needs_stride_one(padding_value: Any, stride: Sequence[int]) -> None:
+    """PyTorch's rule: with a stride, `same` would depend on the size of the input."""
+    if padding_value == "same" and any(step != 1 for step in stride):
+        raise broken(
+            "padding='same' needs stride 1 in PyTorch",
+            f"stride={tuple(stride)}",
+            "give the padding in integers",
+        )
+
+
+def known_name(what: str, name: str, names: Iterable[str]) -> str:
+    """`name`, if it is among `names`; otherwise the nearest ones are offered."""
+    known = list(names)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3) or known[:3]
+        raise broken(
+            f"a {what} must be one of the {len(known)} there are",
+            repr(name),
+            f"choose for example {', '.join(near)}",
+        )
+    return name
