@@ -134,8 +134,8 @@ def test_the_number_of_axes_is_the_rank(ours, rank):
         ((1, 2, 4, 8, 8), None, "takes an input of 4 axes", "(1, 2, 4, 8, 8)", "reshape"),
         ((2, 5, 8, 8), None, "made for 4 input channels, on axis 1", "(2, 5, 8, 8)", "reorder"),
         ((2, 8, 8, 4), None, "made for 4 input channels, on axis 1", "(2, 8, 8, 4)", "reorder"),
-        ((2, 4, 8, 8), "float64", "the layer's parameters, float32", "dtype float64", "cast"),
-        ((2, 4, 8, 8), "int32", "the layer's parameters, float32", "dtype int32", "cast"),
+        ((2, 4, 8, 8), "float64", "the layer computes in, float32", "dtype float64", "cast"),
+        ((2, 4, 8, 8), "int32", "the layer computes in, float32", "dtype int32", "cast"),
     ],
 )
 def test_bad_inputs(shape, dtype, rule, received, remedy, hybridized, kernel_size, composition):

@@ -141,9 +141,9 @@ def test_the_number_of_axes_is_the_rank(ours, rank):
         ((2, 5, 8, 8), None, "made for 4 input channels, on axis 1", "(2, 5, 8, 8)", "reorder"),
         ((2, 8, 8, 4), None, "made for 4 input channels, on axis 1", "(2, 8, 8, 4)", "reorder"),
         ((5, 8, 8), None, "made for 4 input channels, on axis 0", "(5, 8, 8)", "reorder"),
-        ((2, 4, 8, 8), "float64", "parameters, torch.float32", "dtype torch.float64", "cast"),
-        ((2, 4, 8, 8), "bfloat16", "parameters, torch.float32", "dtype torch.bfloat16", "cast"),
-        ((2, 4, 8, 8), "int64", "parameters, torch.float32", "dtype torch.int64", "cast"),
+        ((2, 4, 8, 8), "float64", "computes in, torch.float32", "dtype torch.float64", "cast"),
+        ((2, 4, 8, 8), "bfloat16", "computes in, torch.float32", "dtype torch.bfloat16", "cast"),
+        ((2, 4, 8, 8), "int64", "computes in, torch.float32", "dtype torch.int64", "cast"),
     ],
 )
 def test_bad_inputs(shape, dtype, rule, received, remedy, kernel_size, composition):
