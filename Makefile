@@ -18,6 +18,8 @@ install: $(STAMP)
 
 # The stamp is written last: an installation that was interrupted is stale.
 $(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "the locked requirements are for Python 3.11: make PYTHON=python3.11 $@" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -44,8 +46,9 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/composition.py
 
-# torch is pinned exactly: an unpinned one brings several gigabytes of CUDA packages. The lock names
-# the public version, of which an index may hold a build for the processor alone.
+# torch is pinned exactly, so that an index or a folder that holds its build for the CPU serves that
+# one; a newer one would be taken with several gigabytes of CUDA packages. The lock names the public
+# version, which every index knows.
 lock: $(STAMP)
 	echo 'torch==2.13.0' > $(VENV)/constraints.txt
 	$(BIN)/pip-compile --quiet --extra dev --strip-extras --allow-unsafe --no-header \

@@ -5,8 +5,8 @@ This package is the NumPy core. The layers live in a module per framework, impor
 """
 
 from do_conv.core.composition import compose, compose_gradients, fold, identity_part
-from do_conv.core.convolution import Window
-from do_conv.core.cost import Cost, layer_cost
+from do_conv.core.convolution import Window, convolve
+from do_conv.core.cost import Cost, LayerCost, layer_cost
 from do_conv.core.errors import DOConvError, MissingFrameworkError
 from do_conv.core.spec import Spec
 from do_conv.core.starts import identity
@@ -16,12 +16,14 @@ __version__ = "0.1.0"
 __all__ = [
     "Cost",
     "DOConvError",
+    "LayerCost",
     "MissingFrameworkError",
     "Spec",
     "Window",
     "__version__",
     "compose",
     "compose_gradients",
+    "convolve",
     "fold",
     "identity",
     "identity_part",

@@ -37,8 +37,8 @@ def run(given: argparse.Namespace) -> int:
     seeds, epochs = rules.integer("--seeds", given.seeds), rules.integer("--epochs", given.epochs)
     for package in ("sklearn", "matplotlib"):
         require_installed(package, extra="demo", user="the demo")
-    out = files.output_directory(given.out)
     names, missing = frameworks.chosen(given.framework)
+    out = files.output_directory(given.out)
     console = Console()
     console.print(
         "1,797 handwritten digits. In each framework a small network of plain layers, and the "
@@ -53,7 +53,6 @@ def run(given: argparse.Namespace) -> int:
             task = progress.add_task(versions, total=seeds * epochs * len(experiment.ARMS))
             advance = functools.partial(progress.advance, task)
             outcome = experiment.run(name, data, seeds=seeds, epochs=epochs, advance=advance)
-            outcome.framework = versions
             outcomes.append(outcome)
     console.print(report.table(outcomes, epochs=epochs))
     for name in missing:
@@ -75,10 +74,10 @@ def _write(out: Any, outcomes: list[experiment.Outcome]) -> None:
     """The picture, and the accuracies behind it."""
     figures.training_picture(
         out / "demo.png",
-        {outcome.framework: outcome.accuracy for outcome in outcomes},
-        {outcome.framework: outcome.kernels for outcome in outcomes},
+        {outcome.versions: outcome.accuracy for outcome in outcomes},
+        {outcome.versions: outcome.kernels for outcome in outcomes},
         goal=experiment.GOAL,
     )
-    accuracies = {outcome.framework: outcome.accuracy for outcome in outcomes}
+    accuracies = {outcome.versions: outcome.accuracy for outcome in outcomes}
     with files.replacing(out / "demo.json") as beside:
         beside.write_text(json.dumps(accuracies, indent=1))

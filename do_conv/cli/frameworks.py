@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from do_conv.core.errors import MissingFrameworkError
 from do_conv.parity import backends
 
 
@@ -29,7 +30,11 @@ def chosen(names: list[str]) -> tuple[list[str], list[str]]:
         for name in names:
             backends.load(name)
         return list(dict.fromkeys(names)), []
-    installed = backends.installed()
-    return [n for n, there in installed.items() if there], [
-        n for n, there in installed.items() if not there
-    ]
+    present, missing = [], []
+    for name in backends.FRAMEWORKS:
+        try:
+            backends.load(name)
+            present.append(name)
+        except MissingFrameworkError:
+            missing.append(name)
+    return present, missing

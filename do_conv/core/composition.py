@@ -58,7 +58,7 @@ def compose_gradients(
         dL/dW in the shape of `weight`, and dL/dD' in the shape of `delta`.
     """
     spec = Spec.of_shapes(weight.shape, delta.shape, groups)
-    rules.gradient_shape(spec.composed_shape, grad.shape)
+    rules.array_shape("the gradient of the composed kernel", spec.composed_shape, grad.shape)
     grad_change = _per_input_channel(grad, spec)
     through_delta = grad_change @ _matrices(delta, spec).swapaxes(-1, -2)
     grad_weight = _per_output_channel(through_delta, spec).reshape(spec.weight_shape)

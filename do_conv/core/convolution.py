@@ -118,7 +118,7 @@ def convolve(
     patches, output_size = _patches(x, kernel, window, groups)
     grouped = kernel.reshape(groups, kernel.shape[0] // groups, -1)
     out = np.matmul(grouped, patches).reshape(x.shape[0], kernel.shape[0], *output_size)
-    return out if bias is None else out + bias.reshape(-1, *[1] * len(output_size))
+    return _with_bias(out, bias)
 
 
 def convolve_gradients(
@@ -133,7 +133,9 @@ def convolve_gradients(
     Returns:
         three arrays in the shapes of `x`, `kernel` and `(C_out,)`.
     """
-    patches, _ = _patches(x, kernel, window, groups)
+    patches, output_size = _patches(x, kernel, window, groups)
+    expected = (x.shape[0], kernel.shape[0], *output_size)
+    rules.array_shape("the gradient of the output", expected, grad.shape)
     flat = grad.reshape(x.shape[0], groups, kernel.shape[0] // groups, -1)
     grad_kernel = np.matmul(flat, patches.swapaxes(-1, -2)).sum(axis=0).reshape(kernel.shape)
     grad_bias = grad.sum(axis=(0, *range(2, grad.ndim)))
@@ -205,7 +207,7 @@ def convolve_transposed(
         )
     )
     out = input_gradient(x, kernel, window, size, groups)
-    return out if bias is None else out + bias.reshape(-1, *[1] * rank)
+    return _with_bias(out, bias)
 
 
 def _patches(
@@ -223,6 +225,13 @@ def _patches(
     reads = [padded[window.positions(offset, output_size)] for offset in offsets]
     patches = np.stack(reads, axis=2)
     return patches.reshape(x.shape[0], groups, kernel.shape[1] * len(reads), -1), output_size
+
+
+def _with_bias(out: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    if bias is None:
+        return out
+    rules.array_shape("bias", (out.shape[1],), bias.shape)
+    return out + bias.reshape(-1, *[1] * (out.ndim - 2))
 
 
 def _unpad(padded: np.ndarray, size: Shape, pads: Pads, mode: str) -> np.ndarray:

@@ -4,5 +4,5 @@ digits       the images, and the order of the batches
 network      the network's sizes and its start, the same in every framework
 backends     the network in each framework
 experiment   both arms over several seeds, and what came of them
-report       the table and the picture
+report       the table
 """

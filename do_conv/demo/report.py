@@ -15,7 +15,7 @@ def table(outcomes: list[Outcome], *, epochs: int) -> Table:
     shown = Table(box=box.SIMPLE_HEAVY)
     shown.add_column("", no_wrap=True)
     for outcome in outcomes:
-        shown.add_column(outcome.framework, style="" if outcome.holds else "red")
+        shown.add_column(outcome.versions, style="" if outcome.holds else "red")
     for arm in ARMS:
         cells = (_accuracy(outcome, arm) for outcome in outcomes)
         shown.add_row(f"accuracy, {arm}", *cells)

@@ -101,7 +101,9 @@ class _DOConv(HybridBlock):
             "num_filter": spec.out_channels,
             "num_group": spec.groups,
             "no_bias": not use_bias,
-            "layout": rules.choice("layout", layout or self._layout, (self._layout,)),
+            "layout": rules.choice(
+                "layout", self._layout if layout is None else layout, (self._layout,)
+            ),
         }
         start = DeltaStart(self.depthwise_init, size, spec.d_mul)
         with self.name_scope():
@@ -127,7 +129,14 @@ class _DOConv(HybridBlock):
     def spec(self) -> Spec:
         """The layer's sizes; its input channels are None until an input has been seen."""
         if self._spec.in_channels is None and self.weight.shape[1] > 0:
-            self._spec = self._spec.with_in_channels(self.weight.shape[1] * self._spec.groups)
+            spec = self._spec.with_in_channels(self.weight.shape[1] * self._spec.groups)
+            if self.depthwise_delta is not None:
+                # Parameters that were loaded fit each other only if they had these groups.
+                name, found = self.depthwise_delta.name, self.depthwise_delta.shape
+                if found[0] > 0:
+                    rules.stored_shape(name, spec.delta_shape, found)
+                self.depthwise_delta.shape = spec.delta_shape
+            self._spec = spec
         return self._spec
 
     def infer_shape(self, x: Any, *args: Any) -> None:
@@ -144,13 +153,16 @@ class _DOConv(HybridBlock):
             DOConvError: if the input's rank, channels or dtype are not the layer's.
         """
         if isinstance(x, mx.nd.NDArray):
-            rules.input_rank(x.shape, self._spec.rank)
-            if self.spec.in_channels is None:
-                # Before a graph is made of this layer alone: it then knows its sizes.
-                self.infer_shape(x)
-            rules.input_shape(x.shape, self._spec.rank, self.spec.in_channels)
-            rules.input_dtype(np.dtype(x.dtype).name, np.dtype(self.weight.dtype).name)
+            self._check_input(x)
         return super().forward(x, *args)
+
+    def _check_input(self, x: Any) -> None:
+        rules.input_rank(x.shape, self._spec.rank)
+        if self.spec.in_channels is None:
+            # Before a graph is made of this layer alone: it then knows its sizes.
+            self.infer_shape(x)
+        rules.input_shape(x.shape, self._spec.rank, self.spec.in_channels)
+        rules.input_dtype(np.dtype(x.dtype).name, np.dtype(self.weight.dtype).name)
 
     def hybrid_forward(
         self,
@@ -196,6 +208,7 @@ class _DOConv(HybridBlock):
         Args:
             ctx: the context, if the parameters are in several.
         """
+        rules.built(self.name, self._is_initialized())
         weight = self.weight.data(ctx)
         if self.depthwise_delta is None:
             return weight
@@ -214,7 +227,7 @@ class _DOConv(HybridBlock):
         Raises:
             DOConvError: if the parameters are not there yet, or W' or the bias is not finite.
         """
-        rules.built(self.name, self.spec.in_channels is not None and self._is_initialized())
+        rules.built(self.name, self._is_initialized())
         options, spec = self._kwargs, self.spec
         plain = self._plain(
             spec.out_channels,

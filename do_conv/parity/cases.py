@@ -98,6 +98,10 @@ _TABLE = (
         "depthwise-layer-dilation",
         (3, 6), (3, 2), (10, 9), groups=3, start="he", dilation=2, depthwise_layer=True,
     ),
+    Case(
+        "depthwise-layer-stride-dilation",
+        (4, 8), (3, 3), (11, 10), groups=4, stride=2, dilation=2, depthwise_layer=True,
+    ),
     # 2-D with `same`, which MXNet does not offer.
     Case("same", (4, 6), (3, 3), (8, 7), padding="same"),
     Case("same-even-kernel", (4, 6), (2, 4), (8, 7), padding="same"),

@@ -64,5 +64,5 @@ def compare_training(name: str, backend: Backend, dtype: str) -> Iterator[Result
     run = training.make_run(dtype)
     found, expected = backend.train(run), training.train(run)
     for key in expected:
-        error = relative_error(found[key], expected[key])
+        error = relative_error(found[key], expected[key]) if key in found else np.inf
         yield Result(name, dtype, key, TRAINING, error, TOLERANCES[dtype][1])

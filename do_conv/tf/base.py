@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import constraints, initializers, ops, regularizers
 
-from do_conv.core import rules
+from do_conv.core import layouts, rules
 from do_conv.core.spec import Spec
 from do_conv.core.starts import Normal, delta_start
 from do_conv.tf.composition import compose_spec, depthwise_kernel, pointwise_kernel
@@ -96,25 +96,39 @@ class OverParameterized(keras.layers.Layer):
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolve with W' (or with D, then W, under feature composition), given W."""
-        padding, options = self.padding, {"data_format": self.data_format}
+        padding = self.padding
         if padding == "causal":
             padding, inputs = "valid", self._pad_before(inputs)
         window = {
             "strides": self.strides,
             "padding": padding,
             "dilation_rate": self.dilation_rate,
-            **options,
+            "data_format": self.data_format,
         }
         if rules.composition(self.composition) == "feature" and self.depthwise_delta is not None:
             delta = ops.convert_to_tensor(self.depthwise_delta)
-            depthwise = ops.cast(depthwise_kernel(delta, self.spec), self.compute_dtype)
-            pointwise = ops.cast(pointwise_kernel(kernel, self.spec), self.compute_dtype)
-            return ops.conv(ops.conv(inputs, depthwise, **window), pointwise, **options)
-        return self._convolve(inputs, ops.cast(self._composed(kernel), self.compute_dtype), window)
+            return self._convolve_features(inputs, kernel, delta, window)
+        composed = ops.cast(self._composed(kernel), self.compute_dtype)
+        return self._convolve_plain(inputs, composed, window)
 
-    def _convolve(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
-        """The plain layer's own operation on W'."""
+    def _convolve_plain(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
+        """The plain layer's own operation."""
         return ops.conv(inputs, kernel, **window)
+
+    def _convolve_features(
+        self, inputs: Any, kernel: Any, delta: Any, window: dict[str, Any]
+    ) -> Any:
+        """Feature composition: stride, padding and dilation belong to the depthwise convolution."""
+        depthwise = ops.cast(depthwise_kernel(delta, self.spec), self.compute_dtype)
+        pointwise = ops.cast(pointwise_kernel(kernel, self.spec), self.compute_dtype)
+        features = self._convolve_depthwise(inputs, depthwise, window)
+        return ops.conv(features, pointwise, data_format=self.data_format)
+
+    def _convolve_depthwise(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
+        # A grouped convolution: `depthwise_conv` has neither three axes nor, on TensorFlow,
+        # strides that differ.
+        shape = (*self.spec.kernel_size, 1, self.spec.in_channels * self.spec.d_mul)
+        return ops.conv(inputs, ops.reshape(kernel, shape), **window)
 
     def _pad_before(self, inputs: Any) -> Any:
         """Causal padding: an output sees no later input."""
@@ -127,19 +141,19 @@ class OverParameterized(keras.layers.Layer):
 
         Written here because `Conv1D` and `DepthwiseConv2D` do not pass through `convolution_op`.
         """
-        rules.input_shape(
-            inputs.shape,
-            self.rank,
-            self.spec.in_channels,
-            channels_last=self.data_format == "channels_last",
-        )
-        rules.input_dtype(keras.backend.standardize_dtype(inputs.dtype), self.compute_dtype)
+        rules.built(self.name, self.built)
+        self._check_input(inputs)
         outputs = self.convolution_op(inputs, self.kernel)
         if self.use_bias:
             shape = [1] * (self.rank + 2)
             shape[self._channel_axis] = -1
             outputs = ops.add(outputs, ops.reshape(self.bias, shape))
         return outputs if self.activation is None else self.activation(outputs)
+
+    def _check_input(self, inputs: Any) -> None:
+        last = self.data_format == "channels_last"
+        rules.input_shape(inputs.shape, self.rank, self.spec.in_channels, channels_last=last)
+        rules.input_dtype(keras.backend.standardize_dtype(inputs.dtype), self.compute_dtype)
 
     def fold(self, *, check_finite: bool = True) -> Any:
         """The plain Keras layer that does the same.
@@ -232,13 +246,19 @@ class _DeltaStart(initializers.Initializer):
         self.start = start
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        mean = np.moveaxis(self.start.mean, 0, -1)[..., None, :]
         if not self.start.std:
-            return ops.zeros(shape, dtype) + ops.cast(mean, dtype)
+            return ops.zeros(shape, dtype)
         drawn = initializers.RandomNormal(0, self.start.std)(shape, dtype)
-        return drawn + ops.cast(mean, dtype)
+        return drawn + ops.cast(layouts.delta_to_keras(self.start.mean[None]), dtype)
 
 
 def lower(word: Any) -> Any:
     """Keras takes its words in any case; what is not a word is left to the rules."""
     return word.lower() if isinstance(word, str) else word
+
+
+def known_data_format(data_format: Any) -> Any:
+    """The order of the axes, or None for Keras's setting."""
+    if data_format is None:
+        return None
+    return rules.choice("data_format", lower(data_format), ("channels_last", "channels_first"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from keras import ops
 
+from do_conv.core import layouts
 from do_conv.core.spec import Spec
 from do_conv.core.starts import identity
 
@@ -47,10 +47,9 @@ def compose_spec(kernel: Any, delta: Any, spec: Spec) -> Any:
 
 
 def depthwise_kernel(delta: Any, spec: Spec) -> Any:
-    """D = I + D' as a depthwise convolution's kernel, `(*K, 1, C_in * D_mul)`."""
-    channel = np.moveaxis(identity(spec), 0, -1)[..., None, :]
-    depthwise = delta + ops.convert_to_tensor(channel, dtype=delta.dtype)
-    return ops.reshape(depthwise, (*spec.kernel_size, 1, spec.in_channels * spec.d_mul))
+    """D = I + D' as Keras's depthwise kernels, `(*K, C_in, D_mul)`."""
+    channel = layouts.delta_to_keras(identity(spec)[None])
+    return delta + ops.convert_to_tensor(channel, dtype=delta.dtype)
 
 
 def pointwise_kernel(kernel: Any, spec: Spec) -> Any:

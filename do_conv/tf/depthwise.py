@@ -9,7 +9,7 @@ from keras import ops
 
 from do_conv.core import rules
 from do_conv.core.spec import Spec
-from do_conv.tf.base import OverParameterized, lower
+from do_conv.tf.base import OverParameterized, known_data_format, lower
 
 
 @keras.saving.register_keras_serializable("do_conv")
@@ -76,7 +76,7 @@ class DODepthwiseConv2D(OverParameterized, keras.layers.DepthwiseConv2D):
             strides=rules.axes("strides", strides, 2),
             padding=rules.choice("padding", lower(padding), ("valid", "same")),
             depth_multiplier=rules.integer("depth_multiplier", depth_multiplier),
-            data_format=data_format,
+            data_format=known_data_format(data_format),
             dilation_rate=rules.axes("dilation_rate", dilation_rate, 2),
             activation=activation,
             use_bias=use_bias,
@@ -97,9 +97,15 @@ class DODepthwiseConv2D(OverParameterized, keras.layers.DepthwiseConv2D):
 
     def composed_kernel(self) -> Any:
         """W', `(*K, C_in, depth_multiplier)`, differentiable in W and D'."""
-        shape = (*self.kernel_size, self.spec.in_channels, self.depth_multiplier)
-        return ops.reshape(super().composed_kernel(), shape)
+        return self._in_plain_shape(super().composed_kernel())
 
-    def _convolve(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
+    def _in_plain_shape(self, kernel: Any) -> Any:
         shape = (*self.kernel_size, self.spec.in_channels, self.depth_multiplier)
-        return ops.depthwise_conv(inputs, ops.reshape(kernel, shape), **window)
+        return ops.reshape(kernel, shape)
+
+    def _convolve_plain(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
+        return ops.depthwise_conv(inputs, self._in_plain_shape(kernel), **window)
+
+    def _convolve_depthwise(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
+        # The plain layer's operation, which takes a stride together with a dilation.
+        return ops.depthwise_conv(inputs, kernel, **window)

@@ -9,7 +9,7 @@ from keras import ops
 
 from do_conv.core import rules
 from do_conv.core.spec import Spec
-from do_conv.tf.base import OverParameterized, lower
+from do_conv.tf.base import OverParameterized, known_data_format, lower
 
 
 class _DOConv(OverParameterized):
@@ -85,7 +85,7 @@ class _DOConv(OverParameterized):
             kernel_size=kernel_size,
             strides=rules.axes("strides", strides, rank),
             padding=rules.choice("padding", lower(padding), words),
-            data_format=data_format,
+            data_format=known_data_format(data_format),
             dilation_rate=rules.axes("dilation_rate", dilation_rate, rank),
             groups=spec.groups,
             activation=activation,

@@ -166,6 +166,8 @@ class _DOConv(_ConvNd):
         )
 
     def _check_input(self, input: Tensor) -> None:
+        if torch.jit.is_tracing():
+            return  # a trace would keep the questions as constants, and warn of each
         rules.input_shape(input.shape, self._rank, self.in_channels, unbatched=True)
         if input.dtype != self.weight.dtype and not torch.is_autocast_enabled(input.device.type):
             rules.input_dtype(input.dtype, self.weight.dtype)
@@ -199,7 +201,7 @@ class _DOConv(_ConvNd):
         for name, tensor in tensors.items():
             if tensor is None:
                 continue
-            if check_finite:
+            if check_finite and not tensor.is_meta:
                 rules.finite(name, bool(tensor.isfinite().all()))
             trained = getattr(self, name).requires_grad
             setattr(plain, name, nn.Parameter(tensor.detach().clone(), requires_grad=trained))
@@ -221,7 +223,7 @@ class _DOConv(_ConvNd):
     ) -> None:
         """Load W, D' and the bias; in a plain layer's checkpoint no D' means the identity."""
         for name in ("weight", "depthwise_delta"):
-            parameter, stored = self._parameters[name], state_dict.get(prefix + name)
+            parameter, stored = self._parameters.get(name), state_dict.get(prefix + name)
             if parameter is None or stored is None:
                 continue
             try:

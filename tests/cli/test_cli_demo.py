@@ -49,7 +49,7 @@ def test_both_arms_see_every_image_at_most_once_an_epoch_in_a_new_order():
 
 
 def test_epochs_to_the_goal():
-    outcome = Outcome("any", accuracy={"plain": [[90.0, 95.0, 94.0], [90.0, 91.0, 94.9]]})
+    outcome = Outcome("torch", "", accuracy={"plain": [[90.0, 95.0, 94.0], [90.0, 91.0, 94.9]]})
     assert outcome.epochs_to_goal("plain") == [2, None]
 
 
@@ -92,3 +92,9 @@ def test_exception_an_output_path_that_is_read_only(capsys, tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     assert main(["demo", "--framework", "torch", "--out", str(tmp_path)]) == 2
     assert "an output path must be writable" in capsys.readouterr().err
+
+
+def test_exception_an_unknown_framework_leaves_no_folder(capsys, tmp_path):
+    assert main(["demo", "--framework", "jax", "--out", str(tmp_path / "new")]) == 2
+    assert "a framework must be one of" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -81,8 +81,7 @@ def test_a_broken_framework_shows_its_own_error(module, package):
     assert said == "RuntimeError: its own trouble"
 
 
-def test_keras_without_the_framework_it_computes_with():
-    hide = """
+NO_TENSORFLOW = """
 import sys
 class Hidden:
     def find_spec(self, name, path=None, target=None):
@@ -91,7 +90,10 @@ class Hidden:
 sys.meta_path.insert(0, Hidden())
 import os; os.environ["KERAS_BACKEND"] = "tensorflow"
 """
-    said = failure(hide + "import do_conv.tf")
+
+
+def test_keras_without_the_framework_it_computes_with():
+    said = failure(NO_TENSORFLOW + "import do_conv.tf")
     assert "Keras is set to compute with tensorflow, which is not installed; bring it" in said
     assert "pip install tensorflow, or set the environment variable KERAS_BACKEND" in said
 
@@ -103,3 +105,11 @@ def test_a_framework_asked_for_by_name_has_to_be_there(command, tmp_path):
         "do-conv: do_conv.torch needs torch, which is not installed; "
         "bring it with: pip install 'do-conv[torch]'."
     )
+
+
+def test_keras_without_the_framework_it_computes_with_is_left_out_unless_asked_for():
+    """Here the frameworks that are there agree, and the exit code says so."""
+    run = "from do_conv.cli import main; sys.exit(main(['parity', '--case', 'plain', '--json']))"
+    code = NO_TENSORFLOW + run
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert '"not_installed": [\n  "keras"\n ]' in done.stdout

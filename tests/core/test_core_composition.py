@@ -238,3 +238,17 @@ def test_exception_a_gradient_of_another_shape():
         DOConvError, match=r"must have shape \(4, 3, 2, 2\); received .*\(4, 3, 4\)"
     ):
         compose_gradients(np.ones((4, 3, 4)), weight, delta)
+
+
+@pytest.mark.parametrize(
+    ("weight", "delta"),
+    [
+        ((8, 3, 2, 3), (3, 6, 3, 2)),
+        ((8, 3, 6, 3), (3, 18, 3, 3)),
+        ((8, 3, 8, 3), (3, 24, 3, 3)),
+        ((8, 3, 2), (3, 2, 1, 1)),
+    ],
+)
+def test_exception_a_weight_of_another_kernel(weight, delta):
+    with pytest.raises(DOConvError, match="must be groups times .*; received weight .*; check"):
+        compose(np.ones(weight), np.zeros(delta))

@@ -123,7 +123,7 @@ def test_exception_d_mul_is_not_an_integer(kernel_size, d_mul):
 @pytest.mark.parametrize("name", ["in_channels", "out_channels", "groups"])
 def test_exception_a_count_is_not_a_positive_integer(name, value):
     sizes = {"in_channels": 4, "out_channels": 4, "kernel_size": (3, 3), "groups": 1}
-    wanted = message(f"{name} must be a positive integer", f"{name}={value!r}", "give 1 or more")
+    wanted = message(f"{name} must be a positive integer", f"{name}={value!r}", "1 or more")
     with pytest.raises(DOConvError, match=wanted):
         Spec(**{**sizes, name: value})
 
@@ -137,7 +137,7 @@ def test_exception_only_the_input_channels_may_be_unknown(name):
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, np.True_, "3"])
 def test_exception_a_kernel_axis_is_not_a_positive_integer(value):
-    wanted = message("kernel_size must be a positive integer", f"{value!r}", "give 1 or more")
+    wanted = message("kernel_size must be a positive integer", f"{value!r}", "1 or more")
     with pytest.raises(DOConvError, match=wanted):
         Spec(4, 4, (3, value))
 

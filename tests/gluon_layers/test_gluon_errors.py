@@ -20,7 +20,7 @@ def message(rule, received, remedy):
 TOO_FEW = "d_mul must be at least the number of kernel positions, 9 for kernel_size=(3, 3)"
 NOT_POSITIVE = "{} must be a positive integer"
 # MXNet's word for the output channels, and the core's.
-CHANNELS = (("channels", "out_channels"), ("groups", "groups"))
+CHANNELS = (("channels", "channels"), ("groups", "groups"))
 
 ARGUMENTS = [
     *[
@@ -33,7 +33,7 @@ ARGUMENTS = [
     ],
     ({"kernel_size": 1, "d_mul": 2.5}, "d_mul must be an integer", "d_mul=2.5", "leave it out"),
     *[
-        ({name: value}, NOT_POSITIVE.format(shown), f"{shown}={value!r}", "give 1 or more")
+        ({name: value}, NOT_POSITIVE.format(shown), f"{shown}={value!r}", "1 or more")
         for name, shown in CHANNELS
         for value in (0, -1, 2.0, True, "4", None)
     ],
@@ -42,17 +42,17 @@ ARGUMENTS = [
             {"in_channels": value},
             "in_channels must be an integer of at least 0",
             f"in_channels={value!r}",
-            "give 0 or more",
+            "0 or more",
         )
         for value in (-1, 4.0, True, None)
     ],
     *[
-        ({name: value}, NOT_POSITIVE.format(name), f"{name}={value}", "give 1 or more")
+        ({name: value}, NOT_POSITIVE.format(name), f"{name}={value}", "1 or more")
         for name in ("kernel_size", "strides", "dilation")
         for value in (0, -1)
     ],
     *[
-        ({name: (3, value)}, NOT_POSITIVE.format(name), f"{name}={value}", "give 1 or more")
+        ({name: (3, value)}, NOT_POSITIVE.format(name), f"{name}={value}", "1 or more")
         for name in ("kernel_size", "strides", "dilation")
         for value in (0, 1.5, True)
     ],

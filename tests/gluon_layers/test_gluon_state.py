@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
+from do_conv import DOConvError
 from do_conv.gluon import DOConv2D
 
 
@@ -67,3 +68,15 @@ def test_a_misfit_names_the_key_and_both_shapes(options, shapes, tmp_path):
     layer.initialize()
     with pytest.raises(AssertionError, match=shapes):
         layer.load_parameters(path)
+
+
+def test_exception_a_file_of_other_groups_for_a_layer_that_has_seen_no_input(tmp_path):
+    path = str(tmp_path / "two.params")
+    source = DOConv2D(8, 3, groups=2, in_channels=4)
+    source.initialize()
+    source.save_parameters(path)
+    target = DOConv2D(8, 3)
+    target.load_parameters(path)
+    rule = r"depthwise_delta' must have shape \(2, 9, 3, 3\); received shape \(4, 9, 3, 3\); build"
+    with pytest.raises(DOConvError, match=rule):
+        target(mx.nd.ones((1, 2, 5, 5)))

@@ -7,8 +7,9 @@ import pytest
 
 PUBLIC = {
     "do_conv": {
-        "Cost", "DOConvError", "MissingFrameworkError", "Spec", "Window", "__version__", "compose",
-        "compose_gradients", "fold", "identity", "identity_part", "layer_cost",
+        "Cost", "DOConvError", "LayerCost", "MissingFrameworkError", "Spec", "Window",
+        "__version__", "compose", "compose_gradients", "convolve", "fold", "identity",
+        "identity_part", "layer_cost",
     },
     "do_conv.torch": {"DOConv1d", "DOConv2d", "DOConv3d", "compose"},
     "do_conv.tf": {"DOConv1D", "DOConv2D", "DOConv3D", "DODepthwiseConv2D", "compose"},

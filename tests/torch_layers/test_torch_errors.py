@@ -28,17 +28,17 @@ ARGUMENTS = [
     ({"d_mul": (9,)}, "d_mul must be an integer", "d_mul=(9,)", "leave it out"),
     ({"kernel_size": 1, "d_mul": 2.5}, "d_mul must be an integer", "d_mul=2.5", "leave it out"),
     *[
-        ({name: value}, NOT_POSITIVE.format(name), f"{name}={value!r}", "give 1 or more")
+        ({name: value}, NOT_POSITIVE.format(name), f"{name}={value!r}", "1 or more")
         for name in ("in_channels", "out_channels", "groups")
         for value in (0, -1, 2.0, True, "4", None)
     ],
     *[
-        ({name: value}, NOT_POSITIVE.format(name), f"{name}={value}", "give 1 or more")
+        ({name: value}, NOT_POSITIVE.format(name), f"{name}={value}", "1 or more")
         for name in ("kernel_size", "stride", "dilation")
         for value in (0, -1)
     ],
     *[
-        ({name: (3, value)}, NOT_POSITIVE.format(name), f"{name}={value}", "give 1 or more")
+        ({name: (3, value)}, NOT_POSITIVE.format(name), f"{name}={value}", "1 or more")
         for name in ("kernel_size", "stride", "dilation")
         for value in (0, 1.5, True)
     ],
@@ -78,7 +78,7 @@ ARGUMENTS = [
     ),
     (
         {"padding": "full"},
-        "a padding that is no number must be one of 'same', 'valid'",
+        "padding must be one of 'same', 'valid'",
         "padding='full'",
         "choose one of these",
     ),

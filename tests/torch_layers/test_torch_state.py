@@ -2,10 +2,12 @@
 
 import io
 import re
+import warnings
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from do_conv.torch import DOConv1d, DOConv2d, DOConv3d
 
@@ -164,3 +166,29 @@ def test_a_checkpoint_without_a_bias_misses_the_bias_alone():
 def test_our_checkpoint_in_a_plain_layer_shows_the_delta():
     with pytest.raises(RuntimeError, match=r"Unexpected key.*depthwise_delta"):
         nn.Conv2d(4, 8, 3).load_state_dict(DOConv2d(4, 8, 3).state_dict())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [parametrizations.weight_norm, lambda layer: prune.l1_unstructured(layer, "weight", 0.3)],
+)
+def test_a_layer_whose_weight_is_computed_loads_what_it_saved(wrap):
+    source, target = (wrap(DOConv2d(3, 4, 3, depthwise_init="he")) for _ in range(2))
+    target.load_state_dict(source.state_dict())
+    x = torch.randn(1, 3, 6, 6)
+    assert torch.equal(source(x), target(x))
+
+
+def test_a_layer_without_memory_folds_to_one():
+    folded = DOConv2d(3, 4, 3, device="meta").fold()
+    assert type(folded) is nn.Conv2d
+    assert folded.weight.is_meta
+
+
+def test_tracing_asks_nothing_of_the_input():
+    layer, x = DOConv2d(3, 4, 3, depthwise_init="he"), torch.randn(2, 3, 6, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        traced = torch.jit.trace(layer, x)
+    assert torch.equal(traced(x), layer(x))

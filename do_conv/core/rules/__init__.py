@@ -26,10 +26,10 @@ from do_conv.core.rules.arguments import (
 )
 from do_conv.core.rules.arrays import (
     adjoint_window,
+    array_shape,
     built,
     feature_channels,
     finite,
-    gradient_shape,
     input_dtype,
     input_rank,
     input_shape,
@@ -46,6 +46,7 @@ __all__ = [
     "PADDING_MODES",
     "STARTS",
     "adjoint_window",
+    "array_shape",
     "axes",
     "built",
     "choice",
@@ -54,7 +55,6 @@ __all__ = [
     "depthwise_init",
     "feature_channels",
     "finite",
-    "gradient_shape",
     "groups_divide",
     "input_dtype",
     "input_rank",

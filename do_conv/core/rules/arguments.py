@@ -32,7 +32,8 @@ def integer(name: str, value: Any, *, minimum: int = 1) -> int:
     number = _as_int(value)
     if number is None or number < minimum:
         kind = "a positive integer" if minimum == 1 else f"an integer of at least {minimum}"
-        raise broken(f"{name} must be {kind}", f"{name}={value!r}", f"give {minimum} or more")
+        remedy = f"give a whole number, {minimum} or more"
+        raise broken(f"{name} must be {kind}", f"{name}={value!r}", remedy)
     return number
 
 
@@ -58,7 +59,8 @@ def axes(name: str, value: Any, rank: int, *, minimum: int = 1) -> tuple[int, ..
 
 def kernel_axes(kernel_size: Any) -> tuple[int, ...]:
     """A kernel has 1 to 3 axes, each of a positive size."""
-    sizes = tuple(kernel_size) if isinstance(kernel_size, Iterable) else ()
+    iterable = isinstance(kernel_size, Iterable) and not isinstance(kernel_size, str)
+    sizes = tuple(kernel_size) if iterable else ()
     if not 1 <= len(sizes) <= 3:
         raise broken(
             "kernel_size must have 1 to 3 axes",
@@ -101,13 +103,13 @@ def depth_multiplier(d_mul: Any, kernel_size: Sequence[int]) -> int:
     return number
 
 
-def choice(name: str, value: Any, choices: Sequence[str], *, argument: str = "") -> str:
-    """`value`, if it is one of `choices`; `argument` is what the person wrote, if not `name`."""
+def choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """`value`, if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
         one_of = "one of " if len(choices) > 1 else ""
         raise broken(
             f"{name} must be {one_of}{', '.join(map(repr, choices))}",
-            f"{argument or name}={value!r}",
+            f"{name}={value!r}",
             "choose one of these" if one_of else "leave it out",
         )
     return value
@@ -135,7 +137,7 @@ def padding(
             f"padding={value!r}",
             "give whole numbers",
         )
-    return choice("a padding that is no number", value, words, argument="padding")
+    return choice("padding", value, words)
 
 
 def padding_pairs(
@@ -151,8 +153,20 @@ def padding_pairs(
             f"padding={value!r} with {len(value)}",
             f"give one integer, {rank} integers or {rank} pairs (before, after)",
         )
-    pairs = (axes("padding of an axis", one, 2, minimum=0) for one in value)
-    return tuple((before, after) for before, after in pairs)
+    return tuple(_pair(one, value) for one in value)
+
+
+def _pair(one: Any, value: Any) -> tuple[int, int]:
+    """(before, after) of one axis; `value` is the whole padding that was given."""
+    pair = (one, one) if _as_int(one) is not None else one
+    if isinstance(pair, str) or not isinstance(pair, Iterable) or len(tuple(pair)) != 2:
+        raise broken(
+            "the padding of an axis must be an integer or a pair (before, after)",
+            f"padding={value!r}",
+            "give two integers for each axis",
+        )
+    before, after = (integer("padding", number, minimum=0) for number in pair)
+    return before, after
 
 
 def same_needs_stride_one(padding_value: Any, stride: Sequence[int]) -> None:

@@ -74,7 +74,7 @@ def input_dtype(found: Any, expected: Any) -> None:
 
 def kernel_fits(kernel: Sequence[int], window: Sequence[int], groups: int) -> None:
     """A kernel has the spatial axes its window was made for, and output channels for each group."""
-    if tuple(kernel[2:]) != tuple(window) or kernel[0] % groups:
+    if tuple(kernel[2:]) != tuple(window) or kernel[0] % integer("groups", groups):
         raise broken(
             f"a kernel must be (C_out, C_in/groups, {', '.join(map(str, window))}), "
             f"with C_out a multiple of groups={groups}",
@@ -93,13 +93,13 @@ def kernel_within(extent: Sequence[int], padded: Sequence[int]) -> None:
         )
 
 
-def gradient_shape(expected: Sequence[int], found: Sequence[int]) -> None:
-    """A gradient has the shape of what it is the gradient of."""
+def array_shape(name: str, expected: Sequence[int], found: Sequence[int]) -> None:
+    """A bias, or a gradient, has the shape of what it belongs to."""
     if tuple(found) != tuple(expected):
         raise broken(
-            f"the gradient must have shape {tuple(expected)}",
+            f"{name} must have shape {tuple(expected)}",
             f"shape {tuple(found)}",
-            "give the gradient of the composed kernel",
+            "check the order of the axes and the arguments of the layer",
         )
 
 
@@ -119,7 +119,7 @@ def stored_shape(key: str, expected: Sequence[int], found: Sequence[int]) -> Non
         raise broken(
             f"stored parameter '{key}' must have shape {tuple(expected)}",
             f"shape {tuple(found)}",
-            "build the layer with the kernel_size, groups and d_mul it was saved with",
+            "build the layer with the channels, kernel_size, groups and d_mul it was saved with",
         )
 
 
@@ -142,10 +142,13 @@ def kernel_arrays(weight: Sequence[int], delta: Sequence[int], groups: int) -> N
             f"weight {tuple(weight)} and delta {tuple(delta)}",
             "reshape them",
         )
-    if delta[0] != weight[1] * groups or delta[1] != math.prod(weight[2:]):
+    plain = len(weight) > 3 and tuple(weight[2:]) != tuple(delta[2:])
+    slots = weight[2] if len(weight) == 3 else math.prod(weight[2:])
+    pointwise = math.prod(delta[2:]) == 1 and delta[1] != 1
+    if plain or pointwise or delta[0] != weight[1] * groups or delta[1] != slots:
         raise broken(
-            "delta's C_in must be groups times weight's second axis, "
-            "and its D_mul the number of weight's kernel slots",
+            "delta's C_in must be groups times weight's second axis, its D_mul the number of "
+            "weight's kernel slots, and its K weight's where weight has one",
             f"weight {tuple(weight)}, delta {tuple(delta)} and groups={groups}",
             "check groups and the order of the axes",
         )

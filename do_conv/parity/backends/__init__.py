@@ -12,13 +12,11 @@ import importlib
 from typing import Any, Protocol
 
 from do_conv.core import rules
-from do_conv.core.errors import is_installed
 from do_conv.parity.cases import Case
 from do_conv.parity.layer import Arrays, Results
 from do_conv.parity.training import Parameters, Run
 
-# The framework's name, and the package that has to be installed.
-FRAMEWORKS = {"torch": "torch", "keras": "keras", "gluon": "mxnet"}
+FRAMEWORKS = ("torch", "keras", "gluon")
 
 
 class Backend(Protocol):
@@ -28,11 +26,6 @@ class Backend(Protocol):
     def not_offered(self, case: Case) -> str | None: ...  # noqa: D102
     def layer_results(self, case: Case, given: Arrays) -> Results: ...  # noqa: D102
     def train(self, run: Run) -> Parameters: ...  # noqa: D102
-
-
-def installed() -> dict[str, bool]:
-    """Every framework's name, and whether it is there."""
-    return {name: is_installed(package) for name, package in FRAMEWORKS.items()}
 
 
 def load(framework: str) -> Backend:
