@@ -250,5 +250,5 @@ def test_exception_a_gradient_of_another_shape():
     ],
 )
 def test_exception_a_weight_of_another_kernel(weight, delta):
-    with pytest.raises(DOConvError, match="must be groups times .*; received weight .*; check"):
+    with pytest.raises(DOConvError, match=r"must be groups times .*; received weight .*; check"):
         compose(np.ones(weight), np.zeros(delta))
