@@ -76,10 +76,21 @@ class Wrong:
         del results["grad bias"]
         return results
 
+    def train(self, run):
+        trained = training.train(run)
+        del trained["first.bias"]
+        return {**trained, "second.weight": trained["second.weight"] + 1e-8}
+
 
 def test_a_wrong_or_missing_quantity_does_not_hold():
     results = comparison.compare_layer("wrong", Wrong(), cases.CASES["plain"], "float64")
     assert {r.quantity for r in results if not r.holds} == {"composed kernel", "grad bias"}
+
+
+def test_a_wrong_or_missing_parameter_after_training_does_not_hold():
+    results = list(comparison.compare_training("wrong", Wrong(), "float64"))
+    assert len(results) == 6
+    assert {r.case for r in results if not r.holds} == {"first.bias", "second.weight"}
 
 
 def test_exception_unknown_case():

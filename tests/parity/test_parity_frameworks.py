@@ -1,8 +1,11 @@
 """PyTorch and Gluon held to the core, by the table and the code of `do-conv parity`."""
 
+import importlib
+
 import pytest
 
 from do_conv.parity import backends, cases, comparison
+from do_conv.parity.layer import arrays
 
 FRAMEWORKS = ("torch", "gluon")
 
@@ -28,3 +31,17 @@ def test_training(framework, dtype):
 def test_at_least_forty_cases_are_offered(framework):
     backend = backends.load(framework)
     assert sum(backend.not_offered(case) is None for case in cases.CASES.values()) >= 40
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_feature_composition_composes_no_kernel(framework, monkeypatch):
+    """Both compositions give the same numbers: only the way tells them apart."""
+    backend = backends.load(framework)
+    composed = []
+    layers = importlib.import_module(f"do_conv.{framework}.layers")
+    compose = layers.compose_spec
+    monkeypatch.setattr(layers, "compose_spec", lambda *a: composed.append(1) or compose(*a))
+    case = cases.CASES["plain"]
+    backend.layer_results(case, arrays(case, "float64"))
+    # In kernel composition's forward pass, in `composed_weight` and in `fold`.
+    assert len(composed) == 3

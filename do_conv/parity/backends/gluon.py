@@ -65,11 +65,13 @@ def layer_results(case: Case, given: Arrays) -> Results:
         if array is not None:
             parameter.set_data(_ndarray(array))
     x, cotangent = _ndarray(given.x), _ndarray(given.cotangent)
-    x.attach_grad()
     results = {}
     for layer.composition, prefix in (("kernel", ""), ("feature", "feature ")):
         if prefix and given.delta is None:
             continue
+        # A gradient that does not arrive must not be taken for the one before it.
+        x.attach_grad()
+        layer.collect_params().zero_grad()
         with autograd.record():
             output = layer(x)
         output.backward(cotangent)
