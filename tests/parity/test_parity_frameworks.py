@@ -45,3 +45,22 @@ def test_feature_composition_composes_no_kernel(framework, monkeypatch):
     backend.layer_results(case, arrays(case, "float64"))
     # In kernel composition's forward pass, in `composed_weight` and in `fold`.
     assert len(composed) == 3
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_stride_belongs_to_the_depthwise_half(framework, monkeypatch):
+    """On the pointwise half it would give the same numbers, at the cost of the whole image."""
+    sizes = []
+    layers = importlib.import_module(f"do_conv.{framework}.layers")
+    if framework == "torch":
+        convolve = layers.DOConv2d._convolve
+        record = staticmethod(lambda x, *a, **k: sizes.append(x.shape[2:]) or convolve(x, *a, **k))
+        monkeypatch.setattr(layers.DOConv2d, "_convolve", record)
+    else:
+        convolve = layers.convolve
+        record = lambda api, x, *a: sizes.append(x.shape[2:]) or convolve(api, x, *a)  # noqa: E731
+        monkeypatch.setattr(layers, "convolve", record)
+    case = cases.CASES["group2-stride"]
+    backends.load(framework).layer_results(case, arrays(case, "float64"))
+    # The depthwise half reads the image, the pointwise half what is left of it.
+    assert [tuple(size) for size in sizes[-2:]] == [case.size, case.window.output_size(case.size)]
