@@ -125,7 +125,7 @@ class _DOConv(_ConvNd):
         nn.init.zeros_(self.depthwise_delta)
         if start.std:
             nn.init.normal_(self.depthwise_delta, 0, start.std)
-        self.depthwise_delta.add_(torch.as_tensor(start.mean).to(self.depthwise_delta))
+            self.depthwise_delta.add_(torch.as_tensor(start.mean).to(self.depthwise_delta))
 
     def composed_weight(self) -> Tensor:
         """W', the kernel that is applied, `(C_out, C_in/G, *K)`, differentiable in W and D'."""

@@ -15,34 +15,9 @@ from do_conv.torch import DOConv1d, DOConv2d, DOConv3d
 
 PAIRS = [(DOConv1d, nn.Conv1d), (DOConv2d, nn.Conv2d), (DOConv3d, nn.Conv3d)]
 CLASSES = dict(enumerate(PAIRS, 1))
-# PyTorch says so once, of its own layers too.
-EVEN_SAME = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 SIZES = {1: (9,), 2: (9, 8), 3: (5, 6, 5)}
 OURS = ("d_mul", "depthwise_init", "composition")
 
-# Rank, and the arguments both the plain layer and ours take.
-WINDOWS = [
-    pytest.param(1, {"kernel_size": 3}, id="1d"),
-    pytest.param(
-        1, {"kernel_size": 4, "groups": 2, "padding": 2, "padding_mode": "circular"}, id="1d-ring"
-    ),
-    pytest.param(2, {"kernel_size": 3, "padding": 1, "bias": False}, id="2d"),
-    pytest.param(2, {"kernel_size": (2, 3), "stride": (2, 1), "dilation": (1, 2)}, id="2d-steps"),
-    pytest.param(
-        2, {"kernel_size": (3, 2), "groups": 2, "padding": "same"}, id="2d-same", marks=EVEN_SAME
-    ),
-    pytest.param(2, {"kernel_size": 3, "groups": 4, "padding": (2, 1)}, id="2d-depthwise"),
-    pytest.param(
-        2, {"kernel_size": 3, "padding": (2, 1), "padding_mode": "reflect"}, id="2d-reflect"
-    ),
-    pytest.param(
-        2, {"kernel_size": 3, "padding": 1, "padding_mode": "replicate"}, id="2d-replicate"
-    ),
-    pytest.param(3, {"kernel_size": (1, 2, 3), "groups": 2, "padding": "valid"}, id="3d"),
-    pytest.param(
-        3, {"kernel_size": 2, "padding": (2, 1, 1), "padding_mode": "circular"}, id="3d-ring"
-    ),
-]
 D_MULS = pytest.mark.parametrize("extra", [0, 2, "twice"], ids=["default", "more", "twice"])
 
 
@@ -117,8 +92,8 @@ def test_parameters(arguments, options, shapes, bias):
 
 
 @D_MULS
-@pytest.mark.parametrize(("rank", "window"), WINDOWS)
-def test_composition_may_be_switched_at_any_time(rank, window, extra):
+def test_composition_may_be_switched_at_any_time(windowed, extra):
+    rank, window = windowed
     ours, _ = CLASSES[rank]
     d_mul = multiplier(window["kernel_size"], rank, extra)
     torch.manual_seed(3)
@@ -192,8 +167,8 @@ def test_double_precision_keeps_small_changes():
 
 
 @pytest.mark.parametrize("composition", ["kernel", "feature"])
-@pytest.mark.parametrize(("rank", "window"), WINDOWS)
-def test_unbatched_input(rank, window, composition):
+def test_unbatched_input(windowed, composition):
+    rank, window = windowed
     ours, _ = CLASSES[rank]
     torch.manual_seed(3)
     layer = trained(ours(4, 8, **window, composition=composition, dtype=torch.float64))

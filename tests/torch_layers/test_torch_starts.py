@@ -10,33 +10,7 @@ import do_conv
 from do_conv.torch import DOConv1d, DOConv2d, DOConv3d
 
 CLASSES = {1: (DOConv1d, nn.Conv1d), 2: (DOConv2d, nn.Conv2d), 3: (DOConv3d, nn.Conv3d)}
-# PyTorch says so once, of its own layers too.
-EVEN_SAME = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 SIZES = {1: (9,), 2: (9, 8), 3: (5, 6, 5)}
-
-# Rank, and the arguments both the plain layer and ours take.
-WINDOWS = [
-    pytest.param(1, {"kernel_size": 3}, id="1d"),
-    pytest.param(
-        1, {"kernel_size": 4, "groups": 2, "padding": 2, "padding_mode": "circular"}, id="1d-ring"
-    ),
-    pytest.param(2, {"kernel_size": 3, "padding": 1, "bias": False}, id="2d"),
-    pytest.param(2, {"kernel_size": (2, 3), "stride": (2, 1), "dilation": (1, 2)}, id="2d-steps"),
-    pytest.param(
-        2, {"kernel_size": (3, 2), "groups": 2, "padding": "same"}, id="2d-same", marks=EVEN_SAME
-    ),
-    pytest.param(2, {"kernel_size": 3, "groups": 4, "padding": (2, 1)}, id="2d-depthwise"),
-    pytest.param(
-        2, {"kernel_size": 3, "padding": (2, 1), "padding_mode": "reflect"}, id="2d-reflect"
-    ),
-    pytest.param(
-        2, {"kernel_size": 3, "padding": 1, "padding_mode": "replicate"}, id="2d-replicate"
-    ),
-    pytest.param(3, {"kernel_size": (1, 2, 3), "groups": 2, "padding": "valid"}, id="3d"),
-    pytest.param(
-        3, {"kernel_size": 2, "padding": (2, 1, 1), "padding_mode": "circular"}, id="3d-ring"
-    ),
-]
 
 
 def batch(rank, dtype):
@@ -44,8 +18,8 @@ def batch(rank, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("rank", "window"), WINDOWS)
-def test_identity_start_is_the_plain_layer_to_the_last_bit(rank, window, dtype):
+def test_identity_start_is_the_plain_layer_to_the_last_bit(windowed, dtype):
+    rank, window = windowed
     ours, plain = CLASSES[rank]
     torch.manual_seed(3)
     expected = plain(4, 8, **window, dtype=dtype)
@@ -61,8 +35,8 @@ def test_identity_start_is_the_plain_layer_to_the_last_bit(rank, window, dtype):
     assert torch.equal(layer(x), expected(x))
 
 
-@pytest.mark.parametrize(("rank", "window"), WINDOWS)
-def test_identity_start_is_the_plain_layer_under_autocast(rank, window):
+def test_identity_start_is_the_plain_layer_under_autocast(windowed):
+    rank, window = windowed
     ours, plain = CLASSES[rank]
     torch.manual_seed(3)
     expected = plain(4, 8, **window)
