@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from do_conv.core import rules
-from do_conv.core.spec import Spec
+from do_conv.core.spec import SeparableSpec, Spec
 
 
 def compose(weight: np.ndarray, delta: np.ndarray | None, groups: int = 1) -> np.ndarray:
@@ -40,7 +40,29 @@ def compose(weight: np.ndarray, delta: np.ndarray | None, groups: int = 1) -> np
     """
     if delta is None:
         return weight
-    spec = Spec.of_shapes(weight.shape, delta.shape, groups)
+    return compose_spec(weight, delta, Spec.of_shapes(weight.shape, delta.shape, groups))
+
+
+def compose_separable(weight: np.ndarray, depthwise: np.ndarray, groups: int = 1) -> np.ndarray:
+    """The one kernel of a depthwise separable convolution, `D^T o W` (section 3).
+
+    Args:
+        weight: W, the pointwise kernel, `(C_out, C_in/groups, D_mul)`.
+        depthwise: D, the depthwise kernel, `(C_in, D_mul, *K)`, with any D_mul.
+        groups: G, those of the pointwise convolution.
+
+    Returns:
+        W', `(C_out, C_in/groups, *K)`.
+
+    Raises:
+        DOConvError: if the shapes do not belong to one layer.
+    """
+    spec = SeparableSpec.of_shapes(weight.shape, depthwise.shape, groups)
+    return compose_spec(weight, depthwise, spec)
+
+
+def compose_spec(weight: np.ndarray, delta: np.ndarray, spec: Spec) -> np.ndarray:
+    """`compose`, or `compose_separable`, for a layer whose sizes are known."""
     change = _per_input_channel(weight, spec) @ _matrices(delta, spec)
     return identity_part(weight, spec) + _per_output_channel(change, spec)
 
@@ -58,6 +80,13 @@ def compose_gradients(
         dL/dW in the shape of `weight`, and dL/dD' in the shape of `delta`.
     """
     spec = Spec.of_shapes(weight.shape, delta.shape, groups)
+    return compose_spec_gradients(grad, weight, delta, spec)
+
+
+def compose_spec_gradients(
+    grad: np.ndarray, weight: np.ndarray, delta: np.ndarray, spec: Spec
+) -> tuple[np.ndarray, np.ndarray]:
+    """`compose_gradients` for a layer whose sizes are known; without an identity, D' is D."""
     rules.array_shape("the gradient of the composed kernel", spec.composed_shape, grad.shape)
     grad_change = _per_input_channel(grad, spec)
     through_delta = grad_change @ _matrices(delta, spec).swapaxes(-1, -2)
@@ -70,7 +99,7 @@ def compose_gradients(
 
 
 def identity_part(weight: np.ndarray, spec: Spec) -> np.ndarray:
-    """W I, what W' is while D is the identity: the sum of W's whole blocks."""
+    """W I, what W' is while D is the identity: the sum of W's whole blocks, if there are any."""
     if spec.has_plain_weight:
         return weight.reshape(spec.composed_shape)
     whole = weight[:, :, : spec.whole_blocks * spec.area]

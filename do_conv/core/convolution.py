@@ -1,4 +1,4 @@
-"""A slow, plain N-dimensional convolution, its gradients and its adjoint.
+"""A slow, plain N-dimensional convolution and its gradients.
 
 Channels first throughout: inputs `(N, C_in, *size)`, kernels `(C_out, C_in/G, *K)`, as in
 equation 1 of the paper; with G = C_in it is the depthwise convolution of equation 2.
@@ -118,7 +118,7 @@ def convolve(
     patches, output_size = _patches(x, kernel, window, groups)
     grouped = kernel.reshape(groups, kernel.shape[0] // groups, -1)
     out = np.matmul(grouped, patches).reshape(x.shape[0], kernel.shape[0], *output_size)
-    return _with_bias(out, bias)
+    return with_bias(out, bias)
 
 
 def convolve_gradients(
@@ -145,7 +145,7 @@ def convolve_gradients(
 def input_gradient(
     grad: np.ndarray, kernel: np.ndarray, window: Window, size: Shape, groups: int = 1
 ) -> np.ndarray:
-    """The adjoint of `convolve` in x: what a transposed convolution computes.
+    """The adjoint of `convolve` in x: what a transposed convolution computes (see `transposed`).
 
     Args:
         grad: `(N, C_out, *output size)`.
@@ -172,44 +172,6 @@ def input_gradient(
     return _unpad(padded, size, pads, window.padding_mode)
 
 
-def convolve_transposed(
-    x: np.ndarray,
-    kernel: np.ndarray,
-    window: Window,
-    groups: int = 1,
-    bias: np.ndarray | None = None,
-    output_padding: Any = 0,
-) -> np.ndarray:
-    """A transposed convolution: the adjoint of the convolution whose input is its output.
-
-    Args:
-        x: `(N, C_in, *size)`.
-        kernel: `(C_in, C_out/groups, *K)`, as frameworks store it; D belongs to its second axis.
-        window: stride, padding (integers or pairs) and dilation of the adjoint convolution.
-        groups: G.
-        bias: `(C_out,)` or None.
-        output_padding: positions added at the end of each axis of the output.
-
-    Returns:
-        `(N, C_out, *output size)`, with
-        `(size - 1) * stride - before - after + extent + output_padding` positions on each axis.
-    """
-    rank = len(window.kernel_size)
-    rules.input_shape(x.shape, rank, kernel.shape[0])
-    rules.kernel_fits(kernel.shape, window.kernel_size, groups)
-    rules.adjoint_window(window.padding, window.padding_mode)
-    extra = rules.axes("output_padding", output_padding, rank, minimum=0)
-    pads = window.pads(x.shape[2:])
-    size = tuple(
-        (n - 1) * step - before - after + extent + more
-        for n, step, (before, after), extent, more in zip(
-            x.shape[2:], window.stride, pads, window.extent, extra, strict=True
-        )
-    )
-    out = input_gradient(x, kernel, window, size, groups)
-    return _with_bias(out, bias)
-
-
 def _patches(
     x: np.ndarray, kernel: np.ndarray, window: Window, groups: int
 ) -> tuple[np.ndarray, Shape]:
@@ -227,7 +189,8 @@ def _patches(
     return patches.reshape(x.shape[0], groups, kernel.shape[1] * len(reads), -1), output_size
 
 
-def _with_bias(out: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+def with_bias(out: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """`out`, `(N, C_out, *size)`, plus a bias `(C_out,)` if there is one."""
     if bias is None:
         return out
     rules.array_shape("bias", (out.shape[1],), bias.shape)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from do_conv.core import rules
-from do_conv.core.spec import Shape, Spec
+from do_conv.core.spec import SeparableSpec, Shape, Spec
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """The costs of one layer: as a plain convolution (also after folding), and in training."""
+    """The costs of one layer.
+
+    Attributes:
+        plain: as deployed: an ordinary convolution, or a separable pair's two convolutions.
+        kernel: in training, by kernel composition.
+        feature: in training, by feature composition.
+    """
 
     plain: Cost
     kernel: Cost
@@ -44,11 +50,12 @@ def layer_cost(spec: Spec, output_size: Shape, *, batch: int = 1, itemsize: int 
 
     Kernel composition takes `D_mul*|K|*C_out*(C_in/G)` once a batch and `C_out*(C_in/G)*|K|` for
     each output position; feature composition `D_mul*|K|*C_in + C_out*(C_in/G)*D_mul` for each
-    output position. Where |K| = 1 all three are the plain layer.
+    output position, which is also what a deployed separable pair takes. Where |K| = 1 all three are
+    the plain layer.
 
     Args:
-        spec: the layer's sizes, with known input channels.
-        output_size: the spatial size of the output.
+        spec: the layer's sizes, with known channels.
+        output_size: the spatial size of the output; of a transposed layer, that of its input.
         batch: the number of samples.
         itemsize: bytes of one number.
 
@@ -63,17 +70,20 @@ def layer_cost(spec: Spec, output_size: Shape, *, batch: int = 1, itemsize: int 
     in_channels = rules.integer("in_channels", spec.in_channels)
     positions = batch * math.prod(size)
     pairs = spec.out_channels * in_channels // spec.groups
-    plain = Cost(pairs * spec.area * positions, pairs * spec.area * itemsize, 0)
+    ordinary = Cost(pairs * spec.area * positions, pairs * spec.area * itemsize, 0)
     if not spec.has_delta:
-        return LayerCost(plain, plain, plain)
+        return LayerCost(ordinary, ordinary, ordinary)
     depthwise = in_channels * spec.d_mul
     parameter_bytes = (pairs * spec.d_mul + depthwise * spec.area) * itemsize
     kernel = Cost(
-        spec.d_mul * spec.area * pairs + plain.macs, parameter_bytes, pairs * spec.area * itemsize
+        spec.d_mul * spec.area * pairs + ordinary.macs,
+        parameter_bytes,
+        ordinary.parameter_bytes,
     )
     feature = Cost(
         (depthwise * spec.area + pairs * spec.d_mul) * positions,
         parameter_bytes,
         depthwise * positions * itemsize,
     )
-    return LayerCost(plain, kernel, feature)
+    deployed = feature if isinstance(spec, SeparableSpec) else ordinary
+    return LayerCost(deployed, kernel, feature)

@@ -34,26 +34,25 @@ def convolve_features(
     x: np.ndarray,
     weight: np.ndarray,
     delta: np.ndarray,
+    spec: Spec,
     window: Window,
-    groups: int = 1,
     bias: np.ndarray | None = None,
 ) -> np.ndarray:
     """The layer's output by feature composition.
 
     Args:
         x: `(N, C_in, *size)`.
-        weight, delta, groups: as for `compose`.
+        weight, delta: W and D' (a separable pair's D), as for `compose`.
+        spec: the layer's sizes.
         window: stride, padding and dilation of the layer.
         bias: `(C_out,)` or None.
 
     Returns:
         `(N, C_out, *output size)`.
     """
-    spec = Spec.of_shapes(weight.shape, delta.shape, groups)
-    features = convolve(x, depthwise_kernel(delta, spec), window, delta.shape[0])
-    return convolve(
-        features, pointwise_kernel(weight, spec), pointwise_window(spec.rank), groups, bias
-    )
+    features = convolve(x, depthwise_kernel(delta, spec), window, spec.in_channels)
+    pointwise = pointwise_kernel(weight, spec)
+    return convolve(features, pointwise, pointwise_window(spec.rank), spec.groups, bias)
 
 
 def feature_gradients(
@@ -61,23 +60,24 @@ def feature_gradients(
     x: np.ndarray,
     weight: np.ndarray,
     delta: np.ndarray,
+    spec: Spec,
     window: Window,
-    groups: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The gradients with respect to x, W, D' and the bias by feature composition.
 
     Args:
         grad: the output's gradient, `(N, C_out, *output size)`.
-        x, weight, delta, window, groups: as for `convolve_features`.
+        x, weight, delta, spec, window: as for `convolve_features`.
 
     Returns:
         four arrays in the shapes of `x`, `weight`, `delta` and `(C_out,)`.
     """
-    spec = Spec.of_shapes(weight.shape, delta.shape, groups)
-    depthwise = depthwise_kernel(delta, spec)
-    features = convolve(x, depthwise, window, delta.shape[0])
+    depthwise, pointwise = depthwise_kernel(delta, spec), pointwise_kernel(weight, spec)
+    features = convolve(x, depthwise, window, spec.in_channels)
     grad_features, grad_weight, grad_bias = convolve_gradients(
-        grad, features, pointwise_kernel(weight, spec), pointwise_window(spec.rank), groups
+        grad, features, pointwise, pointwise_window(spec.rank), spec.groups
     )
-    grad_x, grad_delta, _ = convolve_gradients(grad_features, x, depthwise, window, delta.shape[0])
+    grad_x, grad_delta, _ = convolve_gradients(
+        grad_features, x, depthwise, window, spec.in_channels
+    )
     return grad_x, grad_weight.reshape(weight.shape), grad_delta.reshape(delta.shape), grad_bias

@@ -15,7 +15,7 @@ def identity(spec: Spec) -> np.ndarray:
     """One channel's identity I, `(D_mul, *K)`: whole identity blocks, then zeros.
 
     `I[s, k] = 1` where `s mod |K| == k` and `s < |K| * (D_mul // |K|)`, k being the flat position.
-    With D = I the layer is the plain one (section 4).
+    With D = I the layer is the plain one (section 4). A separable pair has none: it is zero.
     """
     blocks = np.zeros((spec.d_mul, spec.area))
     slots = np.arange(spec.whole_blocks * spec.area)

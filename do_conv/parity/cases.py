@@ -7,7 +7,8 @@ from typing import Any
 
 from do_conv.core import rules
 from do_conv.core.convolution import Window
-from do_conv.core.spec import Shape, Spec
+from do_conv.core.spec import SeparableSpec, Shape, Spec
+from do_conv.core.transposed import transposed_size
 
 
 @dataclass(frozen=True)
@@ -15,14 +16,16 @@ class Case:
     """One layer and the size of its input.
 
     Attributes:
+        kind: what the layer replaces: "convolution", "transposed" or "separable"; "depthwise" is
+            Keras's layer for a convolution with C_in groups.
         start: how D' is made: "identity" and "he" as a new layer's, "trained" away from both.
-        depthwise_layer: Keras: use the depthwise layer, not a convolution with C_in groups.
     """
 
     name: str
     channels: tuple[int, int]
     kernel_size: Shape
     size: Shape
+    kind: str = "convolution"
     stride: Any = 1
     padding: Any = "valid"
     dilation: Any = 1
@@ -31,7 +34,7 @@ class Case:
     start: str = "trained"
     bias: bool = True
     padding_mode: str = "zeros"
-    depthwise_layer: bool = False
+    output_padding: Any = 0
     batch: int = 2
 
     @property
@@ -42,12 +45,25 @@ class Case:
     @property
     def spec(self) -> Spec:
         """The layer's sizes."""
-        return Spec(*self.channels, self.kernel_size, self.groups, self.d_mul)
+        make = {"transposed": Spec.of_transposed, "separable": SeparableSpec}.get(self.kind, Spec)
+        return make(*self.channels, self.kernel_size, self.groups, self.d_mul)
 
     @property
     def window(self) -> Window:
         """How the kernel slides."""
         return Window(self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode)
+
+    @property
+    def layer_start(self) -> str:
+        """The start to ask a layer for; a trained one is given its D' afterwards."""
+        return "he" if self.start == "he" else "identity"
+
+    @property
+    def output_size(self) -> Shape:
+        """The spatial size of the output."""
+        if self.kind == "transposed":
+            return transposed_size(self.size, self.window, self.output_padding)
+        return self.window.output_size(self.size)
 
 
 _TABLE = (
@@ -89,18 +105,18 @@ _TABLE = (
     Case("depthwise-multiplier2", (4, 8), (3, 3), (8, 7), groups=4),
     Case("depthwise-multiplier3-d-mul", (3, 9), (3, 3), (8, 7), groups=3, d_mul=11),
     Case("depthwise-stride", (4, 4), (3, 3), (9, 8), groups=4, stride=2, bias=False),
-    Case("depthwise-layer", (4, 4), (3, 3), (8, 7), groups=4, depthwise_layer=True),
+    Case("depthwise-layer", (4, 4), (3, 3), (8, 7), groups=4, kind="depthwise"),
     Case(
         "depthwise-layer-multiplier2",
-        (4, 8), (3, 3), (8, 7), groups=4, d_mul=18, stride=2, depthwise_layer=True,
+        (4, 8), (3, 3), (8, 7), groups=4, d_mul=18, stride=2, kind="depthwise",
     ),
     Case(
         "depthwise-layer-dilation",
-        (3, 6), (3, 2), (10, 9), groups=3, start="he", dilation=2, depthwise_layer=True,
+        (3, 6), (3, 2), (10, 9), groups=3, start="he", dilation=2, kind="depthwise",
     ),
     Case(
         "depthwise-layer-stride-dilation",
-        (4, 8), (3, 3), (11, 10), groups=4, stride=2, dilation=2, depthwise_layer=True,
+        (4, 8), (3, 3), (11, 10), groups=4, stride=2, dilation=2, kind="depthwise",
     ),
     # 2-D with `same`, which MXNet does not offer.
     Case("same", (4, 6), (3, 3), (8, 7), padding="same"),
@@ -109,7 +125,7 @@ _TABLE = (
     Case("same-d-mul", (4, 6), (3, 3), (8, 7), padding="same", d_mul=20, start="he"),
     Case("same-stride", (4, 6), (3, 3), (8, 7), padding="same", stride=2),
     Case("same-depthwise-layer", (4, 8), (5, 5), (8, 7), padding="same", groups=4,
-         depthwise_layer=True),
+         kind="depthwise"),
     # 2-D with padding in numbers, or stride with dilation, which Keras does not offer.
     Case("padding", (4, 6), (3, 3), (8, 7), padding=1),
     Case("padding-not-square", (4, 6), (3, 5), (8, 7), padding=(2, 0)),
@@ -144,6 +160,44 @@ _TABLE = (
     Case("3d-padding", (2, 4), (3, 3, 3), (4, 5, 4), padding=(1, 0, 1), dilation=(1, 2, 1)),
     Case("3d-same", (2, 4), (3, 2, 3), (4, 5, 4), padding="same"),
     Case("3d-depthwise", (3, 6), (2, 2, 2), (5, 4, 5), groups=3),
+    # Transposed: D belongs to the output channels.
+    Case("transposed", (4, 6), (3, 3), (5, 4), "transposed"),
+    Case("transposed-identity", (4, 6), (3, 3), (5, 4), "transposed", start="identity"),
+    Case("transposed-he", (4, 6), (3, 2), (5, 4), "transposed", start="he", bias=False),
+    Case("transposed-stride", (4, 6), (4, 3), (5, 4), "transposed", stride=(2, 3)),
+    Case("transposed-d-mul", (4, 6), (3, 3), (5, 4), "transposed", d_mul=20, stride=2),
+    Case("transposed-dilation", (4, 6), (3, 2), (5, 4), "transposed", dilation=(2, 1)),
+    Case("transposed-same", (4, 6), (4, 4), (5, 4), "transposed", padding="same", stride=2),
+    Case("transposed-one-output", (4, 1), (3, 3), (5, 4), "transposed"),
+    Case("transposed-kernel-1x1", (4, 6), (1, 1), (5, 4), "transposed"),
+    Case("transposed-group2", (4, 6), (3, 3), (5, 4), "transposed", groups=2, stride=2),
+    Case("transposed-group2-d-mul", (6, 4), (3, 2), (5, 4), "transposed", groups=2, d_mul=13),
+    Case("transposed-depthwise", (4, 8), (3, 3), (5, 4), "transposed", groups=4),
+    Case("transposed-padding", (4, 6), (4, 4), (5, 4), "transposed", padding=1, stride=2),
+    Case("transposed-output-padding", (4, 6), (3, 3), (5, 4), "transposed", stride=(2, 3),
+         padding=(1, 0), output_padding=(1, 2)),
+    Case("transposed-all", (4, 6), (3, 2), (5, 4), "transposed", stride=(2, 1), padding=(2, 1),
+         dilation=(1, 2), groups=2, output_padding=(1, 1), d_mul=8, start="he"),
+    Case("transposed-1d", (4, 6), (3,), (6,), "transposed", stride=2),
+    Case("transposed-1d-group2", (4, 6), (4,), (6,), "transposed", stride=3, padding=1, groups=2),
+    Case("transposed-3d", (3, 4), (2, 3, 2), (3, 2, 3), "transposed", stride=(1, 2, 2)),
+    # Depthwise separable: the same pair, where I is zero and D_mul is free.
+    Case("separable", (4, 6), (3, 3), (8, 7), "separable"),
+    Case("separable-no-bias", (4, 6), (2, 3), (8, 7), "separable", bias=False),
+    Case("separable-d-mul", (4, 6), (3, 3), (8, 7), "separable", d_mul=3),
+    Case("separable-d-mul-beyond-area", (4, 6), (2, 2), (7, 6), "separable", d_mul=5),
+    Case("separable-kernel-1x1", (4, 6), (1, 1), (6, 5), "separable", d_mul=2),
+    Case("separable-one-channel", (1, 5), (3, 3), (8, 7), "separable", d_mul=2),
+    Case("separable-stride", (4, 6), (3, 3), (9, 8), "separable", d_mul=2, stride=2),
+    Case("separable-dilation", (4, 6), (3, 3), (10, 9), "separable", dilation=2),
+    Case("separable-same", (4, 6), (3, 4), (8, 7), "separable", padding="same", d_mul=2),
+    Case("separable-padding", (4, 6), (3, 3), (8, 7), "separable", padding=(1, 2), stride=2),
+    Case("separable-reflect", (4, 6), (3, 3), (8, 7), "separable", padding=1,
+         padding_mode="reflect"),
+    Case("separable-group2", (4, 6), (3, 3), (8, 7), "separable", groups=2, d_mul=2),
+    Case("separable-1d", (4, 6), (3,), (11,), "separable", d_mul=2, stride=2),
+    Case("separable-1d-causal", (4, 6), (3,), (11,), "separable", padding="causal"),
+    Case("separable-3d", (2, 4), (2, 3, 2), (5, 6, 5), "separable"),
 )  # fmt: skip
 
 CASES = {case.name: case for case in _TABLE}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from do_conv.core.composition import compose, compose_gradients
-from do_conv.core.convolution import convolve, convolve_gradients
-from do_conv.core.features import convolve_features, feature_gradients
+from do_conv.core import convolution, features, transposed
+from do_conv.core.composition import compose_spec, compose_spec_gradients
 from do_conv.core.starts import delta_start
 from do_conv.parity.cases import Case
 
@@ -25,7 +25,10 @@ QUANTITIES = (
 
 @dataclass(frozen=True)
 class Arrays:
-    """What a layer is given, channels first; `cotangent` is the gradient of its output."""
+    """What a layer is given, channels first; `cotangent` is the gradient of its output.
+
+    `delta` is D', or a separable pair's D.
+    """
 
     x: np.ndarray
     weight: np.ndarray
@@ -46,16 +49,16 @@ def arrays(case: Case, dtype: str) -> Arrays:
     """The arrays of a case, the same in every framework, rounded to `dtype`."""
     spec = case.spec
     rng = np.random.default_rng(zlib.crc32(case.name.encode()))
-    start = delta_start("he" if case.start == "he" else "identity", spec)
+    start = delta_start(case.layer_start, spec)
     std = 0.3 if case.start == "trained" else start.std
     delta = start.mean + std * rng.standard_normal(spec.delta_shape)
-    output = (case.batch, spec.out_channels, *case.window.output_size(case.size))
+    in_channels, out_channels = case.channels
     return Arrays(
-        x=rng.standard_normal((case.batch, spec.in_channels, *case.size)),
+        x=rng.standard_normal((case.batch, in_channels, *case.size)),
         weight=rng.standard_normal(spec.weight_shape),
         delta=delta if spec.has_delta else None,
-        bias=rng.standard_normal(spec.out_channels) if case.bias else None,
-        cotangent=rng.standard_normal(output),
+        bias=rng.standard_normal(out_channels) if case.bias else None,
+        cotangent=rng.standard_normal((case.batch, out_channels, *case.output_size)),
     ).astype(dtype)
 
 
@@ -63,10 +66,11 @@ def core_results(case: Case, given: Arrays) -> Results:
     """Every quantity of a case by the core, in float64."""
     given = given.astype("float64")
     x, weight, delta, bias, cotangent = vars(given).values()
-    window, groups = case.window, case.groups
-    composed = compose(weight, delta, groups)
-    output = convolve(x, composed, window, groups, bias)
-    grad_x, grad_composed, grad_bias = convolve_gradients(cotangent, x, composed, window, groups)
+    spec, window = case.spec, case.window
+    composed = weight if delta is None else compose_spec(weight, delta, spec)
+    convolve, convolve_features, gradients, feature_gradients = _operations(case)
+    output = convolve(x, composed, window, spec.groups, bias)
+    grad_x, grad_composed, grad_bias = gradients(cotangent, x, composed, window, spec.groups)
     results = {
         "output": output,
         "composed kernel": composed,
@@ -77,14 +81,34 @@ def core_results(case: Case, given: Arrays) -> Results:
         "folded output": output,
     }
     if delta is not None:
-        results["grad W"], results["grad D'"] = compose_gradients(
-            grad_composed, weight, delta, groups
+        results["grad W"], results["grad D'"] = compose_spec_gradients(
+            grad_composed, weight, delta, spec
         )
-        features = ("feature grad x", "feature grad W", "feature grad D'", "feature grad bias")
-        gradients = feature_gradients(cotangent, x, weight, delta, window, groups)
-        results |= dict(zip(features, gradients, strict=True))
-        results["feature output"] = convolve_features(x, weight, delta, window, groups, bias)
+        names = ("feature grad x", "feature grad W", "feature grad D'", "feature grad bias")
+        found = feature_gradients(cotangent, x, weight, delta, spec, window)
+        results |= dict(zip(names, found, strict=True))
+        results["feature output"] = convolve_features(x, weight, delta, spec, window, bias)
+    if case.kind == "separable":
+        results.pop("folded kernel")  # it is deployed by features, as the pair it is
     if bias is None:
         results.pop("grad bias")
         results.pop("feature grad bias", None)
     return results
+
+
+def _operations(case: Case) -> tuple[Any, Any, Any, Any]:
+    """The convolution, its feature composition, and their gradients."""
+    if case.kind != "transposed":
+        return (
+            convolution.convolve,
+            features.convolve_features,
+            convolution.convolve_gradients,
+            features.feature_gradients,
+        )
+    more = {"output_padding": case.output_padding}
+    return (
+        partial(transposed.convolve_transposed, **more),
+        partial(transposed.convolve_transposed_features, **more),
+        transposed.transposed_gradients,
+        transposed.transposed_feature_gradients,
+    )

@@ -1,14 +1,61 @@
-"""DO-Conv for PyTorch: `DOConv1d`, `2d` and `3d` in place of `nn.Conv1d`, `2d` and `3d`.
+"""DO-Conv for PyTorch: `DOConv2d` in place of `nn.Conv2d`, and so on.
 
-layers        the layers
-composition   W' from W and D' in PyTorch
+layers           DOConv1d, 2d, 3d
+transposed       DOConvTranspose1d, 2d, 3d
+separable        DepthwiseSeparableConv1d, 2d, 3d
+lazy             the first two, for inputs of unknown channels
+base             what they have in common
+parametrization  `over_parameterize`: for layers with a forward pass of their own
+state            `folded_state_dict`: the weights alone
+composition      W' from W and D' in PyTorch
+starts           how W and D' start
 """
 
 from do_conv.core.errors import require_installed
 
 require_installed("torch", extra="torch", user="do_conv.torch")
 
-from do_conv.torch.composition import compose  # noqa: E402
+from do_conv.torch.composition import compose, compose_separable  # noqa: E402
 from do_conv.torch.layers import DOConv1d, DOConv2d, DOConv3d  # noqa: E402
+from do_conv.torch.lazy import (  # noqa: E402
+    LazyDOConv1d,
+    LazyDOConv2d,
+    LazyDOConv3d,
+    LazyDOConvTranspose1d,
+    LazyDOConvTranspose2d,
+    LazyDOConvTranspose3d,
+)
+from do_conv.torch.parametrization import over_parameterize  # noqa: E402
+from do_conv.torch.separable import (  # noqa: E402
+    DepthwiseSeparableConv1d,
+    DepthwiseSeparableConv2d,
+    DepthwiseSeparableConv3d,
+)
+from do_conv.torch.state import folded_state_dict  # noqa: E402
+from do_conv.torch.transposed import (  # noqa: E402
+    DOConvTranspose1d,
+    DOConvTranspose2d,
+    DOConvTranspose3d,
+)
 
-__all__ = ["DOConv1d", "DOConv2d", "DOConv3d", "compose"]
+__all__ = [
+    "DOConv1d",
+    "DOConv2d",
+    "DOConv3d",
+    "DOConvTranspose1d",
+    "DOConvTranspose2d",
+    "DOConvTranspose3d",
+    "DepthwiseSeparableConv1d",
+    "DepthwiseSeparableConv2d",
+    "DepthwiseSeparableConv3d",
+    "LazyDOConv1d",
+    "LazyDOConv2d",
+    "LazyDOConv3d",
+    "LazyDOConvTranspose1d",
+    "LazyDOConvTranspose2d",
+    "LazyDOConvTranspose3d",
+    "compose",
+    "compose_separable",
+    "folded_state_dict",
+    "over_parameterize",
+]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
-from do_conv.core.spec import Spec
+from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.core.starts import identity
 
 
@@ -31,21 +34,55 @@ def compose(weight: Tensor, delta: Tensor | None, groups: int = 1) -> Tensor:
     return compose_spec(weight, delta, Spec.of_shapes(weight.shape, delta.shape, groups))
 
 
+def compose_separable(weight: Tensor, depthwise: Tensor, groups: int = 1) -> Tensor:
+    """The one kernel of a depthwise separable convolution (section 3 of the paper).
+
+    Args:
+        weight: W, the pointwise kernel, `(C_out, C_in/groups, D_mul)`.
+        depthwise: D, the depthwise kernel, `(C_in, D_mul, *K)`, with any D_mul.
+        groups: G, those of the pointwise convolution.
+
+    Returns:
+        W', `(C_out, C_in/groups, *K)`, as `compose` gives it.
+
+    Raises:
+        DOConvError: if the shapes do not belong to one layer.
+    """
+    spec = SeparableSpec.of_shapes(weight.shape, depthwise.shape, groups)
+    return compose_spec(weight, depthwise, spec)
+
+
 def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
-    """`compose` for a layer that knows its sizes."""
+    """`compose`, or `compose_separable`, for a layer that knows its sizes."""
+    if isinstance(weight, Proxy):
+        return _node(
+            compose if spec.whole_blocks else compose_separable, weight, delta, spec.groups
+        )
     with _without_autocast(weight):
         per_group = (spec.groups, spec.group_in_channels)
         kernels = weight.reshape(spec.groups, -1, spec.group_in_channels, spec.d_mul)
         matrices = delta.reshape(*per_group, spec.d_mul, spec.area)
         change = torch.matmul(kernels.transpose(1, 2), matrices).transpose(1, 2)
+        change = change.reshape(spec.composed_shape)
+        if not spec.whole_blocks:
+            return change
         # The sum takes its memory format from W, its first term.
-        return _identity_part(weight, spec) + change.reshape(spec.composed_shape)
+        return _identity_part(weight, spec) + change
 
 
 def depthwise_kernel(delta: Tensor, spec: Spec) -> Tensor:
     """D = I + D' as a depthwise convolution's kernel, `(C_in * D_mul, 1, *K)`."""
-    depthwise = delta + torch.as_tensor(identity(spec), dtype=delta.dtype, device=delta.device)
+    depthwise = add_identity(delta, spec) if spec.whole_blocks else delta
     return depthwise.reshape(-1, 1, *spec.kernel_size)
+
+
+def add_identity(delta: Tensor, spec: Spec | None = None) -> Tensor:
+    """D = I + D', `(C_in, D_mul, *K)`."""
+    if isinstance(delta, Proxy):
+        return _node(add_identity, delta)
+    if spec is None:
+        spec = Spec(None, None, tuple(delta.shape[2:]), d_mul=delta.shape[1])
+    return delta + torch.as_tensor(identity(spec), dtype=delta.dtype, device=delta.device)
 
 
 def pointwise_kernel(weight: Tensor, spec: Spec) -> Tensor:
@@ -60,6 +97,11 @@ def _identity_part(weight: Tensor, spec: Spec) -> Tensor:
     whole = weight[:, :, : spec.whole_blocks * spec.area]
     blocks = whole.reshape(*whole.shape[:2], spec.whole_blocks, spec.area)
     return blocks.sum(2).reshape(spec.composed_shape)
+
+
+def _node(function: Callable[..., Any], array: Any, *arguments: Any) -> Any:
+    """One node of a `torch.fx` graph, whose arrays are Proxies that know no dtype and no device."""
+    return array.tracer.create_proxy("call_function", function, (array, *arguments), {})
 
 
 def _without_autocast(weight: Tensor) -> contextlib.AbstractContextManager:

@@ -10,10 +10,10 @@ from do_conv import DOConvError, Window
 from do_conv.core.convolution import (
     convolve,
     convolve_gradients,
-    convolve_transposed,
     input_gradient,
 )
 from do_conv.core.features import pointwise_window
+from do_conv.core.transposed import convolve_transposed
 
 # size, kernel, stride, padding, the padding as pairs by hand, dilation, mode
 CASES = [
@@ -252,11 +252,6 @@ def test_exception_window(arguments, match):
         Window((3, 3), **arguments)
 
 
-def test_exception_output_padding():
-    with pytest.raises(DOConvError, match=r"output_padding must be .* at least 0; .*-1"):
-        convolve_transposed(np.zeros((1, 1, 3)), np.ones((1, 1, 2)), Window((2,)), 1, None, -1)
-
-
 def test_padding_may_mix_numbers_and_pairs():
     assert Window((3, 3), padding=((1, 2), 3)).padding == ((1, 2), (3, 3))
 
@@ -272,9 +267,3 @@ def test_exception_a_kernel_larger_than_the_padded_input():
 def test_exception_a_kernel_that_is_not_the_windows(function, shape, groups):
     with pytest.raises(DOConvError, match=rf"groups={groups}; received a kernel of shape"):
         function(np.ones((1, shape[0], 6, 6)), np.ones(shape), Window((3, 2)), groups)
-
-
-@pytest.mark.parametrize("options", [{"padding": "same"}, {"padding_mode": "reflect"}])
-def test_exception_a_transposed_convolution_pads_in_numbers(options):
-    with pytest.raises(DOConvError, match=r"needs padding in numbers, of zeros; .*; give integers"):
-        convolve_transposed(np.ones((1, 2, 4)), np.ones((2, 2, 3)), Window((3,), **options))

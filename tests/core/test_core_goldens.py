@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from do_conv import Window, compose
+from do_conv import Spec, Window, compose
 from do_conv.core.convolution import convolve
 from do_conv.core.features import convolve_features
 
@@ -26,7 +26,8 @@ def test_golden(name):
     )
     composed = compose(weight, delta, groups)
     by_kernel = convolve(x, composed, window, groups, bias)
-    by_feature = convolve_features(x, weight, delta, window, groups, bias)
+    spec = Spec.of_shapes(weight.shape, delta.shape, groups)
+    by_feature = convolve_features(x, weight, delta, spec, window, bias)
     np.testing.assert_allclose(composed, golden["composed"], rtol=1e-13)
     np.testing.assert_allclose(by_kernel, golden["output"], rtol=1e-13)
     np.testing.assert_allclose(by_feature, golden["output"], rtol=1e-13)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from do_conv import Spec, Window, compose, compose_gradients, fold, identity
-from do_conv.core.convolution import convolve, convolve_gradients, convolve_transposed
+from do_conv.core.convolution import convolve, convolve_gradients
 from do_conv.core.features import convolve_features, feature_gradients
+from do_conv.core.transposed import convolve_transposed
 
 EXAMPLES = settings(deadline=None, max_examples=50, derandomize=True)
 # Below 1e-6 a product may vanish where a framework in this process flushes tiny numbers to zero.
@@ -93,12 +94,12 @@ def test_feature_composition_is_kernel_composition(layer):
     )
     kernel = compose(weight, delta, groups)
     expected = convolve(x, kernel, window, groups, layer.bias)
-    assert_close(convolve_features(x, weight, delta, window, groups, layer.bias), expected)
+    assert_close(convolve_features(x, weight, delta, layer.spec, window, layer.bias), expected)
 
     grad = layer.normal(expected.shape, 5)
     by_x, by_kernel, by_bias = convolve_gradients(grad, x, kernel, window, groups)
     by_weight, by_delta = compose_gradients(by_kernel, weight, delta, groups)
-    found = feature_gradients(grad, x, weight, delta, window, groups)
+    found = feature_gradients(grad, x, weight, delta, layer.spec, window)
     for one, other in zip(found, (by_x, by_weight, by_delta, by_bias), strict=True):
         assert_close(one, other)
 
@@ -201,4 +202,4 @@ def test_acnet_is_a_layer_of_fifteen_slots_with_a_frozen_depthwise_kernel(groups
     window = Window((3, 3), stride, 1)
     found = convolve(x, fold(weight, delta, groups), window, groups)
     assert_close(found, expected)
-    assert_close(convolve_features(x, weight, delta, window, groups), expected)
+    assert_close(convolve_features(x, weight, delta, spec, window), expected)

@@ -38,9 +38,10 @@ def test_feature_composition_composes_no_kernel(framework, monkeypatch):
     """Both compositions give the same numbers: only the way tells them apart."""
     backend = backends.load(framework)
     composed = []
-    layers = importlib.import_module(f"do_conv.{framework}.layers")
-    compose = layers.compose_spec
-    monkeypatch.setattr(layers, "compose_spec", lambda *a: composed.append(1) or compose(*a))
+    home = "base" if framework == "torch" else "layers"
+    base = importlib.import_module(f"do_conv.{framework}.{home}")
+    compose = base.compose_spec
+    monkeypatch.setattr(base, "compose_spec", lambda *a: composed.append(1) or compose(*a))
     case = cases.CASES["plain"]
     backend.layer_results(case, arrays(case, "float64"))
     # In kernel composition's forward pass, in `composed_weight` and in `fold`.

@@ -7,11 +7,18 @@ import pytest
 
 PUBLIC = {
     "do_conv": {
-        "Cost", "DOConvError", "LayerCost", "MissingFrameworkError", "Spec", "Window",
-        "__version__", "compose", "compose_gradients", "convolve", "fold", "identity",
-        "identity_part", "layer_cost",
+        "Cost", "DOConvError", "LayerCost", "MissingFrameworkError", "SeparableSpec", "Spec",
+        "Window", "__version__", "compose", "compose_gradients", "compose_separable", "convolve",
+        "fold", "identity", "identity_part", "layer_cost",
     },
-    "do_conv.torch": {"DOConv1d", "DOConv2d", "DOConv3d", "compose"},
+    "do_conv.torch": {
+        "DOConv1d", "DOConv2d", "DOConv3d",
+        "DOConvTranspose1d", "DOConvTranspose2d", "DOConvTranspose3d",
+        "DepthwiseSeparableConv1d", "DepthwiseSeparableConv2d", "DepthwiseSeparableConv3d",
+        "LazyDOConv1d", "LazyDOConv2d", "LazyDOConv3d",
+        "LazyDOConvTranspose1d", "LazyDOConvTranspose2d", "LazyDOConvTranspose3d",
+        "compose", "compose_separable", "folded_state_dict", "over_parameterize",
+    },
     "do_conv.tf": {"DOConv1D", "DOConv2D", "DOConv3D", "DODepthwiseConv2D", "compose"},
     "do_conv.gluon": {"DOConv1D", "DOConv2D", "DOConv3D", "compose"},
 }  # fmt: skip

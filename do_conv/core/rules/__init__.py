@@ -20,8 +20,10 @@ from do_conv.core.rules.arguments import (
     integer,
     kernel_axes,
     known_name,
+    output_padding,
     padding,
     padding_pairs,
+    plain_convolution,
     same_needs_stride_one,
 )
 from do_conv.core.rules.arrays import (
@@ -37,6 +39,8 @@ from do_conv.core.rules.arrays import (
     kernel_fits,
     kernel_within,
     known_channels,
+    separable_arrays,
+    separable_pair,
     stored_keys,
     stored_shape,
 )
@@ -66,9 +70,13 @@ __all__ = [
     "kernel_within",
     "known_channels",
     "known_name",
+    "output_padding",
     "padding",
     "padding_pairs",
+    "plain_convolution",
     "same_needs_stride_one",
+    "separable_arrays",
+    "separable_pair",
     "stored_keys",
     "stored_shape",
 ]

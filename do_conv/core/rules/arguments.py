@@ -179,6 +179,29 @@ def same_needs_stride_one(padding_value: Any, stride: Sequence[int]) -> None:
         )
 
 
+def output_padding(value: Any, stride: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
+    """The positions added at the end of a transposed layer's output, fewer than it skips."""
+    extra = axes("output_padding", value, len(stride), minimum=0)
+    for more, step, spread in zip(extra, stride, dilation, strict=True):
+        if more >= max(step, spread):
+            raise broken(
+                "output_padding must be smaller than the stride or the dilation of its axis",
+                f"output_padding={extra} with stride={tuple(stride)}, dilation={tuple(dilation)}",
+                "give less, or pad the output afterwards",
+            )
+    return extra
+
+
+def plain_convolution(is_plain: bool, kind: str) -> None:
+    """What is given a D is a convolution that has none yet."""
+    if not is_plain:
+        raise broken(
+            "only a plain convolution can be over-parameterized",
+            f"a layer of type {kind}",
+            "give a convolution that has no depthwise kernel yet",
+        )
+
+
 def known_name(what: str, name: str, names: Iterable[str]) -> str:
     """`name`, if it is among `names`; otherwise the nearest ones are offered."""
     known = list(names)

@@ -104,12 +104,12 @@ def array_shape(name: str, expected: Sequence[int], found: Sequence[int]) -> Non
 
 
 def adjoint_window(padding_value: Any, padding_mode: str) -> None:
-    """A transposed convolution takes away positions: neither words nor modes say which."""
-    if isinstance(padding_value, str) or padding_mode != "zeros":
+    """A transposed convolution takes positions away: of a ring or a mirror there are none."""
+    if padding_value == "causal" or padding_mode != "zeros":
         raise broken(
-            "a transposed convolution needs padding in numbers, of zeros",
+            "a transposed convolution needs padding of zeros, and not causal",
             f"padding={padding_value!r}, padding_mode={padding_mode!r}",
-            "give integers or pairs (before, after)",
+            "give numbers, 'valid' or 'same'",
         )
 
 
@@ -151,6 +151,29 @@ def kernel_arrays(weight: Sequence[int], delta: Sequence[int], groups: int) -> N
             "weight's kernel slots, and its K weight's where weight has one",
             f"weight {tuple(weight)}, delta {tuple(delta)} and groups={groups}",
             "check groups and the order of the axes",
+        )
+
+
+def separable_arrays(weight: Sequence[int], depthwise: Sequence[int], groups: int) -> None:
+    """The shapes of W and D belong to one depthwise separable layer of `groups` groups."""
+    axes = len(weight) == 3 and len(depthwise) >= 3
+    if not axes or (weight[1] * groups, weight[2]) != tuple(depthwise[:2]):
+        raise broken(
+            "a separable pair must have a depthwise kernel of shape (C_in, D_mul, *K) "
+            "and a weight of shape (C_out, C_in/groups, D_mul)",
+            f"weight {tuple(weight)}, depthwise {tuple(depthwise)} and groups={groups}",
+            "check groups and the order of the axes",
+        )
+
+
+def separable_pair(is_pair: bool, depthwise: Any, pointwise: Any) -> None:
+    """Two layers can be trained as one if nothing stands between them."""
+    if not is_pair:
+        raise broken(
+            "a separable pair must be a depthwise convolution without a bias, then a pointwise one "
+            "of stride 1 without padding",
+            f"{depthwise} and {pointwise}",
+            "leave such layers as they are",
         )
 
 

@@ -22,6 +22,8 @@ def versions() -> str:
 
 def not_offered(case: Case) -> str | None:
     """MXNet pads with zeros, by numbers."""
+    if case.kind in ("transposed", "separable"):
+        return f"no {case.kind} layer"
     if case.padding in ("same", "causal"):
         return f"no padding '{case.padding}'"
     if case.padding_mode != "zeros":

@@ -27,13 +27,15 @@ def versions() -> str:
 
 def not_offered(case: Case) -> str | None:
     """Keras pads with zeros, by words, and has either a stride or a dilation."""
+    if case.kind in ("transposed", "separable"):
+        return f"no {case.kind} layer"
     if keras.backend.backend() == "torch" and case.spec.out_channels == 1:
         # torch 2.13 refuses the gradient of a kernel in Keras's order that has one filter, in
         # float64, also in the plain layer: "slow_conv2d: grad_weight must be contiguous".
         return "no gradient of a single filter in PyTorch"
     if not isinstance(case.padding, str):
         return "no padding in numbers"
-    if case.stride != 1 and case.dilation != 1 and not case.depthwise_layer:
+    if case.stride != 1 and case.dilation != 1 and case.kind != "depthwise":
         return "no stride together with dilation"
     return None
 
@@ -68,7 +70,7 @@ def _layer(case: Case, **options: Any) -> Any:
         "depthwise_init": "he" if case.start == "he" else "identity",
         **options,
     }
-    if case.depthwise_layer:
+    if case.kind == "depthwise":
         multiplier = case.spec.group_out_channels
         window |= {"depth_multiplier": multiplier, "kernel_size": case.kernel_size}
         return do_keras.DODepthwiseConv2D(**window)
@@ -80,7 +82,7 @@ def _from_layout(case: Case) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """How each parameter's array comes back to the core's layout."""
     depthwise = layouts.depthwise_kernel_from_keras
     return {
-        "kernel": depthwise if case.depthwise_layer else layouts.kernel_from_keras,
+        "kernel": depthwise if case.kind == "depthwise" else layouts.kernel_from_keras,
         "depthwise_delta": layouts.delta_from_keras,
         "bias": np.asarray,
     }
@@ -90,7 +92,7 @@ def _assign(case: Case, layer: Any, weight: Any, delta: Any, bias: Any) -> None:
     """Give a built layer the core's arrays."""
     kernel = (
         layouts.depthwise_kernel_to_keras(weight, case.spec)
-        if case.depthwise_layer
+        if case.kind == "depthwise"
         else layouts.kernel_to_keras(weight)
     )
     layer.kernel.assign(kernel)

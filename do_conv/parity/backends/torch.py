@@ -14,7 +14,19 @@ from do_conv.parity.cases import Case
 from do_conv.parity.layer import Arrays, Results
 from do_conv.parity.training import Parameters, Run
 
-_LAYERS = {1: do_torch.DOConv1d, 2: do_torch.DOConv2d, 3: do_torch.DOConv3d}
+_LAYERS = {
+    "convolution": (do_torch.DOConv1d, do_torch.DOConv2d, do_torch.DOConv3d),
+    "transposed": (
+        do_torch.DOConvTranspose1d,
+        do_torch.DOConvTranspose2d,
+        do_torch.DOConvTranspose3d,
+    ),
+    "separable": (
+        do_torch.DepthwiseSeparableConv1d,
+        do_torch.DepthwiseSeparableConv2d,
+        do_torch.DepthwiseSeparableConv3d,
+    ),
+}
 
 
 def versions() -> str:
@@ -26,24 +38,30 @@ def not_offered(case: Case) -> str | None:
     """PyTorch has neither causal padding nor `same` with a stride."""
     if case.padding == "causal":
         return "no causal padding"
-    if case.padding == "same" and case.stride != 1:
+    if case.padding == "same" and (case.stride != 1 or case.kind == "transposed"):
         return "no padding 'same' with a stride"
     return None
 
 
 def _layer(case: Case, dtype: torch.dtype) -> Any:
-    return _LAYERS[case.rank](
+    padding = 0 if (case.kind, case.padding) == ("transposed", "valid") else case.padding
+    more = {
+        "convolution": {"padding_mode": case.padding_mode, "depthwise_init": case.layer_start},
+        "transposed": {"output_padding": case.output_padding, "depthwise_init": case.layer_start},
+        "separable": {"padding_mode": case.padding_mode},
+    }
+    kind = "convolution" if case.kind == "depthwise" else case.kind
+    return _LAYERS[kind][case.rank - 1](
         *case.channels,
         case.kernel_size,
-        case.stride,
-        case.padding,
-        case.dilation,
-        case.groups,
-        case.bias,
-        case.padding_mode,
+        stride=case.stride,
+        padding=padding,
+        dilation=case.dilation,
+        groups=case.groups,
+        bias=case.bias,
         dtype=dtype,
-        d_mul=case.d_mul,
-        depthwise_init="he" if case.start == "he" else "identity",
+        d_mul=case.spec.d_mul,
+        **more[kind],
     )
 
 
@@ -55,14 +73,15 @@ def layer_results(case: Case, given: Arrays) -> Results:
     """Every quantity of a case in the precision of its arrays."""
     x, cotangent = torch.from_numpy(given.x).requires_grad_(), torch.from_numpy(given.cotangent)
     layer = _layer(case, x.dtype)
-    state = {"weight": given.weight, "depthwise_delta": given.delta, "bias": given.bias}
+    depthwise = "depthwise_weight" if case.kind == "separable" else "depthwise_delta"
+    state = {"weight": given.weight, depthwise: given.delta, "bias": given.bias}
     layer.load_state_dict({k: torch.from_numpy(v) for k, v in state.items() if v is not None})
     results = {}
     for layer.composition, prefix in (("kernel", ""), ("feature", "feature ")):
         if prefix and given.delta is None:
             continue
         output = layer(x)
-        inputs = {"x": x, "W": layer.weight, "D'": layer.depthwise_delta, "bias": layer.bias}
+        inputs = {"x": x, "W": layer.weight, "D'": getattr(layer, depthwise), "bias": layer.bias}
         inputs = {name: tensor for name, tensor in inputs.items() if tensor is not None}
         gradients = torch.autograd.grad(output, list(inputs.values()), cotangent)
         results[f"{prefix}output"] = output
@@ -70,7 +89,9 @@ def layer_results(case: Case, given: Arrays) -> Results:
             results[f"{prefix}grad {name}"] = gradient
     results["composed kernel"] = layer.composed_weight()
     folded = layer.fold()
-    results["folded kernel"], results["folded output"] = folded.weight, folded(x)
+    results["folded output"] = folded(x)
+    if case.kind != "separable":
+        results["folded kernel"] = folded.weight
     return {name: _array(tensor) for name, tensor in results.items()}
 
 

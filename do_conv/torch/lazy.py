@@ -1,0 +1,104 @@
+"""The lazy layers: `nn.LazyConv1d` and the like, whose input channels the first input tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
+
+from do_conv.core import rules
+from do_conv.torch.base import OverParameterized
+from do_conv.torch.layers import DOConv1d, DOConv2d, DOConv3d
+from do_conv.torch.transposed import DOConvTranspose1d, DOConvTranspose2d, DOConvTranspose3d
+
+
+class _Lazy(LazyModuleMixin, OverParameterized):
+    """What the lazy layers have in common; the first forward pass turns one into `cls_to_become`.
+
+    A lazy layer takes the arguments of the layer it becomes, without `in_channels`.
+    """
+
+    cls_to_become: Any
+
+    def __init__(self, out_channels: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(None, out_channels, *args, **kwargs)
+
+    def _known(self, in_channels: Any) -> None:
+        return None
+
+    def initialize_parameters(self, input: Tensor, *_: Any, **__: Any) -> None:
+        """Make and start the parameters for an input of this shape."""
+        if not self._is_made():
+            rules.input_rank(input.shape, self._rank, unbatched=True)
+            self._set_in_channels(input.shape[-self._rank - 1])
+            self.reset_parameters()
+
+    def composed_weight(self) -> Tensor:
+        """W', once an input has been seen.
+
+        Raises:
+            DOConvError: if none has.
+        """
+        rules.built(type(self).__name__, self._is_made())
+        return super().composed_weight()
+
+    def _set_in_channels(self, channels: int) -> None:
+        """Give the parameters their shapes."""
+        self.spec = (
+            self.spec.with_out_channels(channels)
+            if self.transposed
+            else self.spec.with_in_channels(channels)
+        )
+        self.in_channels = channels
+        shapes: dict[str, Any] = self._shapes()
+        for name, shape in shapes.items():
+            parameter = self._parameters[name]
+            if parameter is not None and is_lazy(parameter):
+                parameter.materialize(shape)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load as the layer that this one becomes: the stored W tells the channels."""
+        stored = state_dict.get(prefix + "weight")
+        if stored is not None and not is_lazy(stored) and not self._is_made():
+            self._set_in_channels(
+                stored.shape[0] if self.transposed else stored.shape[1] * self.groups
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class LazyDOConv1d(_Lazy, DOConv1d):
+    """A lazy `DOConv1d`."""
+
+    cls_to_become = DOConv1d
+
+
+class LazyDOConv2d(_Lazy, DOConv2d):
+    """A lazy `DOConv2d`."""
+
+    cls_to_become = DOConv2d
+
+
+class LazyDOConv3d(_Lazy, DOConv3d):
+    """A lazy `DOConv3d`."""
+
+    cls_to_become = DOConv3d
+
+
+class LazyDOConvTranspose1d(_Lazy, DOConvTranspose1d):
+    """A lazy `DOConvTranspose1d`."""
+
+    cls_to_become = DOConvTranspose1d
+
+
+class LazyDOConvTranspose2d(_Lazy, DOConvTranspose2d):
+    """A lazy `DOConvTranspose2d`."""
+
+    cls_to_become = DOConvTranspose2d
+
+
+class LazyDOConvTranspose3d(_Lazy, DOConvTranspose3d):
+    """A lazy `DOConvTranspose3d`."""
+
+    cls_to_become = DOConvTranspose3d

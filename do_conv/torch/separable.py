@@ -1,0 +1,201 @@
+"""Depthwise separable convolutions: trained by kernel composition, deployed as the two they are.
+
+No nonlinearity and no normalisation stands between the two, as in Xception and in Keras's
+`SeparableConv2D`; MobileNet's blocks have both there, and do not compose (section 3 of the paper).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from do_conv.core import rules
+from do_conv.core.spec import SeparableSpec
+from do_conv.torch.base import Composed, deploy, plain_arguments
+from do_conv.torch.composition import compose_spec, depthwise_kernel, pointwise_kernel
+from do_conv.torch.starts import start_kernel
+
+
+class _DepthwiseSeparable(Composed):
+    """The separable layers of every rank.
+
+    Attributes:
+        weight: W, the pointwise kernel, `(C_out, C_in/G, D_mul)`.
+        depthwise_weight: D, the depthwise kernel, `(C_in, D_mul, *K)`.
+        bias: `(C_out,)` or None.
+    """
+
+    depthwise_weight: nn.Parameter
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: str | int | tuple[int, ...] = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        *,
+        d_mul: int = 1,
+        composition: str = "kernel",
+    ) -> None:
+        """Make the layer; the arguments before `d_mul` are those of `nn.Conv`, in its order.
+
+        Args:
+            in_channels: C_in.
+            out_channels: C_out.
+            kernel_size: K of the depthwise convolution, an integer or one per spatial axis.
+            stride: of the depthwise convolution, an integer or one per axis.
+            padding: of the depthwise convolution, an integer, one per axis, "valid", or "same".
+            dilation: of the depthwise convolution, an integer or one per axis.
+            groups: G, those of the pointwise convolution.
+            bias: whether the pointwise convolution adds a bias.
+            padding_mode: "zeros", "reflect", "replicate" or "circular".
+            device: where the parameters are made.
+            dtype: their type.
+            d_mul: D_mul, the depthwise convolution's outputs for each input channel.
+            composition: "kernel" composes one kernel and convolves once; "feature" convolves twice
+                (equation 3). Both give the same output; the attribute may be changed at any time.
+
+        Raises:
+            DOConvError: if an argument breaks a rule; the message names it.
+        """
+        spec = SeparableSpec(
+            rules.integer("in_channels", in_channels),
+            rules.integer("out_channels", out_channels),
+            rules.axes("kernel_size", kernel_size, self._rank),
+            groups,
+            d_mul,
+        )
+        plain = plain_arguments(spec, stride, padding, dilation, bias, padding_mode)
+        self._make(spec, composition, plain, device, dtype)
+
+    @classmethod
+    def from_pair(cls, depthwise: Any, pointwise: Any, *, composition: str = "kernel") -> Any:
+        """The layer that does what two plain ones do, with copies of their weights.
+
+        Args:
+            depthwise: an `nn.Conv` with a group for each input channel and no bias.
+            pointwise: the `nn.Conv` that follows it, of one position, with stride 1 and no padding.
+            composition: as for a new layer.
+
+        Raises:
+            DOConvError: if the two are not a separable pair.
+        """
+        rules.separable_pair(_is_pair(depthwise, pointwise), depthwise, pointwise)
+        d_mul = depthwise.out_channels // depthwise.in_channels
+        layer = cls(
+            depthwise.in_channels,
+            pointwise.out_channels,
+            depthwise.kernel_size,
+            depthwise.stride,
+            depthwise.padding,
+            depthwise.dilation,
+            pointwise.groups,
+            pointwise.bias is not None,
+            depthwise.padding_mode,
+            "meta",
+            d_mul=d_mul,
+            composition=composition,
+        ).train(depthwise.training)
+        deploy(
+            layer,
+            weight=(pointwise.weight.reshape(layer.spec.weight_shape), pointwise.weight),
+            depthwise_weight=(depthwise.weight.reshape(layer.spec.delta_shape), depthwise.weight),
+            bias=(pointwise.bias, pointwise.bias),
+        )
+        return layer
+
+    def _shapes(self) -> dict[str, tuple[Any, ...] | None]:
+        return {**super()._shapes(), "depthwise_weight": self.spec.delta_shape}
+
+    def _start(self) -> None:
+        """Draw D, then W and the bias, as the two plain layers draw theirs."""
+        start_kernel(self._depthwise())
+        super()._start()
+
+    def composed_weight(self) -> Tensor:
+        """W', the kernel that is applied, `(C_out, C_in/G, *K)`, differentiable in W and D."""
+        return compose_spec(self.weight, self.depthwise_weight, self.spec)
+
+    def _depthwise(self) -> Tensor:
+        return depthwise_kernel(self.depthwise_weight, self.spec)
+
+    def fold(self, *, check_finite: bool = True) -> nn.Sequential:
+        """The two plain layers that do the same, at the cost of feature composition.
+
+        Args:
+            check_finite: False folds parameters that hold NaN or infinity, too.
+
+        Returns:
+            a new `nn.Sequential` of two, `depthwise` and `pointwise`, in the same mode and dtype,
+            on the same device.
+
+        Raises:
+            DOConvError: if W, D or the bias is not finite.
+        """
+        features = self.in_channels * self.spec.d_mul
+        window = (self.stride, self.padding, self.dilation)
+        depthwise = self._plain(
+            self.in_channels,
+            features,
+            self.kernel_size,
+            *window,
+            self.in_channels,
+            False,
+            self.padding_mode,
+            "meta",
+        )
+        pointwise = self._plain(
+            features, self.out_channels, 1, groups=self.groups, bias=self.bias is not None,
+            device="meta",
+        )  # fmt: skip
+        kernels = self._depthwise(), pointwise_kernel(self.weight, self.spec)
+        deploy(depthwise, check_finite, weight=(kernels[0], self.depthwise_weight))
+        deploy(
+            pointwise, check_finite, weight=(kernels[1], self.weight), bias=(self.bias, self.bias)
+        )
+        pair = nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=pointwise))
+        return pair.train(self.training)
+
+    def extra_repr(self) -> str:
+        """What a convolution shows, and D_mul."""
+        return super().extra_repr() + self.spec.differences("identity", self.composition)
+
+
+def _is_pair(depthwise: Any, pointwise: Any) -> bool:
+    """Whether the one is depthwise and the other pointwise, with nothing between them."""
+    return (
+        depthwise.groups == depthwise.in_channels
+        and depthwise.bias is None
+        and depthwise.out_channels == pointwise.in_channels
+        and set(pointwise.kernel_size) == set(pointwise.stride) == {1}
+        and pointwise.padding in ("valid", "same", (0,) * len(pointwise.kernel_size))
+    )
+
+
+class DepthwiseSeparableConv1d(_DepthwiseSeparable, nn.Conv1d):
+    """A depthwise and a pointwise `nn.Conv1d`, trained as one."""
+
+    _plain, _convolve, _rank = nn.Conv1d, staticmethod(functional.conv1d), 1
+
+
+class DepthwiseSeparableConv2d(_DepthwiseSeparable, nn.Conv2d):
+    """A depthwise and a pointwise `nn.Conv2d`, trained as one."""
+
+    _plain, _convolve, _rank = nn.Conv2d, staticmethod(functional.conv2d), 2
+
+
+class DepthwiseSeparableConv3d(_DepthwiseSeparable, nn.Conv3d):
+    """A depthwise and a pointwise `nn.Conv3d`, trained as one."""
+
+    _plain, _convolve, _rank = nn.Conv3d, staticmethod(functional.conv3d), 3

@@ -1,0 +1,56 @@
+"""The weights of the plain network, without making it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from do_conv.core import rules
+from do_conv.torch.base import Composed
+from do_conv.torch.parametrization import is_over_parameterized
+
+
+def folded_state_dict(model: nn.Module, *, check_finite: bool = True) -> dict[str, Tensor]:
+    """The state dict of the plain network that does what `model` does.
+
+    Args:
+        model: a network that holds layers of ours, or one such layer; wrapped or not.
+        check_finite: False folds parameters that hold NaN or infinity, too.
+
+    Returns:
+        a new dict. It has the keys of `model.state_dict()`, except that each layer of ours has the
+        keys and tensors of the plain layer in its place.
+
+    Raises:
+        DOConvError: if a composed kernel is not finite, or a layer has no parameters yet.
+    """
+    state: dict[str, Tensor] = dict(model.state_dict())
+    for name, module in model.named_modules(remove_duplicate=False):
+        prefix = f"{name}." if name else ""
+        if isinstance(module, Composed) or is_over_parameterized(module):
+            state = _replaced(state, prefix, _plain_state(module, check_finite))
+    return state
+
+
+def _plain_state(module: Any, check_finite: bool) -> dict[str, Tensor]:
+    """The state of the layer that takes the place of one of ours."""
+    if isinstance(module, Composed):
+        return dict(module.fold(check_finite=check_finite).state_dict())
+    weight = module.weight.detach().clone()
+    if check_finite:
+        rules.finite("weight", bool(weight.isfinite().all()))
+    others = {k: v for k, v in module.state_dict().items() if not k.startswith("parametrizations.")}
+    return {"weight": weight, **others}
+
+
+def _replaced(state: dict[str, Tensor], prefix: str, plain: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`state`, with `plain` in the place of what begins with `prefix`."""
+    keys = [key for key in state if key.startswith(prefix)]
+    result: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key not in keys:
+            result[key] = value
+        elif key == keys[0]:
+            result.update({prefix + name: tensor for name, tensor in plain.items()})
+    return result

@@ -1,0 +1,150 @@
+"""The transposed convolutions: `nn.ConvTranspose1d`, `2d` and `3d`, over-parameterized.
+
+D belongs to the stored kernel's second axis, the output channels (see `do_conv.core.transposed`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from do_conv.core import rules
+from do_conv.core.spec import Spec
+from do_conv.torch.base import OverParameterized
+from do_conv.torch.composition import pointwise_kernel
+
+
+class _DOConvTranspose(OverParameterized):
+    """The transposed layers of every rank; `OverParameterized` names the attributes."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] = 0,
+        output_padding: int | tuple[int, ...] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | tuple[int, ...] = 1,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        *,
+        d_mul: int | None = None,
+        depthwise_init: str = "identity",
+        composition: str = "kernel",
+    ) -> None:
+        """Make the layer.
+
+        Args:
+            in_channels: C_in.
+            out_channels: C_out.
+            kernel_size: K, an integer or one per spatial axis.
+            stride: an integer or one per axis.
+            padding: an integer or one per axis, taken away from the output.
+            output_padding: an integer or one per axis, added at the output's end.
+            groups: G.
+            bias: whether to add a bias.
+            dilation: an integer or one per axis.
+            padding_mode: "zeros".
+            device: where the parameters are made.
+            dtype: their type.
+            d_mul: D_mul, at least |K|, the default. Where |K| = 1 the layer is the plain one.
+            depthwise_init: how D starts (Table 7), "identity" or "he".
+            composition: "kernel" or "feature" (equation 3); it may be changed at any time.
+
+        Raises:
+            DOConvError: if an argument breaks a rule; the message names it.
+        """
+        rank = self._rank
+        spec = Spec.of_transposed(
+            self._known(in_channels),
+            rules.integer("out_channels", out_channels),
+            rules.axes("kernel_size", kernel_size, rank),
+            groups,
+            d_mul,
+        )
+        stride = rules.axes("stride", stride, rank)
+        dilation = rules.axes("dilation", dilation, rank)
+        plain = (
+            spec.out_channels or 0,
+            spec.in_channels,
+            spec.kernel_size,
+            stride,
+            rules.padding(padding, rank, words=()),
+            rules.output_padding(output_padding, stride, dilation),
+            spec.groups,
+            bias,
+            dilation,
+            rules.choice("padding_mode", padding_mode, ("zeros",)),
+        )
+        self._over_parameterize(spec, composition, depthwise_init, plain, device, dtype)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Spread `input`, `(N, C_in, *size)` or `(C_in, *size)`, in the chosen composition.
+
+        Args:
+            input: the input.
+            output_size: the spatial size of the output, in place of `output_padding`.
+
+        Raises:
+            DOConvError: if the input's rank, channels or dtype are not the layer's.
+        """
+        self._check_input(input)
+        # Which of the sizes a stride leaves open is asked of the input, before W spreads it.
+        extra: Any = self._output_padding(  # type: ignore[operator]  # of `nn.ConvTranspose`
+            input,
+            output_size,
+            self.stride,
+            self.padding,
+            self.kernel_size,
+            self._rank,
+            self.dilation,
+        )
+        depthwise = self._chosen_depthwise()
+        if depthwise is None:
+            kernel, groups = self.composed_weight(), self.groups
+        else:
+            pointwise = pointwise_kernel(self.weight, self.spec)
+            input = self._convolve(input, pointwise, groups=self.groups)
+            kernel, groups = depthwise, self.out_channels
+        return self._convolve(
+            input, kernel, self.bias, self.stride, self.padding, extra, groups, self.dilation
+        )
+
+    def _plain_arguments(self) -> tuple[Any, ...]:
+        return (
+            self.in_channels,
+            self.out_channels,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.groups,
+            self.bias is not None,
+            self.dilation,
+            self.padding_mode,
+        )
+
+
+class DOConvTranspose1d(_DOConvTranspose, nn.ConvTranspose1d):
+    """An over-parameterized `nn.ConvTranspose1d`: its arguments, and ours by keyword."""
+
+    _plain, _convolve, _rank = nn.ConvTranspose1d, staticmethod(functional.conv_transpose1d), 1
+
+
+class DOConvTranspose2d(_DOConvTranspose, nn.ConvTranspose2d):
+    """An over-parameterized `nn.ConvTranspose2d`: its arguments, and ours by keyword."""
+
+    _plain, _convolve, _rank = nn.ConvTranspose2d, staticmethod(functional.conv_transpose2d), 2
+
+
+class DOConvTranspose3d(_DOConvTranspose, nn.ConvTranspose3d):
+    """An over-parameterized `nn.ConvTranspose3d`: its arguments, and ours by keyword."""
+
+    _plain, _convolve, _rank = nn.ConvTranspose3d, staticmethod(functional.conv_transpose3d), 3
