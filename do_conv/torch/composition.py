@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Proxy
+from torch.nn import functional
 
 from do_conv.core.spec import SeparableSpec, Spec
-from do_conv.core.starts import identity
 
 
 def compose(weight: Tensor, delta: Tensor | None, groups: int = 1) -> Tensor:
@@ -82,7 +82,12 @@ def add_identity(delta: Tensor, spec: Spec | None = None) -> Tensor:
         return _node(add_identity, delta)
     if spec is None:
         spec = Spec(None, None, tuple(delta.shape[2:]), d_mul=delta.shape[1])
-    return delta + torch.as_tensor(identity(spec), dtype=delta.dtype, device=delta.device)
+    # The core's identity, made where D' is: a copy of the core's array would be a constant to a
+    # tracer, and a transfer to an accelerator.
+    block = torch.eye(spec.area, dtype=delta.dtype, device=delta.device)
+    blocks = block.repeat(spec.whole_blocks, 1)
+    identity = functional.pad(blocks, (0, 0, 0, spec.d_mul % spec.area))
+    return delta + identity.reshape(delta.shape[1:])
 
 
 def pointwise_kernel(weight: Tensor, spec: Spec) -> Tensor:

@@ -67,7 +67,8 @@ def over_parameterize(
         the layer. One with a kernel of one position is left as it is: it has no D.
 
     Raises:
-        DOConvError: if it is no convolution, has no parameters yet, or has a D already.
+        DOConvError: if it is no convolution, has no parameters yet, or has a D already; or if
+            another parametrization computes its weight and d_mul is not |K|.
     """
     composed = isinstance(layer, Composed) or is_over_parameterized(layer)
     rules.plain_convolution(isinstance(layer, _ConvNd) and not composed, type(layer).__name__)
@@ -76,6 +77,8 @@ def over_parameterize(
     sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.groups, d_mul)
     spec, start = make(*sizes), rules.depthwise_init(depthwise_init)
     if spec.has_delta:
+        if parametrize.is_parametrized(layer, "weight"):
+            rules.slots_of_computed_weight(spec.d_mul, spec.area)
         composition = Composition(spec, layer.weight)
         parametrize.register_parametrization(layer, "weight", composition)
         start_delta(composition.depthwise_delta, start, spec)

@@ -7,6 +7,7 @@ import pytest
 from do_conv import MissingFrameworkError
 from do_conv.cli import main
 from do_conv.parity import backends
+from do_conv.parity.cases import CASES
 
 
 def test_json_lists_every_quantity_of_a_case(capsys):
@@ -78,7 +79,10 @@ def test_no_framework_at_all_is_no_agreement(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--case", "plian"], "a case must be one of the 75 there are; received 'plian'; choose"),
+        (
+            ["--case", "plian"],
+            f"a case must be one of the {len(CASES)} there are; received 'plian'",
+        ),
         (["--framework", "jax"], "a framework must be one of the 3 there are; received 'jax'"),
         (["--dtype", "float16"], "a dtype must be one of the 2 there are; received 'float16'"),
     ],

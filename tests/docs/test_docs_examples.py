@@ -99,6 +99,7 @@ BROKEN = [
     (rules.adjoint_window, ("causal", "zeros"), {}),
     (rules.output_padding, (2, (2, 2), (1, 1)), {}),
     (rules.plain_convolution, (False, "Linear"), {}),
+    (rules.slots_of_computed_weight, (18, 9), {}),
     (rules.separable_arrays, ((8, 3, 2), (3, 1, 3, 3), 1), {}),
     (rules.separable_pair, (False, "Conv2d(4, 4, 3)", "Conv2d(4, 8, 1)"), {}),
     (rules.stored_shape, ("weight", (8, 3, 11), (8, 3, 3, 3)), {}),

@@ -1,6 +1,10 @@
 """The layers that several files look at."""
 
 import pytest
+import torch
+from torch import nn
+
+from do_conv.torch import DepthwiseSeparableConv2d, DOConv2d, DOConvTranspose2d
 
 WINDOWS = [
     pytest.param((1, {"kernel_size": 3}), id="1d"),
@@ -28,3 +32,40 @@ WINDOWS = [
 def windowed(request):
     """A rank, and the arguments that both the plain layer of this rank and ours take."""
     return request.param
+
+
+KINDS = {
+    "convolution": lambda **options: DOConv2d(4, 6, 3, padding=1, groups=2, **options),
+    "more-slots": lambda **options: DOConv2d(4, 6, (2, 3), stride=2, d_mul=13, **options),
+    "transposed": lambda **options: DOConvTranspose2d(4, 6, 3, 2, 1, 1, groups=2, **options),
+    "separable": lambda **options: DepthwiseSeparableConv2d(4, 6, 3, 2, d_mul=2, **options),
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    """A function that makes a layer of four input channels, given options of every layer."""
+    return KINDS[request.param]
+
+
+@pytest.fixture(params=["kernel", "feature"])
+def composition(request):
+    """Either composition."""
+    return request.param
+
+
+@pytest.fixture
+def layer(kind, composition):
+    """A layer of every kind and composition, with parameters as training leaves them."""
+    torch.manual_seed(5)
+    made = kind(composition=composition)
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return made
+
+
+@pytest.fixture
+def x():
+    """An input for `layer`."""
+    torch.manual_seed(6)
+    return torch.randn(2, 4, 7, 6)

@@ -11,10 +11,22 @@ from torch import nn
 from torch.func import functional_call
 
 import do_conv
-from do_conv.torch import DOConv1d, DOConv2d, DOConv3d
+from do_conv.torch import (
+    DOConv1d,
+    DOConv2d,
+    DOConv3d,
+    DOConvTranspose1d,
+    DOConvTranspose2d,
+    DOConvTranspose3d,
+)
 
-PAIRS = [(DOConv1d, nn.Conv1d), (DOConv2d, nn.Conv2d), (DOConv3d, nn.Conv3d)]
-CLASSES = dict(enumerate(PAIRS, 1))
+CONVOLUTIONS = [(DOConv1d, nn.Conv1d), (DOConv2d, nn.Conv2d), (DOConv3d, nn.Conv3d)]
+TRANSPOSED = [
+    (DOConvTranspose1d, nn.ConvTranspose1d),
+    (DOConvTranspose2d, nn.ConvTranspose2d),
+    (DOConvTranspose3d, nn.ConvTranspose3d),
+]
+CLASSES = dict(enumerate(CONVOLUTIONS, 1))
 SIZES = {1: (9,), 2: (9, 8), 3: (5, 6, 5)}
 OURS = ("d_mul", "depthwise_init", "composition")
 
@@ -37,7 +49,7 @@ def trained(layer):
     return layer
 
 
-@pytest.mark.parametrize(("ours", "plain"), PAIRS)
+@pytest.mark.parametrize(("ours", "plain"), CONVOLUTIONS + TRANSPOSED)
 def test_signature_is_the_plain_one_and_three_keywords(ours, plain):
     expected = list(inspect.signature(plain).parameters.values())
     found = list(inspect.signature(ours).parameters.values())
@@ -50,9 +62,15 @@ def test_signature_is_the_plain_one_and_three_keywords(ours, plain):
     assert tuple(p.default for p in added) == (None, "identity", "kernel")
 
 
-@pytest.mark.parametrize(("ours", "plain"), PAIRS)
-def test_arguments_by_position(ours, plain):
-    positions = (4, 6, 3, 2, 1, 2, 2, False, "circular", "cpu", torch.float64)
+@pytest.mark.parametrize(
+    ("ours", "plain", "positions"),
+    [
+        *((*pair, (4, 6, 3, 2, 1, 2, 2, False, "circular")) for pair in CONVOLUTIONS),
+        *((*pair, (4, 6, 3, 3, 1, 2, 2, False, 1, "zeros")) for pair in TRANSPOSED),
+    ],
+)
+def test_arguments_by_position(ours, plain, positions):
+    positions += ("cpu", torch.float64)
     layer = ours(*positions)
     assert isinstance(layer, plain)
     assert repr(layer) == "DO" + repr(plain(*positions))

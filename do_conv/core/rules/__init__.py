@@ -25,6 +25,7 @@ from do_conv.core.rules.arguments import (
     padding_pairs,
     plain_convolution,
     same_needs_stride_one,
+    slots_of_computed_weight,
 )
 from do_conv.core.rules.arrays import (
     adjoint_window,
@@ -77,6 +78,7 @@ __all__ = [
     "same_needs_stride_one",
     "separable_arrays",
     "separable_pair",
+    "slots_of_computed_weight",
     "stored_keys",
     "stored_shape",
 ]

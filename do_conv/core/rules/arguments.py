@@ -202,6 +202,17 @@ def plain_convolution(is_plain: bool, kind: str) -> None:
         )
 
 
+def slots_of_computed_weight(d_mul: int, area: int) -> None:
+    """A weight that something else computes has the plain shape, so D_mul is |K|."""
+    if d_mul != area:
+        raise broken(
+            f"d_mul must be the number of kernel positions, {area}, where the weight is computed "
+            "from another parameter already",
+            f"d_mul={d_mul}",
+            "leave it out, or over-parameterize first",
+        )
+
+
 def known_name(what: str, name: str, names: Iterable[str]) -> str:
     """`name`, if it is among `names`; otherwise the nearest ones are offered."""
     known = list(names)
