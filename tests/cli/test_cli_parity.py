@@ -81,7 +81,7 @@ def test_no_framework_at_all_is_no_agreement(capsys, monkeypatch):
     [
         (
             ["--case", "plian"],
-            f"a case must be one of the {len(CASES)} there are; received 'plian'",
+            f"must be one of the {len(CASES)} there are; received 'plian'",
         ),
         (["--framework", "jax"], "a framework must be one of the 3 there are; received 'jax'"),
         (["--dtype", "float16"], "a dtype must be one of the 2 there are; received 'float16'"),
