@@ -4,6 +4,7 @@ This package is the NumPy core. The layers live in a module per framework, impor
 `do_conv.torch`, `do_conv.tf` (Keras 3) and `do_conv.gluon` (MXNet).
 """
 
+from do_conv.core import choices
 from do_conv.core.composition import (
     compose,
     compose_gradients,
@@ -28,6 +29,7 @@ __all__ = [
     "Spec",
     "Window",
     "__version__",
+    "choices",
     "compose",
     "compose_gradients",
     "compose_separable",

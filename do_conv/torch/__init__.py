@@ -6,7 +6,7 @@ separable        DepthwiseSeparableConv1d, 2d, 3d
 lazy             the first two, for inputs of unknown channels
 base             what they have in common
 parametrization  `over_parameterize`: for layers with a forward pass of their own
-state            `folded_state_dict`: the weights alone
+models           whole models: `convert`, `fold`, `plan`, `verify` and what goes with them
 composition      W' from W and D' in PyTorch
 starts           how W and D' start
 """
@@ -25,13 +25,17 @@ from do_conv.torch.lazy import (  # noqa: E402
     LazyDOConvTranspose2d,
     LazyDOConvTranspose3d,
 )
+from do_conv.torch.models.conversion import convert, plan  # noqa: E402
+from do_conv.torch.models.folding import fold  # noqa: E402
+from do_conv.torch.models.state import folded_state_dict  # noqa: E402
+from do_conv.torch.models.training import composed, parameter_groups  # noqa: E402
+from do_conv.torch.models.verification import verify  # noqa: E402
 from do_conv.torch.parametrization import over_parameterize  # noqa: E402
 from do_conv.torch.separable import (  # noqa: E402
     DepthwiseSeparableConv1d,
     DepthwiseSeparableConv2d,
     DepthwiseSeparableConv3d,
 )
-from do_conv.torch.state import folded_state_dict  # noqa: E402
 from do_conv.torch.transposed import (  # noqa: E402
     DOConvTranspose1d,
     DOConvTranspose2d,
@@ -56,6 +60,12 @@ __all__ = [
     "LazyDOConvTranspose3d",
     "compose",
     "compose_separable",
+    "composed",
+    "convert",
+    "fold",
     "folded_state_dict",
     "over_parameterize",
+    "parameter_groups",
+    "plan",
+    "verify",
 ]

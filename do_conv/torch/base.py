@@ -136,6 +136,8 @@ class OverParameterized(Composed):
 
     depthwise_init: str
     depthwise_delta: nn.Parameter | None
+    # The kernel that is kept within `do_conv.torch.models.training.composed`.
+    _kept: Any = None
 
     def _shapes(self) -> dict[str, tuple[Any, ...] | None]:
         delta = self.spec.delta_shape if self.spec.has_delta else None
@@ -154,9 +156,11 @@ class OverParameterized(Composed):
             start_delta(self.depthwise_delta, self.depthwise_init, self.spec)
 
     def composed_weight(self) -> Tensor:
-        """W', the kernel that is applied, in the plain layer's shape; differentiable in both."""
+        """W', the kernel that is applied, in the plain shape, differentiable in W and D'."""
         if self.depthwise_delta is None:
             return self.weight
+        if self._kept is not None:
+            return self._kept.check()
         return compose_spec(self.weight, self.depthwise_delta, self.spec)
 
     def _depthwise(self) -> Tensor | None:
@@ -181,6 +185,10 @@ class OverParameterized(Composed):
         plain = self._plain(*self._plain_arguments(), "meta").train(self.training)
         deploy(plain, check_finite, weight=(weight, self.weight), bias=(self.bias, self.bias))
         return plain
+
+    def fuse(self) -> Any:
+        """`fold`, under the name by which timm's `reparameterize_model` asks for it."""
+        return self.fold()
 
     def _plain_arguments(self) -> tuple[Any, ...]:
         """The arguments of the plain layer, up to `padding_mode`."""

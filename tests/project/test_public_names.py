@@ -8,8 +8,8 @@ import pytest
 PUBLIC = {
     "do_conv": {
         "Cost", "DOConvError", "LayerCost", "MissingFrameworkError", "SeparableSpec", "Spec",
-        "Window", "__version__", "compose", "compose_gradients", "compose_separable", "convolve",
-        "fold", "identity", "identity_part", "layer_cost",
+        "Window", "__version__", "choices", "compose", "compose_gradients", "compose_separable",
+        "convolve", "fold", "identity", "identity_part", "layer_cost",
     },
     "do_conv.torch": {
         "DOConv1d", "DOConv2d", "DOConv3d",
@@ -17,7 +17,8 @@ PUBLIC = {
         "DepthwiseSeparableConv1d", "DepthwiseSeparableConv2d", "DepthwiseSeparableConv3d",
         "LazyDOConv1d", "LazyDOConv2d", "LazyDOConv3d",
         "LazyDOConvTranspose1d", "LazyDOConvTranspose2d", "LazyDOConvTranspose3d",
-        "compose", "compose_separable", "folded_state_dict", "over_parameterize",
+        "compose", "compose_separable", "composed", "convert", "fold", "folded_state_dict",
+        "over_parameterize", "parameter_groups", "plan", "verify",
     },
     "do_conv.tf": {"DOConv1D", "DOConv2D", "DOConv3D", "DODepthwiseConv2D", "compose"},
     "do_conv.gluon": {"DOConv1D", "DOConv2D", "DOConv3D", "compose"},

@@ -5,6 +5,7 @@ rule, what came, and what to do. Backends ask these functions; they hold no mess
 
 arguments   what a layer, a window or a command is made with
 arrays      parameters, inputs, and what was stored
+models      layers and models that are given to a function
 """
 
 from do_conv.core.rules.arguments import (
@@ -23,9 +24,7 @@ from do_conv.core.rules.arguments import (
     output_padding,
     padding,
     padding_pairs,
-    plain_convolution,
     same_needs_stride_one,
-    slots_of_computed_weight,
 )
 from do_conv.core.rules.arrays import (
     adjoint_window,
@@ -41,9 +40,17 @@ from do_conv.core.rules.arrays import (
     kernel_within,
     known_channels,
     separable_arrays,
-    separable_pair,
     stored_keys,
     stored_shape,
+)
+from do_conv.core.rules.models import (
+    differing,
+    plain_convolution,
+    separable_pair,
+    slots_of_computed_weight,
+    something_to_convert,
+    something_to_fold,
+    unchanged,
 )
 
 __all__ = [
@@ -58,6 +65,7 @@ __all__ = [
     "composition",
     "depth_multiplier",
     "depthwise_init",
+    "differing",
     "feature_channels",
     "finite",
     "groups_divide",
@@ -79,6 +87,9 @@ __all__ = [
     "separable_arrays",
     "separable_pair",
     "slots_of_computed_weight",
+    "something_to_convert",
+    "something_to_fold",
     "stored_keys",
     "stored_shape",
+    "unchanged",
 ]

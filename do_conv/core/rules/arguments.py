@@ -192,27 +192,6 @@ def output_padding(value: Any, stride: Sequence[int], dilation: Sequence[int]) -
     return extra
 
 
-def plain_convolution(is_plain: bool, kind: str) -> None:
-    """What is given a D is a convolution that has none yet."""
-    if not is_plain:
-        raise broken(
-            "only a plain convolution can be over-parameterized",
-            f"a layer of type {kind}",
-            "give a convolution that has no depthwise kernel yet",
-        )
-
-
-def slots_of_computed_weight(d_mul: int, area: int) -> None:
-    """A weight that something else computes has the plain shape, so D_mul is |K|."""
-    if d_mul != area:
-        raise broken(
-            f"d_mul must be the number of kernel positions, {area}, where the weight is computed "
-            "from another parameter already",
-            f"d_mul={d_mul}",
-            "leave it out, or over-parameterize first",
-        )
-
-
 def known_name(what: str, name: str, names: Iterable[str]) -> str:
     """`name`, if it is among `names`; otherwise the nearest ones are offered."""
     known = list(names)

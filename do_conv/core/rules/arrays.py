@@ -166,17 +166,6 @@ def separable_arrays(weight: Sequence[int], depthwise: Sequence[int], groups: in
         )
 
 
-def separable_pair(is_pair: bool, depthwise: Any, pointwise: Any) -> None:
-    """Two layers can be trained as one if nothing stands between them."""
-    if not is_pair:
-        raise broken(
-            "a separable pair must be a depthwise convolution without a bias, then a pointwise one "
-            "of stride 1 without padding",
-            f"{depthwise} and {pointwise}",
-            "leave such layers as they are",
-        )
-
-
 def finite(name: str, is_finite: bool) -> None:
     """Folding writes the kernel that will be deployed: NaN and infinity are refused."""
     if not is_finite:

@@ -1,0 +1,95 @@
+"""Which layers of a model to convert: ready answers for `where`.
+
+`where` is any function of a layer's name and the layer. The functions here make ones that ask the
+name and the layer's sizes alone, so they serve every framework, and may be joined with `&` and `|`
+and turned round with `~`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from do_conv.core import rules
+from do_conv.core.spec import Spec
+
+Where = Callable[[str, Any], bool]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A choice by name, sizes and place among the model's convolutions.
+
+    Attributes:
+        selects: a function of the name, the spec and the place, counted from 0.
+    """
+
+    selects: Callable[[str, Spec, int], bool]
+
+    def __and__(self, other: Choice) -> Choice:
+        return Choice(lambda *layer: self.selects(*layer) and other.selects(*layer))
+
+    def __or__(self, other: Choice) -> Choice:
+        return Choice(lambda *layer: self.selects(*layer) or other.selects(*layer))
+
+    def __invert__(self) -> Choice:
+        return Choice(lambda *layer: not self.selects(*layer))
+
+
+def first(count: int) -> Choice:
+    """The first `count` convolutions of the model, in its own order."""
+    limit = rules.integer("count", count)
+    return Choice(lambda name, spec, place: place < limit)
+
+
+def kernel_at_least(*size: int) -> Choice:
+    """Convolutions whose kernel is at least this large on every axis; one number is for all."""
+    least = tuple(rules.integer("size", one) for one in size)
+
+    def selects(name: str, spec: Spec, place: int) -> bool:
+        wanted = least * spec.rank if len(least) == 1 else least
+        return len(wanted) == spec.rank and all(
+            k >= one for k, one in zip(spec.kernel_size, wanted, strict=True)
+        )
+
+    return Choice(selects)
+
+
+def depthwise() -> Choice:
+    """Convolutions with a group for each input channel."""
+    return Choice(lambda name, spec, place: 1 < spec.groups == spec.in_channels)
+
+
+def named(pattern: str) -> Choice:
+    """Convolutions in whose name the regular expression is found."""
+    expression = re.compile(pattern)
+    return Choice(lambda name, spec, place: expression.search(name) is not None)
+
+
+def stages(wanted: Collection[int], pattern: str = r"(?:layer|stage)s?[._]?(\d+)") -> Choice:
+    """Convolutions of these stages (Table 6 of the paper).
+
+    Args:
+        wanted: the stages' numbers. Stage 0 is what stands before and after the numbered ones.
+        pattern: a regular expression whose group is a stage's number in a layer's name; the
+            default finds `layer1` and `stage1`.
+    """
+    expression = re.compile(pattern)
+    numbers = frozenset(rules.integer("a stage", one, minimum=0) for one in wanted)
+
+    def selects(name: str, spec: Spec, place: int) -> bool:
+        found = expression.search(name)
+        return (int(found[1]) if found else 0) in numbers
+
+    return Choice(selects)
+
+
+def chosen(where: Where | Choice | None, name: str, layer: Any, spec: Spec, place: int) -> bool:
+    """Whether `where` wants a layer; None wants all."""
+    if where is None:
+        return True
+    if isinstance(where, Choice):
+        return where.selects(name, spec, place)
+    return bool(where(name, layer))

@@ -1,0 +1,129 @@
+"""What a conversion would do to a model: a row for each convolution, a table for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from do_conv.core.cost import layer_cost
+from do_conv.core.spec import Shape, Spec
+
+
+@dataclass(frozen=True)
+class Row:
+    """One convolution of a model.
+
+    Attributes:
+        name: where it is in the model; "" is the model itself.
+        kind: its class.
+        becomes: the class that takes its place, or None if it is left.
+        reason: why it is left, or None.
+        parameters: how many it has, with its bias.
+        spec: the sizes, of the new layer if it is converted; None where they are not known yet.
+        positions: the spatial size of the output (of a transposed layer: of the input) for one
+            sample, if the model was run.
+        composition: how it will be trained.
+    """
+
+    name: str
+    kind: str
+    becomes: str | None
+    reason: str | None
+    parameters: int
+    spec: Spec | None = None
+    positions: Shape | None = None
+    composition: str = "kernel"
+
+    @property
+    def training_parameters(self) -> int:
+        """How many parameters are trained in its place."""
+        if self.becomes is None or self.spec is None or not self.spec.is_known:
+            return self.parameters
+        pairs = self.spec.out_channels * self.spec.group_in_channels
+        weight = pairs * (self.spec.d_mul - self.spec.area)
+        return self.parameters + weight + self.spec.in_channels * self.spec.d_mul * self.spec.area
+
+    def macs(self, batch: int) -> tuple[int, int] | None:
+        """Multiply-accumulates of a batch: before (and after folding), and in training."""
+        if self.spec is None or self.positions is None:
+            return None
+        cost = layer_cost(self.spec, self.positions, batch=batch)
+        trained = cost.feature if self.composition == "feature" else cost.kernel
+        return cost.plain.macs, (trained if self.becomes else cost.plain).macs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a conversion would do; `str` of it is a table.
+
+    Attributes:
+        rows: the convolutions, in the model's order.
+        parameters: how many parameters the whole model has.
+        batch: the samples of the batch that multiply-accumulates are counted for.
+    """
+
+    rows: tuple[Row, ...]
+    parameters: int
+    batch: int = 1
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    @property
+    def converted(self) -> tuple[Row, ...]:
+        """The layers that are replaced."""
+        return tuple(row for row in self.rows if row.becomes is not None)
+
+    @property
+    def left(self) -> tuple[Row, ...]:
+        """The convolutions that stay, each with its reason."""
+        return tuple(row for row in self.rows if row.becomes is None)
+
+    @property
+    def training_parameters(self) -> int:
+        """How many parameters the converted model trains."""
+        return self.parameters + sum(r.training_parameters - r.parameters for r in self.rows)
+
+    @property
+    def macs(self) -> tuple[int, int] | None:
+        """Multiply-accumulates of the convolutions: before (and after folding), and in training."""
+        known = [macs for row in self.rows if (macs := row.macs(self.batch)) is not None]
+        return (sum(m[0] for m in known), sum(m[1] for m in known)) if known else None
+
+    def __str__(self) -> str:
+        """A table: each layer, what becomes of it, and what it takes before and in training."""
+        head = ("layer", "is", "becomes", "parameters", "in training", "MACs", "in training")
+        lines = [head, *(_cells(row, self.batch) for row in self.rows)]
+        total = f"{len(self.converted)} of {len(self.rows)} convolutions"
+        lines.append(
+            ("whole model", "", total, f"{self.parameters:,}", f"{self.training_parameters:,}",
+             *_macs(self.macs))
+        )  # fmt: skip
+        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+        shown = [_line(line, widths) for line in lines]
+        rule = "-" * max(map(len, shown))
+        note = "After folding, parameters and multiply-accumulates (MACs) are those before."
+        samples = f" MACs are for a batch of {self.batch}." if self.macs else ""
+        return "\n".join([shown[0], rule, *shown[1:-1], rule, shown[-1], note + samples])
+
+
+def _cells(row: Row, batch: int) -> tuple[str, ...]:
+    becomes = row.becomes or f"left: {row.reason}"
+    if row.becomes and row.spec is not None and not row.spec.has_plain_weight:
+        becomes += f", d_mul={row.spec.d_mul}"
+    counts = (f"{row.parameters:,}", f"{row.training_parameters:,}")
+    return (row.name or "(the model)", row.kind, becomes, *counts, *_macs(row.macs(batch)))
+
+
+def _macs(macs: tuple[int, int] | None) -> tuple[str, str]:
+    return ("-", "-") if macs is None else (f"{macs[0]:,}", f"{macs[1]:,}")
+
+
+def _line(cells: Any, widths: list[int]) -> str:
+    """Text to the left, numbers to the right."""
+    shown = [
+        cell.ljust(width) if i < 3 else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return "  ".join(shown).rstrip()

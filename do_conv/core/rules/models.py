@@ -1,0 +1,85 @@
+"""The rules for layers and models that are given to a function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from do_conv.core.errors import DOConvError, broken
+
+
+def plain_convolution(is_plain: bool, kind: str) -> None:
+    """What is given a D is a convolution that has none yet."""
+    if not is_plain:
+        raise broken(
+            "only a plain convolution can be over-parameterized",
+            f"a layer of type {kind}",
+            "give a convolution that has no depthwise kernel yet",
+        )
+
+
+def slots_of_computed_weight(d_mul: int, area: int) -> None:
+    """A weight that something else computes has the plain shape, so D_mul is |K|."""
+    if d_mul != area:
+        raise broken(
+            f"d_mul must be the number of kernel positions, {area}, where the weight is computed "
+            "from another parameter already",
+            f"d_mul={d_mul}",
+            "leave it out, or over-parameterize first",
+        )
+
+
+def separable_pair(is_pair: bool, depthwise: Any, pointwise: Any) -> None:
+    """Two layers can be trained as one if nothing stands between them."""
+    if not is_pair:
+        raise broken(
+            "a separable pair must be a depthwise convolution without a bias, then a pointwise one "
+            "of stride 1 without padding",
+            f"{depthwise} and {pointwise}",
+            "leave such layers as they are",
+        )
+
+
+def something_to_convert(left: Sequence[str | None], found: int) -> None:
+    """A conversion converts something; otherwise it says why each convolution was left."""
+    if len(left) == found:
+        counted = [f"{left.count(one)} because {one}" for one in dict.fromkeys(left)]
+        raise broken(
+            "a model to convert must have a convolution that can be converted",
+            f"{found} convolution{'' if found == 1 else 's'}" + (", left: " + ", ".join(counted) if counted else ""),
+            "look at plan(model), or choose other layers with where",
+        )
+
+
+def something_to_fold(found: int, kind: str) -> None:
+    """Folding folds something."""
+    if not found:
+        raise broken(
+            "a model to fold must have a layer with a depthwise kernel",
+            f"a {kind} with none",
+            "convert it first, or use it as it is",
+        )
+
+
+def unchanged(kind: str, is_unchanged: bool) -> None:
+    """A kernel that is kept for many forward passes belongs to the parameters it was made of."""
+    if not is_unchanged:
+        raise broken(
+            "parameters must not change while their composed kernels are kept",
+            f"a {kind} whose parameters have changed",
+            "leave the context before the optimizer's step",
+        )
+
+
+def differing(
+    difference: float, tolerance: float, where: str | None, training: bool
+) -> DOConvError:
+    """The error for two models that do not do the same."""
+    cause = "call eval() on both models first" if training else "look at that layer"
+    return broken(
+        f"two models must give the same outputs, within {tolerance:g} of the largest value",
+        f"a difference of {difference:.1e}"
+        + (f", which begins in layer '{where}'" if where else "")
+        + (", from models in training mode" if training else ""),
+        cause,
+    )

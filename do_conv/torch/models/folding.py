@@ -1,0 +1,101 @@
+"""Folding whole models: no trace of us is left."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import nn
+from torch.fx.experimental.optimization import fuse
+from torch.nn.utils import parametrize
+
+from do_conv.core import rules
+from do_conv.torch.base import Composed, OverParameterized
+from do_conv.torch.models.guards import unguard
+from do_conv.torch.models.wrappers import unwrapped
+from do_conv.torch.parametrization import is_over_parameterized
+
+
+def fold(
+    model: nn.Module,
+    *,
+    inplace: bool = False,
+    fuse_batchnorm: bool = False,
+    check_finite: bool = True,
+) -> Any:
+    """The plain model that does the same, to the last bit in eager mode.
+
+    Args:
+        model: a module that holds layers of ours, or one such layer; of a wrapper (`DataParallel`,
+            `DistributedDataParallel`, a compiled model), what it wraps is folded and returned.
+        inplace: fold `model` itself, not a copy. Its weights stay the same objects.
+        fuse_batchnorm: fuse each batch normalisation into the convolution before it, by PyTorch's
+            own `torch.fx` fusion. The result is in evaluation mode, a copy, and a `GraphModule`;
+            `torch.fx` must be able to trace the model.
+        check_finite: False folds parameters that hold NaN or infinity, too.
+
+    Returns:
+        the folded model.
+
+    Raises:
+        DOConvError: if it holds no layer of ours, one has no parameters yet, or a kernel is not
+            finite; then `model` is as it was.
+    """
+    model = unwrapped(model)
+    ours = [module for module in model.modules() if _is_ours(module)]
+    rules.something_to_fold(len(ours), type(model).__name__)
+    for module in ours:
+        _check(module, check_finite)
+    model = model if inplace else copy.deepcopy(model)
+    model = fold_inside(model)
+    return fuse(model.eval()) if fuse_batchnorm else model
+
+
+def fold_inside(model: nn.Module) -> Any:
+    """Fold everything of ours in a model, and return what takes the model's place."""
+    folded: set[int] = set()
+    replaced: dict[nn.Module, nn.Module] = {}
+    for module in list(model.modules()):
+        if is_over_parameterized(module):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+        elif isinstance(module, OverParameterized) and "weight" in module._parameters:
+            _fold_layer(module, folded)
+        elif isinstance(module, Composed):
+            replaced[module] = module.fold(check_finite=False)
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child in replaced:
+                parent._modules[name] = replaced[child]
+    unguard(model)
+    return replaced.get(model, model)
+
+
+def _fold_layer(layer: Any, folded: set[int]) -> None:
+    """Turn a layer into one of its plain class, whose parameters and hooks are the same objects.
+
+    `folded` holds the W that are kernels already: several layers may share one.
+    """
+    weight: nn.Parameter = layer.weight
+    if layer.depthwise_delta is not None and id(weight) not in folded:
+        weight.data, weight.grad = layer.composed_weight().detach(), None
+        folded.add(id(weight))
+    del layer._parameters["depthwise_delta"]
+    for ours in ("spec", "composition", "depthwise_init"):
+        del layer.__dict__[ours]
+    layer.__class__ = layer._plain
+
+
+def _is_ours(module: nn.Module) -> bool:
+    return isinstance(module, Composed) or is_over_parameterized(module)
+
+
+def _check(module: Any, check_finite: bool) -> None:
+    """Refuse what cannot be folded before anything is changed."""
+    if isinstance(module, Composed):
+        rules.built(type(module).__name__, module._is_made())
+        kernel = module.composed_weight()
+    else:
+        kernel = module.weight
+    for name, tensor in (("weight", kernel), ("bias", module.bias)):
+        if check_finite and tensor is not None and not tensor.is_meta:
+            rules.finite(name, bool(tensor.isfinite().all()))

@@ -1,0 +1,43 @@
+"""Networks that re-parameterise themselves, such as RepVGG, MobileOne and YOLO.
+
+Their methods read a convolution's `weight` from outside, which is W. Each is put behind one that
+folds what is ours in the network first: what it makes of itself is then made of the kernels that
+are applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from do_conv.torch.base import Composed
+
+_METHODS = ("reparameterize", "switch_to_deploy", "fuse", "fuse_model")
+
+
+def guard(model: nn.Module, fold: Callable[[nn.Module], Any]) -> None:
+    """Put these methods, of all modules that hold layers of ours, behind `fold`."""
+    for module in model.modules():
+        holds = any(isinstance(one, Composed) for one in module.modules())
+        if not holds or isinstance(module, Composed):
+            continue
+        for name in _METHODS:
+            if callable(getattr(type(module), name, None)):
+                module.__dict__[name] = partial(_folded_first, fold, module, name)
+
+
+def unguard(model: nn.Module) -> None:
+    """Take away what `guard` put there."""
+    for module in model.modules():
+        for name in _METHODS:
+            stands = module.__dict__.get(name)
+            if isinstance(stands, partial) and stands.func is _folded_first:
+                del module.__dict__[name]
+
+
+def _folded_first(fold: Any, module: nn.Module, name: str, *args: Any, **kwargs: Any) -> Any:
+    fold(module)  # which takes this guard away
+    return getattr(module, name)(*args, **kwargs)

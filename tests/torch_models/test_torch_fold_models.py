@@ -1,0 +1,146 @@
+"""Folding whole PyTorch models: the plain network to the last bit, and no trace of us."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parametrize, prune
+
+from do_conv import DOConvError
+from do_conv.torch import (
+    DepthwiseSeparableConv2d,
+    DOConv2d,
+    LazyDOConv2d,
+    convert,
+    fold,
+    over_parameterize,
+)
+
+
+def assert_plain(folded, plain):
+    """The layer types, names, shapes and attributes of the plain model."""
+    assert [type(one) for one in folded.modules()] == [type(one) for one in plain.modules()]
+    assert [(n, p.shape) for n, p in folded.state_dict().items()] == [
+        (n, p.shape) for n, p in plain.state_dict().items()
+    ]
+    for one, other in zip(folded.modules(), plain.modules(), strict=True):
+        assert vars(one).keys() == vars(other).keys()
+    assert repr(folded) == repr(plain)
+
+
+@pytest.mark.parametrize("d_mul", [None, lambda spec: 2 * spec.area + 1])
+def test_the_outputs_to_the_last_bit_and_no_trace(network, x, trained, d_mul):
+    converted = trained(convert(network, d_mul=d_mul))
+    expected = converted(x)
+    folded = fold(converted)
+    assert torch.equal(folded(x), expected)
+    assert not torch.allclose(folded(x), network(x))
+    assert_plain(folded, network)
+    assert torch.equal(converted(x), expected)
+    folded.load_state_dict(network.state_dict(), strict=True)
+
+
+def test_training_goes_on_and_stages_are_exact(network, x, trained):
+    """Fold, convert again, train, fold: nothing moves between the stages."""
+    first = trained(convert(network))
+    folded = fold(first)
+    second = convert(folded)
+    assert torch.equal(second(x), first(x))
+    assert torch.equal(fold(second)(x), first(x))
+
+
+def test_in_place_keeps_every_object(network, x, trained):
+    converted = trained(convert(network))
+    expected, weight = converted(x), converted[0].first.weight
+    assert fold(converted, inplace=True) is converted
+    assert converted[0].first.weight is weight
+    assert torch.equal(converted(x), expected)
+    assert_plain(converted, network)
+
+
+def test_a_converted_model_inside_a_larger_one(network, x, trained):
+    larger = nn.ModuleDict({"backbone": trained(convert(network)), "head": nn.Conv2d(2, 1, 1)})
+    folded = fold(larger)
+    assert torch.equal(folded["backbone"](x), larger["backbone"](x))
+    assert_plain(folded["backbone"], network)
+
+
+def test_layers_of_every_door(x):
+    shared = DepthwiseSeparableConv2d(4, 4, 3, padding=1)
+    model = nn.Sequential(
+        DOConv2d(3, 4, 3, depthwise_init="he"), shared, nn.Sequential(nn.ReLU(), shared),
+        over_parameterize(nn.Conv2d(4, 4, 3), depthwise_init="he"),
+        LazyDOConv2d(2, 3, depthwise_init="he"),
+    )  # fmt: skip
+    expected = model(x)
+    folded = fold(model)
+    torch.testing.assert_close(folded(x), expected)
+    assert folded[1] is folded[2][1]
+    assert not parametrize.is_parametrized(folded[3])
+    assert not any("depthwise_delta" in key for key in folded.state_dict())
+
+
+def test_a_bare_layer_of_every_door(x):
+    for layer in (DOConv2d(3, 4, 3), DepthwiseSeparableConv2d(3, 4, 3)):
+        torch.testing.assert_close(fold(layer)(x), layer(x))
+    assert type(fold(over_parameterize(nn.Conv2d(3, 4, 3)))) is nn.Conv2d
+
+
+def test_a_layer_that_was_pruned_after_converting(x, trained):
+    model = trained(convert(nn.Sequential(nn.Conv2d(3, 4, 3))))
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    expected = model(x)
+    folded = fold(model, inplace=True)
+    assert type(folded[0]) is nn.Conv2d
+    assert torch.equal(folded(x), expected)
+
+
+def test_under_wrappers(network, x, trained, tmp_path):
+    converted = trained(convert(network))
+    expected = converted(x)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    try:
+        wrapped = [nn.DataParallel(converted), DistributedDataParallel(copy.deepcopy(converted))]
+        wrapped.append(torch.compile(converted, backend="eager"))
+        for model in wrapped:
+            folded = fold(model)
+            assert torch.equal(folded(x), expected)
+            assert type(folded) is nn.Sequential
+            assert folded.state_dict().keys() == network.state_dict().keys()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_batch_normalisation_is_fused(network, x, trained):
+    converted = trained(convert(network))
+    fused = fold(converted, fuse_batchnorm=True)
+    torch.testing.assert_close(fused(x), converted(x))
+    assert not any(isinstance(one, nn.BatchNorm2d) for one in fused.modules())
+    assert any(isinstance(one, nn.BatchNorm2d) for one in converted.modules())
+
+
+def test_exception_nothing_of_ours(network):
+    match = "must have a layer with a depthwise kernel; received a Sequential with none; convert it"
+    with pytest.raises(DOConvError, match=match):
+        fold(network)
+    with pytest.raises(DOConvError, match=match):
+        fold(fold(convert(network)))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_exception_what_is_not_finite_leaves_the_model_alone(network, value):
+    converted = convert(network)
+    converted[0].up.depthwise_delta.data[0] = value
+    with pytest.raises(DOConvError, match=r"weight must be finite to be folded; .*find where"):
+        fold(converted, inplace=True)
+    assert isinstance(converted[0].first, DOConv2d)
+    assert isinstance(fold(converted, check_finite=False), nn.Module)
+
+
+def test_exception_a_layer_without_parameters():
+    with pytest.raises(DOConvError, match="layer 'LazyDOConv2d' without parameters"):
+        fold(nn.Sequential(LazyDOConv2d(4, 3)))

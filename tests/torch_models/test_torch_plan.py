@@ -1,0 +1,112 @@
+"""`plan` and the ready choices of layers."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from do_conv import DOConvError, choices
+from do_conv.torch import convert, plan
+
+
+def converted(model, where):
+    return [row.name for row in plan(model, where=where).converted]
+
+
+def test_rows_are_the_convolutions_in_order(network):
+    rows = {
+        row.name.removeprefix("0."): (row.kind, row.becomes, row.reason) for row in plan(network)
+    }
+    assert rows == {
+        "first": ("Conv2d", "DOConv2d", None),
+        "depthwise": ("Conv2d", "DOConv2d", None),
+        "twice": ("Conv2d", "DOConv2d", None),
+        "tied": ("Conv2d", "DOConv2d", None),
+        "pointwise": ("Conv2d", None, "its kernel has one position"),
+        "up": ("ConvTranspose2d", "DOConvTranspose2d", None),
+    }
+
+
+def test_parameters_are_those_of_the_models():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, (5, 1), groups=2), nn.Conv2d(8, 4, 1),
+        nn.ConvTranspose2d(4, 6, 2),
+    )  # fmt: skip
+    for d_mul in (None, lambda spec: spec.area + 3):
+        found, trained = plan(model, d_mul=d_mul), convert(model, d_mul=d_mul)
+        assert found.parameters == sum(p.numel() for p in model.parameters())
+        assert found.training_parameters == sum(p.numel() for p in trained.parameters())
+
+
+def test_multiply_accumulates():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ConvTranspose2d(8, 4, 2, 2))
+    model.train()
+    found = plan(model, torch.zeros(2, 3, 8, 8))
+    assert model.training
+    first, up = found
+    assert first.macs(2) == (2 * 16 * 8 * 3 * 9, 2 * 16 * 8 * 3 * 9 + 9 * 9 * 8 * 3)
+    assert up.macs(2) == (2 * 16 * 8 * 4 * 4, 2 * 16 * 8 * 4 * 4 + 4 * 4 * 8 * 4)
+    assert found.macs == tuple(map(sum, zip(first.macs(2), up.macs(2), strict=True)))
+    assert plan(model).macs is None
+    by_feature = plan(model, torch.zeros(2, 3, 8, 8), composition="feature").rows[0]
+    assert by_feature.macs(2)[1] == 2 * 16 * (9 * 9 * 3 + 8 * 3 * 9)
+
+
+def test_the_table_says_what_becomes_of_each_layer():
+    model = torchvision.models.resnet18()
+    table = str(plan(model, torch.zeros(1, 3, 64, 64), d_mul=lambda spec: spec.area + 1))
+    lines = table.splitlines()
+    assert lines[0].split()[:4] == ["layer", "is", "becomes", "parameters"]
+    (conv1,) = (line for line in lines if line.startswith("conv1 "))
+    assert "Conv2d  DOConv2d, d_mul=50" in conv1
+    assert "9,408" in conv1
+    (down,) = (line for line in lines if line.startswith("layer2.0.downsample.0"))
+    assert "left: its kernel has one position" in down
+    assert "17 of 20 convolutions" in table
+    assert "11,689,512" in table
+    assert max(map(len, lines[:-1])) < 140
+
+
+def test_the_table_of_a_bare_layer_and_of_a_lazy_one():
+    assert "(the model)  Conv2d  DOConv2d" in str(plan(nn.Conv2d(3, 4, 3)))
+    assert "LazyDOConv2d" in str(plan(nn.LazyConv2d(4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        (choices.first(2), ["conv1", "layer1.0.conv1"]),
+        (choices.stages({0}), ["conv1"]),
+        (choices.stages({0, 2}) & choices.named("0.conv1"), ["layer2.0.conv1"]),
+        (choices.kernel_at_least(5), ["conv1"]),
+        (choices.kernel_at_least(7, 7), ["conv1"]),
+        (~choices.named("layer"), ["conv1"]),
+        (choices.named("layer1.0.conv2") | choices.first(1), ["conv1", "layer1.0.conv2"]),
+        (choices.depthwise(), []),
+        (lambda name, layer: layer.stride == (2, 2) and "4" in name, ["layer4.0.conv1"]),
+    ],
+)  # fmt: skip
+def test_choices_in_a_resnet(where, names):
+    assert converted(torchvision.models.resnet18(), where) == names
+
+
+def test_depthwise_layers_of_a_mobilenet():
+    model = torchvision.models.mobilenet_v2()
+    found = converted(model, choices.depthwise())
+    assert len(found) == 17
+    assert len(converted(model, choices.kernel_at_least(3))) == 18
+    assert len(converted(model, ~choices.depthwise())) == 1
+
+
+def test_stages_by_another_pattern():
+    model = nn.ModuleDict({"stem": nn.Conv2d(3, 4, 3), "group2": nn.Conv2d(4, 4, 3)})
+    assert converted(model, choices.stages({2}, r"group(\d)")) == ["group2"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: choices.first(0), lambda: choices.stages({-1}), lambda: choices.kernel_at_least("3")],
+)
+def test_exception_bad_choices(make):
+    with pytest.raises(DOConvError, match=r"must be (a positive|an) integer"):
+        make()

@@ -1,0 +1,132 @@
+"""`composed`, `parameter_groups` and `verify`."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from do_conv import DOConvError
+from do_conv.torch import base as torch_base
+from do_conv.torch import composed, convert, fold, parameter_groups, verify
+
+
+def gradients(model):
+    return {name: p.grad for name, p in model.named_parameters()}
+
+
+def test_gradients_that_gather_are_those_of_composing_each_time(network, x, trained):
+    model = trained(convert(network)).double()
+    batches = [x.double() + shift for shift in range(3)]
+    once, each = model, copy.deepcopy(model)
+    with composed(once):
+        for batch in batches:
+            once(batch).square().mean().backward()
+    for batch in batches:
+        each(batch).square().mean().backward()
+    expected = gradients(each)
+    for name, gradient in gradients(once).items():
+        torch.testing.assert_close(gradient, expected[name])
+        assert gradient.abs().max() > 0
+
+
+def test_each_kernel_is_composed_once(network, x, monkeypatch):
+    count = []
+    compose = torch_base.compose_spec
+    monkeypatch.setattr(torch_base, "compose_spec", lambda *a: count.append(1) or compose(*a))
+    model = convert(network)
+    with composed(model), torch.no_grad():
+        outputs = [model(x) for _ in range(3)]
+    assert len(count) == 5  # as many as there are layers, the tied one too
+    assert torch.equal(outputs[0], model(x))
+    assert len(count) == 10 + 1  # the module that is used twice composes twice
+
+
+def test_after_the_context_layers_compose_again(network, x, trained):
+    model = convert(network)
+    with composed(model):
+        before = model(x)
+    trained(model)
+    assert not torch.allclose(model(x), before)
+
+
+@pytest.mark.parametrize("use", [lambda model, x: model(x), lambda model, x: None])
+def test_exception_parameters_that_change_within(network, x, use):
+    model = convert(network)
+
+    def change_within():
+        with composed(model):
+            with torch.no_grad():
+                model[0].first.depthwise_delta.add_(0.1)
+            use(model, x)
+
+    with pytest.raises(DOConvError, match=r"must not change .* DOConv2d .*; leave the context"):
+        change_within()
+    model(x)  # and the layers are as they were
+
+
+def test_groups_for_an_optimizer(network):
+    model = convert(network)
+    groups = parameter_groups(model, delta={"lr": 0.01, "weight_decay": 0}, lr=0.1)
+    others, deltas = (group["params"] for group in groups)
+    assert (groups[0]["lr"], groups[1]["lr"], groups[1]["weight_decay"]) == (0.1, 0.01, 0)
+    assert {id(p) for p in others + deltas} == {id(p) for p in model.parameters()}
+    assert len(deltas) == 4  # the tied pair has one
+    assert all(p.ndim == 4 and not p.any() for p in deltas)
+    torch.optim.SGD(groups, momentum=0.9).step()
+
+
+def test_exception_groups_of_a_plain_model(network):
+    with pytest.raises(DOConvError, match="a depthwise kernel; received a Sequential with none"):
+        parameter_groups(network, delta={})
+
+
+def test_verify_returns_the_difference(network, x, trained):
+    converted = trained(convert(network))
+    assert verify(network, convert(network), x) == 0
+    assert verify(converted, fold(converted), x) == 0
+    with torch.no_grad():
+        nudged = copy.deepcopy(network)
+        nudged[0].up.bias += 1e-7
+    assert 0 < verify(network, nudged, x) < 1e-5
+
+
+def test_verify_moves_nothing(network, x):
+    state = copy.deepcopy(network.train().state_dict())
+    verify(network, network, x)
+    assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_exception_verify_names_the_layer_where_it_begins(network, x, trained):
+    match = r"within 1e-05 .* difference of \d\.\de\+00, which begins in layer '0.first'; look"
+    with pytest.raises(DOConvError, match=match):
+        verify(network, trained(convert(network)), x)
+
+
+def test_exception_verify_names_a_forgotten_evaluation_mode():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    other = copy.deepcopy(model)
+    match = r"begins in layer '1', from models in training mode; call eval\(\)"
+    with pytest.raises(DOConvError, match=match):
+        verify(model.train(), other.eval(), torch.randn(4, 3, 6, 6))
+
+
+@pytest.mark.parametrize("wrong", [nn.Flatten(), nn.Threshold(1e9, float("nan"))])
+def test_exception_verify_other_shapes_and_nan(x, wrong):
+    with pytest.raises(DOConvError, match="a difference of inf"):
+        verify(nn.Identity(), wrong, x)
+
+
+def test_verify_of_models_that_give_several_tensors(x):
+    class Several(nn.Module):
+        def __init__(self, last):
+            super().__init__()
+            self.last = last
+
+        def forward(self, given):
+            return {"a": given, "b": [given * 2, (given + self.last,)]}
+
+    assert verify(Several(1), Several(1), x) == 0
+    with pytest.raises(DOConvError, match="must give the same outputs"):
+        verify(Several(1), Several(2), x)
