@@ -1,26 +1,9 @@
 """Networks that several files convert."""
 
+import cpu_torchvision  # noqa: F401  # before timm and torchvision
 import pytest
 import torch
 from torch import nn
-
-
-def _import_torchvision():
-    try:
-        import torchvision
-    except RuntimeError:
-        # Its wheel is built for PyTorch with CUDA, and asks for two operators that are not there.
-        # Box operators stay unusable; networks do not need them.
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import torchvision  # noqa: F401
-
-        return library
-    return None
-
-
-_KEPT = _import_torchvision()  # the operators live as long as their library
 
 
 class Block(nn.Module):
