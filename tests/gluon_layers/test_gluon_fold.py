@@ -12,10 +12,16 @@ from mxnet import autograd
 from mxnet.gluon import nn
 
 from do_conv import DOConvError
-from do_conv.gluon import DOConv1D, DOConv2D, DOConv3D
+from do_conv.gluon import DOConv1D, DOConv1DTranspose, DOConv2D, DOConv2DTranspose, DOConv3D
 
-CLASSES = {1: (DOConv1D, nn.Conv1D), 2: (DOConv2D, nn.Conv2D), 3: (DOConv3D, nn.Conv3D)}
-SIZES = {1: (9,), 2: (9, 8), 3: (5, 6, 5)}
+CLASSES = {
+    1: (DOConv1D, nn.Conv1D),
+    2: (DOConv2D, nn.Conv2D),
+    3: (DOConv3D, nn.Conv3D),
+    "t1": (DOConv1DTranspose, nn.Conv1DTranspose),
+    "t2": (DOConv2DTranspose, nn.Conv2DTranspose),
+}
+SIZES = {1: (9,), 2: (9, 8), 3: (5, 6, 5), "t1": (9,), "t2": (5, 4)}
 EXACT = {"float32": 1e-6, "float64": 1e-14}
 
 WINDOWS = [
@@ -27,6 +33,9 @@ WINDOWS = [
     pytest.param(2, {"kernel_size": (3, 2), "d_mul": 12, "activation": "tanh"}, id="2d-twice"),
     pytest.param(2, {"kernel_size": 1, "strides": 2, "d_mul": 7}, id="2d-pointwise"),
     pytest.param(3, {"kernel_size": (1, 2, 3), "groups": 2, "d_mul": 7}, id="3d-more"),
+    pytest.param("t1", {"kernel_size": 4, "strides": 2, "activation": "relu"}, id="t1d"),
+    pytest.param("t2", {"kernel_size": 3, "strides": 2, "output_padding": 1}, id="t2d"),
+    pytest.param("t2", {"kernel_size": 2, "groups": 4, "use_bias": False, "d_mul": 6}, id="t2d-d"),
 ]
 
 

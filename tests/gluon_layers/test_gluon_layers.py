@@ -2,7 +2,7 @@
 
 import inspect
 
-import do_conv.gluon  # before mxnet, which reads names from NumPy that this module restores
+import do_conv.gluon  # noqa: F401 - before mxnet, which reads names that this module restores
 
 # isort: split
 import mxnet as mx
@@ -12,11 +12,24 @@ from mxnet import autograd
 from mxnet.gluon import nn
 
 from do_conv import DOConvError
-from do_conv.gluon import DOConv1D, DOConv2D, DOConv3D
+from do_conv.gluon import (
+    DOConv1D,
+    DOConv1DTranspose,
+    DOConv2D,
+    DOConv2DTranspose,
+    DOConv3D,
+    DOConv3DTranspose,
+)
 
-PAIRS = [(DOConv1D, nn.Conv1D), (DOConv2D, nn.Conv2D), (DOConv3D, nn.Conv3D)]
-CLASSES = dict(enumerate(PAIRS, 1))
-SIZES = {1: (9,), 2: (9, 8), 3: (5, 6, 5)}
+CLASSES = {
+    1: (DOConv1D, nn.Conv1D),
+    2: (DOConv2D, nn.Conv2D),
+    3: (DOConv3D, nn.Conv3D),
+    "t1": (DOConv1DTranspose, nn.Conv1DTranspose),
+    "t2": (DOConv2DTranspose, nn.Conv2DTranspose),
+    "t3": (DOConv3DTranspose, nn.Conv3DTranspose),
+}
+SIZES = {1: (9,), 2: (9, 8), 3: (5, 6, 5), "t1": (9,), "t2": (5, 4)}
 EXACT = {"float32": 1e-6, "float64": 1e-14}
 
 WINDOWS = [
@@ -27,6 +40,9 @@ WINDOWS = [
     pytest.param(2, {"kernel_size": 3, "groups": 2, "d_mul": 11}, id="2d-more"),
     pytest.param(2, {"kernel_size": (3, 2), "d_mul": 12, "use_bias": False}, id="2d-twice"),
     pytest.param(3, {"kernel_size": (1, 2, 3), "groups": 2, "d_mul": 7}, id="3d-more"),
+    pytest.param("t1", {"kernel_size": 4, "strides": 2, "padding": 1, "d_mul": 5}, id="t1d"),
+    pytest.param("t2", {"kernel_size": 3, "strides": 2, "output_padding": 1}, id="t2d"),
+    pytest.param("t2", {"kernel_size": (2, 3), "groups": 2, "dilation": 2}, id="t2d-groups"),
 ]
 
 
@@ -57,7 +73,7 @@ def equal(one, other):
     return np.array_equal(one.asnumpy(), other.asnumpy())
 
 
-@pytest.mark.parametrize(("ours", "plain"), PAIRS)
+@pytest.mark.parametrize(("ours", "plain"), CLASSES.values())
 def test_signature_is_the_plain_one_and_three_keywords(ours, plain):
     *expected, block = inspect.signature(plain).parameters.values()
     found = list(inspect.signature(ours).parameters.values())
@@ -72,12 +88,21 @@ def test_signature_is_the_plain_one_and_three_keywords(ours, plain):
 
 
 @pytest.mark.parametrize(
-    ("ours", "plain", "layout"),
-    [(*pair, layout) for pair, layout in zip(PAIRS, ("NCW", "NCHW", "NCDHW"), strict=True)],
+    ("kind", "layout", "window"),
+    [
+        (1, "NCW", (1, 2)),
+        (2, "NCHW", (1, 2)),
+        (3, "NCDHW", (1, 2)),
+        ("t1", "NCW", (2, 1, 2)),
+        ("t2", "NCHW", (2, 1, 2)),
+        ("t3", "NCDHW", (2, 1, 1)),
+    ],
 )
-def test_arguments_by_position(ours, plain, layout):
-    positions = (6, 3, 2, 1, 2, 2, layout, "relu", False, "ones", "zeros", 4)
+def test_arguments_by_position(kind, layout, window):
+    ours, plain = CLASSES[kind]
+    positions = (6, 3, 2, *window, 2, layout, "relu", False, "ones", "zeros", 4)
     layer, expected = ours(*positions), plain(*positions)
+    assert layer._kwargs == {**expected._kwargs, "stride": (2,) * len(layout[2:])}
     assert isinstance(layer, plain)
     assert repr(layer) == "DO" + repr(expected)
     layer.initialize()
@@ -213,23 +238,3 @@ def test_repr_adds_what_differs_from_the_defaults(options, shown, in_channels):
     window = {"padding": (1, 0), "groups": 2, "activation": "relu", "in_channels": in_channels}
     plain = repr(nn.Conv2D(6, 3, **window))
     assert repr(DOConv2D(6, 3, **window, **options)) == f"DO{plain[:-1]}{shown})"
-
-
-@pytest.mark.parametrize("groups", [1, 2, 4])
-@pytest.mark.parametrize("d_mul", [None, 11])
-def test_scaling_an_output_channel_of_w_scales_that_channel_of_the_kernel(d_mul, groups):
-    layer, _ = make(2, "float32", kernel_size=3, groups=groups, d_mul=d_mul)
-    # Powers of two, so that nothing is rounded.
-    factors = mx.nd.array(2.0 ** np.arange(-4, 4))
-    expected = layer.composed_weight() * factors.reshape((-1, 1, 1, 1))
-    weight = layer.weight.data()
-    layer.weight.set_data(weight * factors.reshape((-1, *[1] * (weight.ndim - 1))))
-    assert equal(layer.composed_weight(), expected)
-
-
-@pytest.mark.parametrize("d_mul", [None, 11])
-def test_public_compose_is_the_layers(d_mul):
-    layer, _ = make(2, kernel_size=3, groups=2, d_mul=d_mul)
-    weight, delta = layer.weight.data(), layer.depthwise_delta.data()
-    assert equal(do_conv.gluon.compose(weight, delta, 2), layer.composed_weight())
-    assert do_conv.gluon.compose(weight, None) is weight

@@ -7,14 +7,26 @@ import numpy as np
 import pytest
 
 from do_conv import DOConvError
-from do_conv.tf import DOConv1D, DOConv2D, DOConv3D, DODepthwiseConv2D
+from do_conv.tf import (
+    DOConv1D,
+    DOConv1DTranspose,
+    DOConv2D,
+    DOConv2DTranspose,
+    DOConv3D,
+    DOConv3DTranspose,
+    DODepthwiseConv2D,
+)
 
 GOOD = {
     DOConv1D: {"filters": 4, "kernel_size": 3},
     DOConv2D: {"filters": 4, "kernel_size": 3},
     DOConv3D: {"filters": 4, "kernel_size": 3},
     DODepthwiseConv2D: {"kernel_size": 3},
+    DOConv1DTranspose: {"filters": 4, "kernel_size": 3},
+    DOConv2DTranspose: {"filters": 4, "kernel_size": 3},
+    DOConv3DTranspose: {"filters": 4, "kernel_size": 3},
 }
+RANKS = {layer_class: int(layer_class.__name__.rsplit("D", 1)[0][-1]) for layer_class in GOOD}
 POSITIVE = ("must be a positive integer", "1 or more")
 
 
@@ -35,6 +47,7 @@ def refused(layer_class, arguments, rule, received, remedy):
         (DOConv2D, "filters"),
         (DOConv2D, "groups"),
         (DODepthwiseConv2D, "depth_multiplier"),
+        (DOConv2DTranspose, "filters"),
     ],
 )
 def test_counts(layer_class, argument, value):
@@ -45,7 +58,7 @@ def test_counts(layer_class, argument, value):
 @pytest.mark.parametrize("argument", ["kernel_size", "strides", "dilation_rate"])
 @pytest.mark.parametrize("layer_class", GOOD)
 def test_sizes(layer_class, argument, value):
-    rank = {DOConv1D: 1, DOConv3D: 3}.get(layer_class, 2)
+    rank = RANKS[layer_class]
     rule, remedy = f"{argument} {POSITIVE[0]}", POSITIVE[1]
     refused(layer_class, {argument: value}, rule, f"{argument}={value}", remedy)
     last_axis = (*[1] * (rank - 1), value)
@@ -55,7 +68,7 @@ def test_sizes(layer_class, argument, value):
 @pytest.mark.parametrize("argument", ["kernel_size", "strides", "dilation_rate"])
 @pytest.mark.parametrize("layer_class", GOOD)
 def test_sizes_that_are_no_integers(layer_class, argument):
-    rank = {DOConv1D: 1, DOConv3D: 3}.get(layer_class, 2)
+    rank = RANKS[layer_class]
     for value in (1.5, True, "3", None):
         rule = f"{argument} must be an integer or {rank} of them, one per spatial axis"
         refused(layer_class, {argument: value}, rule, f"{argument}={value!r}", "give whole numbers")
@@ -79,7 +92,7 @@ def test_d_mul_that_is_no_integer(layer_class, kernel_size, value):
 
 @pytest.mark.parametrize(
     ("layer_class", "area"),
-    [(DOConv1D, 3), (DOConv2D, 9), (DOConv3D, 27), (DODepthwiseConv2D, 9)],
+    [(layer_class, 3**rank) for layer_class, rank in RANKS.items()],
 )
 def test_d_mul_below_the_number_of_kernel_positions(layer_class, area):
     rule = f"d_mul must be at least the number of kernel positions, {area} for kernel_size=(3,"
@@ -99,6 +112,8 @@ def test_d_mul_below_the_number_of_kernel_positions(layer_class, area):
         (DODepthwiseConv2D, "depthwise_init", None, "'identity', 'he'"),
         (DOConv2D, "composition", "both", "'kernel', 'feature'"),
         (DODepthwiseConv2D, "composition", 1, "'kernel', 'feature'"),
+        (DOConv1DTranspose, "padding", "causal", "'valid', 'same'"),
+        (DOConv2DTranspose, "depthwise_init", "zeros", "'identity', 'he'"),
     ],
 )
 def test_words(layer_class, argument, value, choices):
@@ -112,7 +127,24 @@ def test_data_format(layer_class):
     refused(layer_class, {"data_format": "NHWC"}, rule, "data_format='nhwc'", "choose one")
 
 
-@pytest.mark.parametrize("layer_class", [DOConv1D, DOConv2D, DOConv3D])
+def test_feature_composition_of_a_transposed_layer():
+    rule = "composition must be 'kernel'"
+    refused(DOConv2DTranspose, {"composition": "feature"}, rule, "='feature'", "leave it out")
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, (1, 2, 3)])
+def test_output_padding(value):
+    with pytest.raises(DOConvError, match=r"output_padding .*; received .*; give"):
+        DOConv2DTranspose(4, 3, 2, output_padding=value)
+
+
+def test_output_padding_of_a_whole_stride():
+    """Keras's own rule, in Keras's words."""
+    with pytest.raises(ValueError, match="`output_padding` must be strictly less than `strides`"):
+        DOConv2DTranspose(4, 3, 2, output_padding=2)
+
+
+@pytest.mark.parametrize("layer_class", [*list(GOOD)[:3], *list(GOOD)[4:]])
 def test_strides_with_dilation(layer_class):
     """Keras's own rule, in Keras's words."""
     with pytest.raises(ValueError, match=r"strides > 1.*not supported.*Received: strides=\(2"):

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from do_conv import DOConvError
-from do_conv.tf import DOConv1D, DOConv2D, DOConv3D, DODepthwiseConv2D
+from do_conv.tf import (
+    DOConv1D,
+    DOConv1DTranspose,
+    DOConv2D,
+    DOConv2DTranspose,
+    DOConv3D,
+    DOConv3DTranspose,
+    DODepthwiseConv2D,
+)
 
 SIZES = {1: (9,), 2: (7, 8), 3: (5, 6, 5)}
 CASES = [
@@ -23,6 +31,10 @@ CASES = [
     (DODepthwiseConv2D, {"kernel_size": 3, "depth_multiplier": 2, "padding": "same"}),
     (DODepthwiseConv2D, {"kernel_size": 3, "strides": 2, "d_mul": 13, "activation": "relu"}),
     (DODepthwiseConv2D, {"kernel_size": (2, 3), "use_bias": False, "dilation_rate": 2}),
+    (DOConv1DTranspose, {"filters": 6, "kernel_size": 3, "strides": 3, "output_padding": 1}),
+    (DOConv2DTranspose, {"filters": 6, "kernel_size": (2, 3), "strides": 2, "padding": "same"}),
+    (DOConv2DTranspose, {"filters": 6, "kernel_size": 2, "d_mul": 6, "activation": "relu"}),
+    (DOConv3DTranspose, {"filters": 2, "kernel_size": 2, "use_bias": False}),
 ]
 
 

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from do_conv import DOConvError
-from do_conv.tf import DOConv1D, DOConv2D, DOConv3D, DODepthwiseConv2D
+from do_conv.tf import (
+    DOConv1D,
+    DOConv1DTranspose,
+    DOConv2D,
+    DOConv2DTranspose,
+    DOConv3D,
+    DOConv3DTranspose,
+    DODepthwiseConv2D,
+)
 
 # No output is as wide as it has channels: on tensorflow Keras's own layers would then add a
 # channels-first bias along the width.
@@ -18,6 +26,11 @@ CASES = [
     (DOConv3D, {"filters": 4, "kernel_size": 2, "padding": "same", "use_bias": False}),
     (DODepthwiseConv2D, {"kernel_size": 2, "depth_multiplier": 2, "padding": "same"}),
     (DODepthwiseConv2D, {"kernel_size": (2, 3), "d_mul": 7, "dilation_rate": 2}),
+]
+TRANSPOSED = [
+    (DOConv1DTranspose, {"filters": 3, "kernel_size": 2, "strides": 3}),
+    (DOConv2DTranspose, {"filters": 3, "kernel_size": (2, 3), "strides": 2, "padding": "same"}),
+    (DOConv3DTranspose, {"filters": 3, "kernel_size": 2, "d_mul": 9}),
 ]
 
 
@@ -55,6 +68,14 @@ def test_both_compositions_give_the_same_output(layer_class, arguments):
 
 
 @pytest.mark.parametrize("kernel_size", [1, 2])
+def test_feature_composition_of_a_transposed_layer_is_refused_when_used(kernel_size):
+    layer = trained(DOConv2DTranspose, {"filters": 4, "kernel_size": kernel_size})
+    layer.composition = "feature"
+    with pytest.raises(DOConvError, match=r"must be 'kernel'; received .*'feature'; leave it out"):
+        layer(an_input(2))
+
+
+@pytest.mark.parametrize("kernel_size", [1, 2])
 def test_an_unknown_composition_set_later_is_refused_when_used(kernel_size):
     layer = trained(DOConv2D, {"filters": 4, "kernel_size": kernel_size})
     layer.composition = "features"
@@ -62,14 +83,19 @@ def test_an_unknown_composition_set_later_is_refused_when_used(kernel_size):
         layer(an_input(2))
 
 
-@pytest.mark.parametrize("composition", ["kernel", "feature"])
-@pytest.mark.parametrize(("layer_class", "arguments"), [CASES[1], CASES[2]])
+@pytest.mark.parametrize(
+    ("layer_class", "arguments", "composition"),
+    [
+        *[(*case, "kernel") for case in (CASES[1], CASES[2], TRANSPOSED[1])],
+        *[(*case, "feature") for case in (CASES[1], CASES[2])],
+    ],
+)
 def test_a_model_for_inputs_of_any_size(layer_class, arguments, composition):
     """A functional model made with no size known runs on each size as the layer itself does."""
     layer = trained(layer_class, arguments, composition=composition)
     inputs = keras.Input((*[None] * layer.rank, 4))
     model = keras.Model(inputs, layer(inputs))
-    assert model.output_shape == (None, *[None] * layer.rank, 4)
+    assert model.output_shape == (None, *[None] * layer.rank, layer.filters)
     for batch, size in ((1, 8), (3, 11)):
         shape = (batch, size, *[7] * (layer.rank - 1), 4)
         x = np.random.default_rng(2).standard_normal(shape).astype("float32")
@@ -95,14 +121,14 @@ def test_a_stateless_call_uses_the_values_it_is_given(composition):
     np.testing.assert_allclose(numbers(y), numbers(model(x)), rtol=1e-6)
 
 
-@pytest.mark.parametrize(("layer_class", "arguments"), CASES)
+@pytest.mark.parametrize(("layer_class", "arguments"), [*CASES, *TRANSPOSED])
 def test_the_output_shape_is_the_plain_layers(layer_class, arguments):
     layer = trained(layer_class, arguments, dtype="float64")
     x = an_input(layer.rank)
     plain = {key: value for key, value in arguments.items() if key != "d_mul"}
     plain = getattr(keras.layers, layer_class.__name__.removeprefix("DO"))(**plain)
     assert layer.compute_output_shape(x.shape) == plain.compute_output_shape(x.shape)
-    assert tuple(layer(x).shape) == plain.compute_output_shape(x.shape)
+    assert tuple(layer(x).shape) == tuple(plain.compute_output_shape(x.shape))
 
 
 def channels_first_or_skip(layer, x):
@@ -117,7 +143,8 @@ def channels_first_or_skip(layer, x):
 
 @pytest.mark.parametrize(
     ("layer_class", "arguments", "composition"),
-    [(*case, "kernel") for case in CASES] + [(*case, "feature") for case in CASES[1:6:2]],
+    [(*case, "kernel") for case in [*CASES, *TRANSPOSED]]
+    + [(*case, "feature") for case in CASES[1:6:2]],
 )
 def test_channels_first(layer_class, arguments, composition):
     last = trained(layer_class, arguments, dtype="float64")

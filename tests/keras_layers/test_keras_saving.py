@@ -8,7 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from do_conv.tf import DOConv1D, DOConv2D, DOConv3D, DODepthwiseConv2D
+from do_conv.tf import (
+    DOConv1D,
+    DOConv2D,
+    DOConv2DTranspose,
+    DOConv3D,
+    DODepthwiseConv2D,
+)
 
 OURS = {
     "d_mul": 11,
@@ -22,6 +28,7 @@ CASES = [
     (DOConv2D, {"filters": 4, "kernel_size": (2, 3), "groups": 2, "activation": "relu"}),
     (DOConv3D, {"filters": 4, "kernel_size": 2, "use_bias": False, "kernel_regularizer": "l2"}),
     (DODepthwiseConv2D, {"kernel_size": 3, "depth_multiplier": 2, "strides": 2}),
+    (DOConv2DTranspose, {"filters": 4, "kernel_size": 3, "strides": 2, "output_padding": 1}),
 ]
 
 
@@ -47,6 +54,7 @@ def every_layer():
             DOConv2D(6, (1, 2), groups=2, d_mul=5, composition="feature", name="grouped"),
             DODepthwiseConv2D(2, depth_multiplier=2, padding="same", name="depthwise"),
             DOConv2D(4, 1, d_mul=3, name="pointwise"),
+            DOConv2DTranspose(4, 2, d_mul=5, padding="same", name="transposed"),
             keras.layers.Reshape((24, 4)),
             DOConv1D(3, 3, padding="causal", use_bias=False, depthwise_init="he", name="series"),
         ]
@@ -61,6 +69,8 @@ def an_input(model):
 @pytest.mark.parametrize("ours", [{}, OURS])
 @pytest.mark.parametrize(("layer_class", "arguments"), CASES)
 def test_a_configuration_makes_the_layer_again(layer_class, arguments, ours):
+    if ours and layer_class is DOConv2DTranspose:
+        ours = {**ours, "composition": "kernel"}
     config = layer_class(**arguments, **ours, name="layer").get_config()
     assert layer_class.from_config(config).get_config() == config
     through_json = json.loads(json.dumps(keras.layers.serialize(layer_class.from_config(config))))
@@ -104,13 +114,14 @@ def test_a_weights_file_brings_every_parameter(tmp_path, dtype):
                 DOConv2D(4, 2, d_mul=6, groups=2, kernel_initializer="zeros", dtype=dtype),
                 DOConv2D(4, 1, kernel_initializer="zeros", dtype=dtype),
                 DODepthwiseConv2D(2, depthwise_initializer="zeros", dtype=dtype),
+                DOConv2DTranspose(3, 2, kernel_initializer="zeros", dtype=dtype),
             ]
         )
         for _ in range(2)
     )
     shake(model).save_weights(tmp_path / "model.weights.h5")
     again.load_weights(tmp_path / "model.weights.h5")
-    assert len(again.weights) == 8
+    assert len(again.weights) == 11
     for old, new in zip(model.weights, again.weights, strict=True):
         assert new.dtype == old.dtype
         assert abs(numbers(new).astype("float64")).max() > 0.1

@@ -4,13 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from do_conv.tf import DOConv1D, DOConv2D, DODepthwiseConv2D
+from do_conv.tf import DOConv1D, DOConv2D, DOConv2DTranspose, DODepthwiseConv2D
 
 LAYERS = [
     (DOConv1D, {"filters": 4, "kernel_size": 3}),
     (DOConv2D, {"filters": 4, "kernel_size": 2, "groups": 2, "d_mul": 9}),
     (DODepthwiseConv2D, {"kernel_size": 2, "depth_multiplier": 2}),
 ]
+TRANSPOSED = (DOConv2DTranspose, {"filters": 2, "kernel_size": 2})
 CONV, DEPTHWISE = (DOConv2D, {"filters": 4, "kernel_size": 2}), LAYERS[2]
 
 
@@ -57,8 +58,9 @@ def test_a_step_moves_both_kernels_alike_under_both_compositions(layer_class, ar
         np.testing.assert_allclose(kernel, feature, rtol=0, atol=1e-5 * abs(kernel).max() + 1e-6)
 
 
-def test_a_step_moves_the_delta_from_its_identity_start():
-    layer = started(*CONV)
+@pytest.mark.parametrize(("layer_class", "arguments"), [CONV, TRANSPOSED])
+def test_a_step_moves_the_delta_from_its_identity_start(layer_class, arguments):
+    layer = started(layer_class, arguments)
     assert abs(numbers(layer.depthwise_delta)).max() == 0
     fit_one_step(layer)
     assert abs(numbers(layer.depthwise_delta)).max() > 1e-3
@@ -68,7 +70,7 @@ def argument(layer_class, what):
     return f"depthwise_{what}" if layer_class is DODepthwiseConv2D else f"kernel_{what}"
 
 
-@pytest.mark.parametrize(("layer_class", "arguments"), [CONV, LAYERS[1], DEPTHWISE])
+@pytest.mark.parametrize(("layer_class", "arguments"), [CONV, LAYERS[1], DEPTHWISE, TRANSPOSED])
 def test_each_penalty_is_on_its_own_kernel(layer_class, arguments):
     of_kernel = {argument(layer_class, "regularizer"): keras.regularizers.L2(0.5)}
     of_delta = {"delta_regularizer": keras.regularizers.L2(0.25)}
@@ -86,7 +88,7 @@ def test_the_penalty_of_an_identity_start_is_zero():
     assert [float(numbers(loss)) for loss in layer.losses] == [0]
 
 
-@pytest.mark.parametrize(("layer_class", "arguments"), [CONV, DEPTHWISE])
+@pytest.mark.parametrize(("layer_class", "arguments"), [CONV, DEPTHWISE, TRANSPOSED])
 @pytest.mark.parametrize("constrained", ["kernel", "depthwise_delta"])
 def test_each_constraint_is_on_its_own_kernel(layer_class, arguments, constrained):
     name = argument(layer_class, "constraint") if constrained == "kernel" else "delta_constraint"

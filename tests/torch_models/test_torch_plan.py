@@ -1,7 +1,6 @@
 """`plan` and the ready choices of layers."""
 
 import pytest
-import torch
 import torchvision
 from torch import nn
 
@@ -41,20 +40,20 @@ def test_parameters_are_those_of_the_models():
 def test_multiply_accumulates():
     model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ConvTranspose2d(8, 4, 2, 2))
     model.train()
-    found = plan(model, torch.zeros(2, 3, 8, 8))
+    found = plan(model, input_shape=(2, 3, 8, 8))
     assert model.training
     first, up = found
     assert first.macs(2) == (2 * 16 * 8 * 3 * 9, 2 * 16 * 8 * 3 * 9 + 9 * 9 * 8 * 3)
     assert up.macs(2) == (2 * 16 * 8 * 4 * 4, 2 * 16 * 8 * 4 * 4 + 4 * 4 * 8 * 4)
     assert found.macs == tuple(map(sum, zip(first.macs(2), up.macs(2), strict=True)))
     assert plan(model).macs is None
-    by_feature = plan(model, torch.zeros(2, 3, 8, 8), composition="feature").rows[0]
+    by_feature = plan(model, input_shape=(2, 3, 8, 8), composition="feature").rows[0]
     assert by_feature.macs(2)[1] == 2 * 16 * (9 * 9 * 3 + 8 * 3 * 9)
 
 
 def test_the_table_says_what_becomes_of_each_layer():
     model = torchvision.models.resnet18()
-    table = str(plan(model, torch.zeros(1, 3, 64, 64), d_mul=lambda spec: spec.area + 1))
+    table = str(plan(model, input_shape=(1, 3, 64, 64), d_mul=lambda spec: spec.area + 1))
     lines = table.splitlines()
     assert lines[0].split()[:4] == ["layer", "is", "becomes", "parameters"]
     (conv1,) = (line for line in lines if line.startswith("conv1 "))

@@ -44,9 +44,10 @@ def something_to_convert(left: Sequence[str | None], found: int) -> None:
     """A conversion converts something; otherwise it says why each convolution was left."""
     if len(left) == found:
         counted = [f"{left.count(one)} because {one}" for one in dict.fromkeys(left)]
+        reasons = f", left: {', '.join(counted)}" if counted else ""
         raise broken(
             "a model to convert must have a convolution that can be converted",
-            f"{found} convolution{'' if found == 1 else 's'}" + (", left: " + ", ".join(counted) if counted else ""),
+            f"{found} convolution{'' if found == 1 else 's'}{reasons}",
             "look at plan(model), or choose other layers with where",
         )
 
@@ -59,6 +60,52 @@ def something_to_fold(found: int, kind: str) -> None:
             f"a {kind} with none",
             "convert it first, or use it as it is",
         )
+
+
+def source_and_name(name: str) -> tuple[str, str]:
+    """The two parts of a network's name on the command line."""
+    source, _, network = name.partition(":")
+    if not source or not network:
+        raise broken(
+            "a network is named ZOO:NETWORK or MODULE:FUNCTION",
+            repr(name),
+            "give for example torchvision:resnet18",
+        )
+    return source, network
+
+
+def known_function(found: Any, module: str, function: str, zoos: Sequence[str]) -> Any:
+    """A function of a person's own module, that makes a network."""
+    if not callable(found):
+        raise broken(
+            f"a network is of a zoo ({', '.join(zoos)}) or made by a function of a module",
+            f"{module}:{function}, where there is no such function",
+            "run the command where the module can be imported",
+        )
+    return found
+
+
+def known_backend(found: str | None, kind: str) -> str:
+    """A model is one of a framework that there are layers for."""
+    if found is None:
+        raise broken(
+            "a model must be one of PyTorch, Keras or MXNet Gluon",
+            f"a {kind}",
+            "return the network itself",
+        )
+    return found
+
+
+def image_size(text: str) -> tuple[int, ...]:
+    """Channels and spatial size of an image, as `3x224x224`."""
+    parts = text.lower().split("x")
+    if not 2 <= len(parts) <= 4 or not all(part.isdecimal() and int(part) for part in parts):
+        raise broken(
+            "an image's size is its channels, then its spatial axes, divided by x",
+            repr(text),
+            "give for example 3x224x224",
+        )
+    return tuple(map(int, parts))
 
 
 def unchanged(kind: str, is_unchanged: bool) -> None:

@@ -103,7 +103,8 @@ def convert(
 
 def plan(
     model: nn.Module,
-    *inputs: Any,
+    *,
+    input_shape: tuple[int, ...] | None = None,
     where: Where | Choice | None = None,
     d_mul: DMul = None,
     composition: str = "kernel",
@@ -112,21 +113,21 @@ def plan(
 
     Args:
         model: a module.
-        inputs: what to run the model on, once, in evaluation mode, to count multiply-accumulates;
-            without inputs they are not counted.
+        input_shape: of the batch `(N, C, *size)` to count multiply-accumulates for; the model is
+            run on it once, on zeros, in evaluation mode. Without it they are not counted.
         where, d_mul, composition: as for `convert`.
 
     Raises:
         DOConvError: if an option breaks a rule.
     """
     model = unwrapped(model)
-    positions = _positions(model, inputs) if inputs else {}
+    positions = {} if input_shape is None else _positions(model, input_shape)
     rows = tuple(
         Row(**{**vars(row), "positions": positions.get(layer)})
         for layer, row in _decisions(model, where, d_mul, rules.composition(composition))
     )
-    batch = next((len(one) for one in inputs if isinstance(one, Tensor)), 1)
-    return Plan(rows, sum(p.numel() for p in model.parameters() if not is_lazy(p)), batch)
+    parameters = sum(p.numel() for p in model.parameters() if not is_lazy(p))
+    return Plan(rows, parameters, 1 if input_shape is None else input_shape[0])
 
 
 def _decisions(
@@ -204,7 +205,7 @@ def _new_delta(weight: Tensor, spec: Spec, start: str) -> nn.Parameter:
 
 
 @torch.no_grad()
-def _positions(model: nn.Module, inputs: tuple[Any, ...]) -> dict[nn.Module, tuple[int, ...]]:
+def _positions(model: nn.Module, input_shape: tuple[int, ...]) -> dict[nn.Module, tuple[int, ...]]:
     """The spatial size of each convolution's output; of a transposed one's, of its input."""
     sizes: dict[nn.Module, tuple[int, ...]] = {}
 
@@ -215,8 +216,9 @@ def _positions(model: nn.Module, inputs: tuple[Any, ...]) -> dict[nn.Module, tup
     layers = [layer for layer in model.modules() if isinstance(layer, _ConvNd)]
     hooks = [layer.register_forward_hook(keep) for layer in layers]
     modes = {module: module.training for module in model.modules()}
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     try:
-        model.eval()(*inputs)
+        model.eval()(torch.zeros(input_shape, dtype=like.dtype, device=like.device))
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,0 +1,66 @@
+"""`do-conv cost`: what DO-Conv would add to a network, layer by layer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from do_conv import zoo
+from do_conv.core import rules
+from do_conv.core.plan import Plan
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser("cost", help="what DO-Conv adds to a network", description=__doc__)
+    parser.add_argument(
+        "network",
+        metavar="ZOO:NETWORK",
+        help="the zoo is torchvision, timm, keras or gluoncv; or MODULE:FUNCTION of your own",
+    )
+    parser.add_argument(
+        "--image",
+        metavar="CxHxW",
+        help="count multiply-accumulates for images of this size, such as 3x224x224",
+    )
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images (default: 1)")
+    parser.add_argument("--d-mul", type=int, metavar="N", help="D_mul (default: |K|)")
+    parser.add_argument(
+        "--composition", default="kernel", help="kernel or feature (default: kernel)"
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print the plan of converting the network."""
+    batch = rules.integer("--batch", given.batch)
+    image = None if given.image is None else (batch, *rules.image_size(given.image))
+    model = zoo.load(given.network)
+    options = {"d_mul": given.d_mul, "composition": given.composition}
+    plan: Plan = zoo.backend(model).plan(model, input_shape=image, **options)
+    print(json.dumps(_as_json(plan), indent=1) if given.json else plan)
+    return 0
+
+
+def _as_json(plan: Plan) -> dict[str, Any]:
+    """Everything the table has, for a program; null where multiply-accumulates are not known."""
+    before, training = plan.macs or (None, None)
+    return {
+        "parameters": {"before": plan.parameters, "training": plan.training_parameters},
+        "macs": {"before": before, "training": training, "batch": plan.batch},
+        "layers": [
+            {
+                "name": row.name,
+                "is": row.kind,
+                "becomes": row.becomes,
+                "left_because": row.reason,
+                "parameters": {"before": row.parameters, "training": row.training_parameters},
+                "macs": dict(
+                    zip(("before", "training"), row.macs(plan.batch) or (None, None), strict=True)
+                ),
+            }
+            for row in plan
+        ],
+    }

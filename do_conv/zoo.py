@@ -1,0 +1,97 @@
+"""Networks by name: from the model zoos of each framework, or from a function of one's own."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from do_conv.core import rules
+from do_conv.core.errors import require_installed
+
+# Where the classes of a framework's models come from, and what converts them.
+_BACKENDS = {"torch": "do_conv.torch", "keras": "do_conv.tf", "mxnet": "do_conv.gluon"}
+
+
+def load(name: str) -> Any:
+    """A new network with random weights; nothing is downloaded.
+
+    Args:
+        name: `ZOO:NETWORK`, the zoo being torchvision, timm, keras (keras.applications) or gluoncv;
+            or `MODULE:FUNCTION`, a function without arguments that returns a network, in a module
+            that can be imported from the current folder.
+
+    Raises:
+        DOConvError: if there is no such network or function.
+        MissingFrameworkError: if the zoo is not installed.
+    """
+    source, network = rules.source_and_name(name)
+    return _ZOOS[source](network) if source in _ZOOS else _own(source, network)
+
+
+def backend(model: Any) -> Any:
+    """What converts a model: `do_conv.torch`, `do_conv.tf` or `do_conv.gluon`.
+
+    Raises:
+        DOConvError: if it is a model of no framework.
+    """
+    homes = [base.__module__.partition(".")[0] for base in type(model).__mro__]
+    found = next((_BACKENDS[home] for home in homes if home in _BACKENDS), None)
+    return importlib.import_module(rules.known_backend(found, type(model).__name__))
+
+
+def _torchvision(network: str) -> Any:
+    require_installed("torchvision", extra="zoo", user="the zoo torchvision")
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    return models.get_model(rules.known_name("network", network, names), weights=None)
+
+
+def _timm(network: str) -> Any:
+    require_installed("timm", extra="zoo", user="the zoo timm")
+    import timm
+
+    return timm.create_model(rules.known_name("network", network, timm.list_models()))
+
+
+def _keras(network: str) -> Any:
+    importlib.import_module("do_conv.tf")  # says what is missing
+    from keras import applications
+
+    names = [name for name, one in vars(applications).items() if callable(one)]
+    return getattr(applications, rules.known_name("network", network, names))(weights=None)
+
+
+def _gluoncv(network: str) -> Any:
+    importlib.import_module("do_conv.gluon")  # prepares NumPy before MXNet is imported
+    require_installed("gluoncv", extra="zoo", user="the zoo gluoncv")
+    from gluoncv import model_zoo
+
+    name = rules.known_name("network", network, model_zoo.get_model_list())
+    return model_zoo.get_model(name, pretrained=False, pretrained_base=False)
+
+
+_ZOOS: dict[str, Callable[[str], Any]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "keras": _keras,
+    "gluoncv": _gluoncv,
+}
+
+
+def _own(module: str, function: str) -> Any:
+    """What a function of the person's own returns."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        found = None
+    finally:
+        sys.path.remove(here)
+    return rules.known_function(found, module, function, list(_ZOOS))()
