@@ -18,6 +18,7 @@ PAGES = {
     "index.md": "torch",
     "mathematics.md": "numpy",
     "torch.md": "torch",
+    "models.md": "torch",
     "keras.md": "keras",
     "gluon.md": "mxnet",
     "parity.md": "torch",
