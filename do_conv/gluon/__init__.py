@@ -1,10 +1,16 @@
-"""DO-Conv for MXNet Gluon: `DOConv1D`, `2D` and `3D` in place of `nn.Conv1D`, `2D` and `3D`.
+"""DO-Conv for MXNet Gluon: `DOConv2D` in place of `nn.Conv2D`, and so on.
 
 Import it before `mxnet`: it sets names that MXNet 1.9.1 reads from NumPy and NumPy has removed.
 
-layers        the layers
+layers        DOConv1D, 2D, 3D
+transposed    DOConv1DTranspose, 2DTranspose, 3DTranspose
+separable     DepthwiseSeparableConv1D, 2D, 3D
+base          what they have in common
+deferred      their sizes, which an input may complete
+state         `folded_parameters`: the weights alone
+plain         layers that are given their parameters
 composition   W' from W and D' in MXNet
-starts        the initializer of D'
+starts        the initializers of D' and of a separable pair
 arrays        MXNet's two kinds of arrays
 numpy_names   the removed names
 """
@@ -17,7 +23,31 @@ from do_conv.gluon import numpy_names  # noqa: E402
 
 numpy_names.restore()
 
-from do_conv.gluon.composition import compose  # noqa: E402
+from do_conv.gluon.composition import compose, compose_separable  # noqa: E402
 from do_conv.gluon.layers import DOConv1D, DOConv2D, DOConv3D  # noqa: E402
+from do_conv.gluon.separable import (  # noqa: E402
+    DepthwiseSeparableConv1D,
+    DepthwiseSeparableConv2D,
+    DepthwiseSeparableConv3D,
+)
+from do_conv.gluon.state import folded_parameters  # noqa: E402
+from do_conv.gluon.transposed import (  # noqa: E402
+    DOConv1DTranspose,
+    DOConv2DTranspose,
+    DOConv3DTranspose,
+)
 
-__all__ = ["DOConv1D", "DOConv2D", "DOConv3D", "compose"]
+__all__ = [
+    "DOConv1D",
+    "DOConv1DTranspose",
+    "DOConv2D",
+    "DOConv2DTranspose",
+    "DOConv3D",
+    "DOConv3DTranspose",
+    "DepthwiseSeparableConv1D",
+    "DepthwiseSeparableConv2D",
+    "DepthwiseSeparableConv3D",
+    "compose",
+    "compose_separable",
+    "folded_parameters",
+]

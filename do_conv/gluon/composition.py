@@ -10,7 +10,7 @@ from typing import Any
 
 import mxnet as mx
 
-from do_conv.core.spec import Spec
+from do_conv.core.spec import SeparableSpec, Spec
 
 
 def compose(weight: Any, delta: Any, groups: int = 1) -> Any:
@@ -32,19 +32,41 @@ def compose(weight: Any, delta: Any, groups: int = 1) -> Any:
     return compose_spec(mx.nd, weight, delta, Spec.of_shapes(weight.shape, delta.shape, groups))
 
 
+def compose_separable(weight: Any, depthwise: Any, groups: int = 1) -> Any:
+    """The one kernel of a depthwise separable convolution (section 3 of the paper).
+
+    Args:
+        weight: W, the pointwise kernel, `(C_out, C_in/groups, D_mul)`.
+        depthwise: D, the depthwise kernel, `(C_in, D_mul, *K)`, with any D_mul.
+        groups: G, those of the pointwise convolution.
+
+    Returns:
+        W', `(C_out, C_in/groups, *K)`, in the dtype and context of `weight`.
+
+    Raises:
+        DOConvError: if the shapes do not belong to one layer.
+    """
+    spec = SeparableSpec.of_shapes(weight.shape, depthwise.shape, groups)
+    return compose_spec(mx.nd, weight, depthwise, spec)
+
+
 def compose_spec(F: Any, weight: Any, delta: Any, spec: Spec) -> Any:  # noqa: N803
-    """`compose` for a layer that knows its sizes, but perhaps not yet its input channels."""
+    """`compose`, or `compose_separable`, for a layer that may not know its input channels yet."""
     slots = F.reshape(weight, shape=(0, 0, -1))
     grouped = F.reshape(slots, shape=(-4, spec.groups, -1, 0, 0))
     kernels = F.reshape(F.transpose(grouped, axes=(0, 2, 1, 3)), shape=(-3, 0, 0))
     change = F.batch_dot(kernels, F.reshape(delta, shape=(0, 0, -1)))
     change = F.reshape(change, shape=(-4, spec.groups, -1, 0, 0))
     change = F.reshape(F.transpose(change, axes=(0, 2, 1, 3)), shape=(-3, 0, *spec.kernel_size))
+    if not spec.whole_blocks:
+        return change
     return F.elemwise_add(_identity_part(F, weight, spec), change)
 
 
 def depthwise_kernel(F: Any, delta: Any, spec: Spec, dtype: Any) -> Any:  # noqa: N803
     """D = I + D' as a depthwise convolution's kernel, `(C_in * D_mul, 1, *K)`."""
+    if not spec.whole_blocks:
+        return F.reshape(delta, shape=(-3, 1, *spec.kernel_size))
     # The core's identity, in operators: a Symbol cannot hold an array. Slots after the last whole
     # block get a position there is none of, for which `one_hot` gives zeros.
     slot = F.arange(spec.d_mul)
@@ -76,24 +98,19 @@ def with_shapes_from(F: Any, x: Any, weight: Any, delta: Any, spec: Spec) -> tup
     """
     corner = F.slice(x, begin=(0, None, *[0] * spec.rank), end=(1, None, *[1] * spec.rank))
     channels = F.reshape(F.zeros_like(corner), shape=(1, -1, 1))
+    if spec.in_channels is not None:  # a transposed layer: D' is of its output channels
+        return F.elemwise_add(weight, _spread(F, channels, spec.weight_shape)), delta
     per_group = F.reshape(channels, shape=(0, -4, spec.groups, -1, 0))
     group = F.slice_axis(per_group, axis=1, begin=0, end=1)
-    out_channels, _, *slots = spec.weight_shape
     return (
-        F.elemwise_add(weight, _spread(F, group, (out_channels, 0, *slots))),
-        F.elemwise_add(delta, _spread(F, channels, (0, *spec.delta_shape[1:]))),
+        F.elemwise_add(weight, _spread(F, group, spec.weight_shape)),
+        F.elemwise_add(delta, _spread(F, channels, spec.delta_shape)),
     )
 
 
-def _spread(F: Any, zeros: Any, shape: tuple[int, ...]) -> Any:  # noqa: N803
-    """Zeros whose only known axis is the channels' one, 0 in `shape`, broadcast to that shape."""
-    axis = shape.index(0)
+def _spread(F: Any, zeros: Any, shape: tuple[Any, ...]) -> Any:  # noqa: N803
+    """Zeros whose only known axis is the channels', None in `shape`, broadcast to that shape."""
+    axis = shape.index(None)
     flat = F.reshape(zeros, shape=tuple(-1 if i == axis else 1 for i in range(len(shape))))
     axes = tuple(i for i in range(len(shape)) if i != axis)
     return F.broadcast_axis(flat, axis=axes, size=tuple(shape[i] for i in axes))
-
-
-def convolve(F: Any, x: Any, kernel: Any, bias: Any, options: dict[str, Any]) -> Any:  # noqa: N803
-    """MXNet's convolution: without a bias it takes one argument fewer."""
-    arrays = (x, kernel) if bias is None else (x, kernel, bias)
-    return F.Convolution(*arrays, name="fwd", **options)

@@ -1,4 +1,4 @@
-"""How D' starts in MXNet."""
+"""How D' and a separable pair start in MXNet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import mxnet as mx
 
 from do_conv.core.spec import Spec
 from do_conv.core.starts import delta_start
-from do_conv.gluon.arrays import legacy_arrays
+from do_conv.gluon.arrays import as_given, legacy_arrays
 
 
 @mx.init.register
@@ -31,3 +31,25 @@ class DeltaStart(mx.init.Initializer):
         if self._start.std:
             mx.random.normal(0, self._start.std, out=array)
             array += mx.nd.array(self._start.mean, ctx=array.context, dtype=array.dtype)
+
+
+@mx.init.register
+class ReshapedStart(mx.init.Initializer):
+    """Draws a kernel in another shape: a plain layer's, whose fans an initializer reads.
+
+    Args:
+        shape: the plain kernel's shape; -1 is what remains.
+        initializer: what draws it; None is what the network is given.
+    """
+
+    def __init__(self, shape: tuple[int, ...], initializer: Any = None) -> None:
+        given = initializer.dumps() if isinstance(initializer, mx.init.Initializer) else initializer
+        super().__init__(shape=shape, initializer=given)
+        self._shape = tuple(shape)
+        self._initializer = None if initializer is None else mx.init.create(initializer)
+
+    def _init_weight(self, desc: Any, array: Any) -> None:
+        (array,) = legacy_arrays(array)
+        draw = desc.global_init if self._initializer is None else self._initializer
+        # The reshaped array is the same memory.
+        draw._init_weight(desc, as_given(array.reshape(self._shape)))

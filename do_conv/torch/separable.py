@@ -175,7 +175,8 @@ class _DepthwiseSeparable(Composed):
 def _is_pair(depthwise: Any, pointwise: Any) -> bool:
     """Whether the one is depthwise and the other pointwise, with nothing between them."""
     return (
-        depthwise.groups == depthwise.in_channels
+        not any(isinstance(layer, Composed) or layer.transposed for layer in (depthwise, pointwise))
+        and depthwise.groups == depthwise.in_channels
         and depthwise.bias is None
         and depthwise.out_channels == pointwise.in_channels
         and set(pointwise.kernel_size) == set(pointwise.stride) == {1}

@@ -165,6 +165,18 @@ def test_folding_refuses_what_is_not_finite(window, name, named, value):
     assert not np.isfinite(getattr(folded, named).data().asnumpy()).all()
 
 
+def test_folding_waits_for_what_runs(kind, batch, monkeypatch):
+    """A convolution that runs may hold the weight in another layout."""
+    layer, waited = kind(in_channels=4), []
+    layer.initialize()
+    layer(batch())
+    read = type(layer).composed_weight
+    monkeypatch.setattr(mx.nd, "waitall", lambda: waited.append("all"))
+    monkeypatch.setattr(type(layer), "composed_weight", lambda *a: waited.append("W") or read(*a))
+    layer.fold()
+    assert waited[0] == "all"
+
+
 def test_several_contexts():
     contexts = [mx.cpu(0), mx.cpu(1)]
     layer = DOConv2D(8, 3, in_channels=4, depthwise_init="he")

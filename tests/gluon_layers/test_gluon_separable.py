@@ -92,23 +92,24 @@ def test_folded_layer_is_the_pair(rank, window, dtype, composition, trained):
 
 
 @pytest.mark.parametrize(("rank", "window"), WINDOWS)
-def test_from_pair(rank, window, composition, trained):
+def test_from_pair(rank, window, composition, dtype):
     ours, plain, size = CLASSES[rank]
-    x = mx.nd.random.normal(shape=(2, 4, *size), dtype="float64")
+    x = mx.nd.random.normal(shape=(2, 4, *size), dtype=dtype)
     net = pair(plain, **window)
-    net.cast("float64")
+    net.cast(dtype)
     net.initialize(mx.init.Xavier(), ctx=[mx.cpu(0), mx.cpu(1)])
     net[1].weight.grad_req = "null"
+    # A float32 convolution leaves its weight in a layout of its own.
+    expected = net(x).asnumpy()
     layer = ours.from_pair(*net, composition=composition)
     assert (layer.composition, layer.weight.grad_req) == (composition, "null")
     assert layer.weight.list_ctx() == [mx.cpu(0), mx.cpu(1)]
-    assert close(layer(x), net(x), 1e-14)
+    assert close(layer(x), net(x), {"float32": 2e-6, "float64": 1e-14}[dtype])
     assert all(equal(a.data(mx.cpu(0)), b.data(mx.cpu(0))) for a, b in zip(
         layer.fold().collect_params().values(), net.collect_params().values(), strict=True
     ))  # fmt: skip
-    before = net(x)
     layer.weight.data()[:] += 1
-    assert equal(net(x), before)
+    assert np.array_equal(net(x).asnumpy(), expected)
 
 
 @pytest.mark.parametrize("in_channels", [4, 0])

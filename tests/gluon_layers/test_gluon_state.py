@@ -9,7 +9,7 @@ import pytest
 from mxnet.gluon import nn
 
 from do_conv import DOConvError
-from do_conv.gluon import DOConv2D
+from do_conv.gluon import DOConv2D, DOConv2DTranspose
 
 
 def batch():
@@ -51,6 +51,24 @@ def test_a_plain_file_is_the_identity(in_channels, tmp_path):
         layer.load_parameters(path)
     layer.load_parameters(path, allow_missing=True)
     assert np.array_equal(layer(x).asnumpy(), expected.asnumpy())
+
+
+@pytest.mark.parametrize("graph", [{}, {"static_alloc": True, "static_shape": True}])
+@pytest.mark.parametrize("conv", [(nn.Conv2D, DOConv2D), (nn.Conv2DTranspose, DOConv2DTranspose)])
+def test_a_plain_file_for_a_hybridized_network_that_has_seen_no_input(conv, graph, tmp_path):
+    x, path, nets = batch(), str(tmp_path / "net.params"), []
+    for layer in conv:
+        net = nn.HybridSequential()
+        net.add(layer(4, 3), nn.BatchNorm(), layer(8, 3, 2))
+        net.initialize(mx.init.Xavier())
+        net.hybridize(**graph)
+        nets.append(net)
+    plain, ours = nets
+    expected = plain(x)
+    mx.nd.waitall()
+    plain.save_parameters(path)
+    ours.load_parameters(path, allow_missing=True)
+    assert np.array_equal(ours(x).asnumpy(), expected.asnumpy())
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,7 @@ def test_feature_composition_composes_no_kernel(framework, monkeypatch):
     """Both compositions give the same numbers: only the way tells them apart."""
     backend = backends.load(framework)
     composed = []
-    home = "base" if framework == "torch" else "layers"
-    base = importlib.import_module(f"do_conv.{framework}.{home}")
+    base = importlib.import_module(f"do_conv.{framework}.base")
     compose = base.compose_spec
     monkeypatch.setattr(base, "compose_spec", lambda *a: composed.append(1) or compose(*a))
     case = cases.CASES["plain"]
@@ -58,9 +57,9 @@ def test_the_stride_belongs_to_the_depthwise_half(framework, monkeypatch):
         record = staticmethod(lambda x, *a, **k: sizes.append(x.shape[2:]) or convolve(x, *a, **k))
         monkeypatch.setattr(layers.DOConv2d, "_convolve", record)
     else:
-        convolve = layers.convolve
-        record = lambda api, x, *a: sizes.append(x.shape[2:]) or convolve(api, x, *a)  # noqa: E731
-        monkeypatch.setattr(layers, "convolve", record)
+        convolve = layers.DOConv2D._convolve
+        record = lambda me, api, x, *a: sizes.append(x.shape[2:]) or convolve(me, api, x, *a)  # noqa: E731
+        monkeypatch.setattr(layers.DOConv2D, "_convolve", record)
     case = cases.CASES["group2-stride"]
     backends.load(framework).layer_results(case, arrays(case, "float64"))
     # The depthwise half reads the image, the pointwise half what is left of it.

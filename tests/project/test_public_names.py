@@ -20,8 +20,18 @@ PUBLIC = {
         "compose", "compose_separable", "composed", "convert", "fold", "folded_state_dict",
         "over_parameterize", "parameter_groups", "plan", "verify",
     },
-    "do_conv.tf": {"DOConv1D", "DOConv2D", "DOConv3D", "DODepthwiseConv2D", "compose"},
-    "do_conv.gluon": {"DOConv1D", "DOConv2D", "DOConv3D", "compose"},
+    "do_conv.tf": {
+        "DOConv1D", "DOConv2D", "DOConv3D", "DODepthwiseConv2D",
+        "DOConv1DTranspose", "DOConv2DTranspose", "DOConv3DTranspose",
+        "DepthwiseSeparableConv1D", "DepthwiseSeparableConv2D",
+        "compose", "compose_separable", "folded_weights",
+    },
+    "do_conv.gluon": {
+        "DOConv1D", "DOConv2D", "DOConv3D",
+        "DOConv1DTranspose", "DOConv2DTranspose", "DOConv3DTranspose",
+        "DepthwiseSeparableConv1D", "DepthwiseSeparableConv2D", "DepthwiseSeparableConv3D",
+        "compose", "compose_separable", "folded_parameters",
+    },
 }  # fmt: skip
 METHODS = {
     "do_conv.torch": {"composed_weight", "fold"},

@@ -11,6 +11,7 @@ from do_conv.torch import (
     DepthwiseSeparableConv1d,
     DepthwiseSeparableConv2d,
     DepthwiseSeparableConv3d,
+    DOConv2d,
 )
 
 CLASSES = {
@@ -120,6 +121,8 @@ def test_folding_refuses_what_is_not_finite(name):
     ("depthwise", "pointwise"),
     [
         (nn.Conv2d(4, 4, 3), nn.Conv2d(4, 6, 1)),
+        (DOConv2d(4, 4, 3, groups=4, bias=False), nn.Conv2d(4, 6, 1)),
+        (nn.ConvTranspose2d(4, 4, 3, groups=4, bias=False), nn.Conv2d(4, 6, 1)),
         (nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 6, 1)),
         (nn.Conv2d(4, 4, 3, groups=4, bias=False), nn.Conv2d(4, 6, 3)),
         (nn.Conv2d(4, 4, 3, groups=4, bias=False), nn.Conv2d(4, 6, 1, stride=2)),
@@ -128,7 +131,7 @@ def test_folding_refuses_what_is_not_finite(name):
     ],
 )
 def test_exception_two_layers_that_are_no_pair(depthwise, pointwise):
-    with pytest.raises(DOConvError, match=r"a separable pair must be .*Conv2d.*; leave such"):
+    with pytest.raises(DOConvError, match=r"a separable pair must be .*Conv.*2d.*; leave such"):
         DepthwiseSeparableConv2d.from_pair(depthwise, pointwise)
 
 

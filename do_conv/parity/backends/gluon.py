@@ -12,7 +12,19 @@ from do_conv.parity.cases import Case
 from do_conv.parity.layer import Arrays, Results
 from do_conv.parity.training import Parameters, Run
 
-_LAYERS = {1: do_gluon.DOConv1D, 2: do_gluon.DOConv2D, 3: do_gluon.DOConv3D}
+_LAYERS = {
+    "convolution": (do_gluon.DOConv1D, do_gluon.DOConv2D, do_gluon.DOConv3D),
+    "transposed": (
+        do_gluon.DOConv1DTranspose,
+        do_gluon.DOConv2DTranspose,
+        do_gluon.DOConv3DTranspose,
+    ),
+    "separable": (
+        do_gluon.DepthwiseSeparableConv1D,
+        do_gluon.DepthwiseSeparableConv2D,
+        do_gluon.DepthwiseSeparableConv3D,
+    ),
+}
 
 
 def versions() -> str:
@@ -21,28 +33,44 @@ def versions() -> str:
 
 
 def not_offered(case: Case) -> str | None:
-    """MXNet pads with zeros, by numbers."""
-    if case.kind in ("transposed", "separable"):
-        return f"no {case.kind} layer"
+    """MXNet pads with zeros, by numbers; its transposed convolution has gaps of its own."""
     if case.padding in ("same", "causal"):
         return f"no padding '{case.padding}'"
     if case.padding_mode != "zeros":
         return "no padding modes"
+    if case.kind == "transposed":
+        return _not_transposed(case)
+    return None
+
+
+def _not_transposed(case: Case) -> str | None:
+    if case.rank == 3:
+        return "no 3-D transposed convolution in float64"
+    window, extra = case.window, case.output_padding
+    more = (extra,) * case.rank if isinstance(extra, int) else extra
+    if any(one >= step for one, step in zip(more, window.stride, strict=True)):
+        return "no output_padding as large as the stride"
     return None
 
 
 def _layer(case: Case, dtype: str) -> gluon.HybridBlock:
-    layer = _LAYERS[case.rank](
+    more = {
+        "convolution": {"depthwise_init": case.layer_start},
+        "transposed": {"depthwise_init": case.layer_start, "output_padding": case.output_padding},
+        "separable": {},
+    }
+    kind = "convolution" if case.kind == "depthwise" else case.kind
+    layer = _LAYERS[kind][case.rank - 1](
         case.channels[1],
         case.kernel_size,
         case.stride,
         0 if case.padding == "valid" else case.padding,
-        case.dilation,
-        case.groups,
+        dilation=case.dilation,
+        groups=case.groups,
         use_bias=case.bias,
         in_channels=case.channels[0],
-        d_mul=case.d_mul,
-        depthwise_init="he" if case.start == "he" else "identity",
+        d_mul=case.spec.d_mul,
+        **more[kind],
     )
     layer.cast(dtype)
     layer.initialize()
@@ -60,7 +88,8 @@ def _array(array: nd.NDArray) -> np.ndarray:
 def layer_results(case: Case, given: Arrays) -> Results:
     """Every quantity of a case in the precision of its arrays."""
     layer = _layer(case, given.x.dtype.name)
-    parameters = {"W": layer.weight, "D'": layer.depthwise_delta, "bias": layer.bias}
+    depthwise = "depthwise_weight" if case.kind == "separable" else "depthwise_delta"
+    parameters = {"W": layer.weight, "D'": getattr(layer, depthwise), "bias": layer.bias}
     for parameter, array in zip(
         parameters.values(), (given.weight, given.delta, given.bias), strict=True
     ):
@@ -83,7 +112,9 @@ def layer_results(case: Case, given: Arrays) -> Results:
                 results[f"{prefix}grad {name}"] = parameter.grad().copy()
     results["composed kernel"] = layer.composed_weight()
     folded = layer.fold()
-    results["folded kernel"], results["folded output"] = folded.weight.data(), folded(x)
+    results["folded output"] = folded(x)
+    if case.kind != "separable":
+        results["folded kernel"] = folded.weight.data()
     return {name: _array(array) for name, array in results.items()}
 
 

@@ -1,0 +1,72 @@
+"""Layers that see the channels of their input late, as Gluon's do with `in_channels=0`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from mxnet.gluon import HybridBlock
+
+from do_conv.core import rules
+from do_conv.core.spec import Spec
+
+
+class Deferred(HybridBlock):
+    """A block whose sizes are those of `weight` and of a parameter on top of it.
+
+    A convolution does not know its spec's `in_channels`. A transposed layer does not know its
+    spec's `out_channels`, which are its input's, and overrides what it says about them.
+    """
+
+    _depthwise_name: ClassVar[str]
+
+    _spec: Spec
+
+    def _inputs(self, spec: Spec) -> Any:
+        """The channels of the layer's input; None while they are unknown."""
+        return spec.in_channels
+
+    def _with_inputs(self, channels: Any) -> Spec:
+        """The sizes for an input of `channels` channels."""
+        return self._spec.with_in_channels(channels)
+
+    def _inputs_of(self, weight: tuple[int, ...]) -> int:
+        """The input's channels by the shape of `weight`; not positive while they are unknown."""
+        return weight[1] * self._spec.groups
+
+    @property
+    def spec(self) -> Spec:
+        """The layer's sizes; its input channels are None until an input has been seen."""
+        self._complete()
+        return self._spec
+
+    def _complete(self) -> None:
+        """Take the sizes from `weight`, if it has them from an input, a file or another layer."""
+        if self._spec.is_known or self._inputs_of(self.weight.shape) <= 0:
+            return
+        spec, delta = self._with_inputs(self._inputs_of(self.weight.shape)), self._depthwise()
+        if delta is not None:
+            # Parameters that were loaded fit each other only if they had these groups.
+            if delta.shape[0] > 0:
+                rules.stored_shape(delta.name, spec.delta_shape, delta.shape)
+            delta.shape = spec.delta_shape
+        self._spec = spec
+
+    def _depthwise(self) -> Any:
+        """The parameter on top of W; None if there is none."""
+        return getattr(self, self._depthwise_name)
+
+    def infer_shape(self, x: Any, *args: Any) -> None:
+        """Take the parameters' shapes from an input, without a graph."""
+        spec, delta = self._with_inputs(x.shape[1]), self._depthwise()
+        self.weight.shape = spec.weight_shape
+        if delta is not None:
+            delta.shape = spec.delta_shape
+
+    def _check_input(self, x: Any) -> None:
+        rules.input_rank(x.shape, self._spec.rank)
+        if not self.spec.is_known:
+            # Before a graph is made of this layer alone: it then knows its sizes.
+            self.infer_shape(x)
+        rules.input_shape(x.shape, self._spec.rank, self._inputs(self.spec))
+        rules.input_dtype(np.dtype(x.dtype).name, np.dtype(self.weight.dtype).name)

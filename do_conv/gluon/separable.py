@@ -1,0 +1,229 @@
+"""Depthwise separable convolutions: trained by kernel composition, deployed as the two they are.
+
+No nonlinearity and no normalisation stands between the two, as in Xception and in Keras's
+`SeparableConv2D`; MobileNet's blocks have both there, and do not compose (section 3 of the paper).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mxnet as mx
+from mxnet.gluon import nn
+
+from do_conv.core import rules
+from do_conv.core.spec import SeparableSpec
+from do_conv.gluon.arrays import as_given, legacy_arrays
+from do_conv.gluon.base import Composed, bias_start
+from do_conv.gluon.composition import depthwise_kernel, pointwise_kernel
+from do_conv.gluon.plain import deploy, first
+from do_conv.gluon.starts import ReshapedStart
+
+
+class _DepthwiseSeparable(Composed):
+    """The separable layers of every rank.
+
+    Attributes:
+        weight: W, the pointwise kernel, `(C_out, C_in/G, D_mul)`.
+        depthwise_weight: D, the depthwise kernel, `(C_in, D_mul, *K)`.
+        bias: `(C_out,)` or None.
+    """
+
+    _depthwise_name = "depthwise_weight"
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | tuple[int, ...],
+        strides: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        layout: str | None = None,
+        activation: str | None = None,
+        use_bias: bool = True,
+        weight_initializer: Any = None,
+        bias_initializer: Any = "zeros",
+        in_channels: int = 0,
+        *,
+        d_mul: int = 1,
+        depthwise_initializer: Any = None,
+        composition: str = "kernel",
+        **kwargs: Any,
+    ) -> None:
+        """Make the layer; the arguments before `d_mul` are those of `nn.Conv`, in its order.
+
+        Args:
+            channels: C_out.
+            kernel_size: K of the depthwise convolution, an integer or one per spatial axis.
+            strides: of the depthwise convolution, an integer or one per axis.
+            padding: of the depthwise convolution, an integer or one per axis.
+            dilation: of the depthwise convolution, an integer or one per axis.
+            groups: G, those of the pointwise convolution.
+            layout: the order of the input's axes; MXNet convolves in 'NCW', 'NCHW', 'NCDHW'.
+            activation: what follows the pointwise convolution.
+            use_bias: whether the pointwise convolution adds a bias.
+            weight_initializer: how W starts; None is what `initialize` says. Whatever draws W and
+                D draws them in the shapes of the two plain layers' kernels.
+            bias_initializer: how the bias starts.
+            in_channels: C_in; 0 is to be seen from the first input.
+            d_mul: D_mul, the depthwise convolution's outputs for each input channel.
+            depthwise_initializer: how D starts; None is what `initialize` says.
+            composition: "kernel" composes one kernel and convolves once; "feature" convolves twice
+                (equation 3). Both give the same output; the attribute may be changed at any time,
+                but a graph that was hybridized before is kept until `hybridize()` is called again.
+            kwargs: what every block takes, `prefix` and `params`.
+
+        Raises:
+            DOConvError: if an argument breaks a rule; the message names it.
+        """
+        rank = len(self._layout) - 2
+        in_channels = rules.integer("in_channels", in_channels, minimum=0)
+        spec = SeparableSpec(
+            in_channels or None,
+            rules.integer("channels", channels),
+            rules.axes("kernel_size", kernel_size, rank),
+            groups,
+            d_mul,
+        )
+        options = self._options(
+            spec, spec.out_channels, strides, padding, dilation, layout, use_bias
+        )
+        # The two plain layers' kernels, whose channels may be unknown.
+        pointwise = ReshapedStart((spec.out_channels, -1, *[1] * rank), weight_initializer)
+        depthwise = ReshapedStart((-1, 1, *spec.kernel_size), depthwise_initializer)
+        starts = {
+            "depthwise_weight": (spec.delta_shape, depthwise),
+            "weight": (spec.weight_shape, pointwise),
+            "bias": bias_start(options, bias_initializer),
+        }
+        self._make(spec, composition, options, starts, activation, kwargs)
+
+    @classmethod
+    def from_pair(cls, depthwise: Any, pointwise: Any, *, composition: str = "kernel") -> Any:
+        """The layer that does what two plain ones do, with copies of their weights.
+
+        Args:
+            depthwise: an `nn.Conv` with a group for each input channel, no bias and no activation.
+            pointwise: the `nn.Conv` that follows it, of one position, with stride 1 and no padding.
+            composition: as for a new layer.
+
+        Returns:
+            a new layer with the dtype and contexts of the two, and the pointwise one's activation.
+
+        Raises:
+            DOConvError: if the two are not a separable pair, or have no parameters yet.
+        """
+        rules.separable_pair(cls._is_pair(depthwise, pointwise), depthwise, pointwise)
+        for plain in (depthwise, pointwise):
+            parameters = plain.collect_params().values()
+            rules.built(plain.name, all(one._data is not None for one in parameters))
+        mx.nd.waitall()
+        window, act = depthwise._kwargs, pointwise.act
+        in_channels = window["num_group"]
+        layer = cls(
+            pointwise._channels,
+            window["kernel"],
+            window["stride"],
+            window["pad"],
+            window["dilate"],
+            pointwise._kwargs["num_group"],
+            window["layout"],
+            None if act is None else act._act_type,
+            pointwise.bias is not None,
+            in_channels=in_channels,
+            d_mul=depthwise._channels // in_channels,
+            composition=composition,
+        )
+        deploy(
+            layer,
+            weight=(_reshaped(pointwise.weight, layer.spec.weight_shape), pointwise.weight),
+            depthwise_weight=(
+                _reshaped(depthwise.weight, layer.spec.delta_shape), depthwise.weight,
+            ),
+            bias=(first(pointwise.bias), pointwise.bias),
+        )  # fmt: skip
+        return layer
+
+    @classmethod
+    def _is_pair(cls, depthwise: Any, pointwise: Any) -> bool:
+        """Whether the one is depthwise and the other pointwise, with nothing between them."""
+        for layer in (depthwise, pointwise):
+            if not isinstance(layer, cls._plain) or isinstance(layer, Composed):
+                return False
+        options, ones = pointwise._kwargs, (1,) * (len(cls._layout) - 2)
+        return (
+            depthwise.weight.shape[1] in (0, 1)
+            and depthwise.bias is None
+            and depthwise.act is None
+            and pointwise.weight.shape[1] * options["num_group"] in (0, depthwise._channels)
+            and tuple(options["kernel"]) == tuple(options["stride"]) == ones
+            and not any(options["pad"])
+        )
+
+    def fold(self, *, check_finite: bool = True) -> nn.HybridSequential:
+        """The two plain layers that do the same, at the cost of feature composition.
+
+        Args:
+            check_finite: False folds parameters that hold NaN or infinity, too.
+
+        Returns:
+            a new `nn.HybridSequential` of two, the depthwise and the pointwise convolution, with
+            the same prefix, dtype and contexts; the activation is the second one's.
+
+        Raises:
+            DOConvError: if the parameters are not there yet, or W, D or the bias is not finite.
+        """
+        self._settle()
+        arguments, spec = self._plain_arguments(), self.spec
+        features = spec.in_channels * spec.d_mul
+        as_depthwise = {"groups": spec.in_channels, "activation": None, "use_bias": False}
+        as_pointwise = {"kernel_size": 1, "strides": 1, "padding": 0, "dilation": 1}
+        pair = nn.HybridSequential(prefix=self.prefix)
+        with pair.name_scope():
+            depthwise = self._plain(
+                **{**arguments, **as_depthwise, "channels": features}, prefix="depthwise_"
+            )
+            pointwise = self._plain(
+                **{**arguments, **as_pointwise, "in_channels": features}, prefix="pointwise_"
+            )
+            pair.add(depthwise, pointwise)
+        weight, delta = legacy_arrays(first(self.weight), first(self.depthwise_weight))
+        kernel = depthwise_kernel(mx.nd, delta, spec, delta.dtype)
+        deploy(depthwise, check_finite, weight=(as_given(kernel), self.depthwise_weight))
+        deploy(
+            pointwise,
+            check_finite,
+            weight=(as_given(pointwise_kernel(mx.nd, weight, spec)), self.weight),
+            bias=(first(self.bias), self.bias),
+        )
+        return pair
+
+    def __repr__(self) -> str:
+        """What a convolution shows, and D_mul."""
+        return super().__repr__()[:-1] + self.spec.differences("identity", self.composition) + ")"
+
+
+def _reshaped(parameter: Any, shape: tuple[int, ...]) -> Any:
+    """The values of a plain kernel in the shape of W or of D."""
+    (kernel,) = legacy_arrays(first(parameter))
+    # By the operator: the method gives a view, and of a weight in oneDNN's layout there is none.
+    return as_given(mx.nd.reshape(kernel, shape=shape))
+
+
+class DepthwiseSeparableConv1D(_DepthwiseSeparable, nn.Conv1D):
+    """A depthwise and a pointwise `nn.Conv1D`, trained as one."""
+
+    _plain, _layout = nn.Conv1D, "NCW"
+
+
+class DepthwiseSeparableConv2D(_DepthwiseSeparable, nn.Conv2D):
+    """A depthwise and a pointwise `nn.Conv2D`, trained as one."""
+
+    _plain, _layout = nn.Conv2D, "NCHW"
+
+
+class DepthwiseSeparableConv3D(_DepthwiseSeparable, nn.Conv3D):
+    """A depthwise and a pointwise `nn.Conv3D`, trained as one."""
+
+    _plain, _layout = nn.Conv3D, "NCDHW"
