@@ -2,7 +2,11 @@
 
 layers        DOConv1D, DOConv2D, DOConv3D
 depthwise     DODepthwiseConv2D
-base          what the two have in common
+transposed    DOConv1DTranspose, DOConv2DTranspose, DOConv3DTranspose
+separable     DepthwiseSeparableConv1D, DepthwiseSeparableConv2D
+composed      what all of them have in common
+base          what those with a D' have in common
+state         `folded_weights`: the weights alone
 composition   W' from W and D' in `keras.ops`
 """
 
@@ -18,8 +22,28 @@ except ModuleNotFoundError as error:
         raise
     raise missing_keras_backend(error.name) from None
 
-from do_conv.tf.composition import compose  # noqa: E402
+from do_conv.tf.composition import compose, compose_separable  # noqa: E402
 from do_conv.tf.depthwise import DODepthwiseConv2D  # noqa: E402
 from do_conv.tf.layers import DOConv1D, DOConv2D, DOConv3D  # noqa: E402
+from do_conv.tf.separable import DepthwiseSeparableConv1D, DepthwiseSeparableConv2D  # noqa: E402
+from do_conv.tf.state import folded_weights  # noqa: E402
+from do_conv.tf.transposed import (  # noqa: E402
+    DOConv1DTranspose,
+    DOConv2DTranspose,
+    DOConv3DTranspose,
+)
 
-__all__ = ["DOConv1D", "DOConv2D", "DOConv3D", "DODepthwiseConv2D", "compose"]
+__all__ = [
+    "DOConv1D",
+    "DOConv1DTranspose",
+    "DOConv2D",
+    "DOConv2DTranspose",
+    "DOConv3D",
+    "DOConv3DTranspose",
+    "DODepthwiseConv2D",
+    "DepthwiseSeparableConv1D",
+    "DepthwiseSeparableConv2D",
+    "compose",
+    "compose_separable",
+    "folded_weights",
+]

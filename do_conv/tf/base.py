@@ -1,32 +1,28 @@
-"""What a convolution and a depthwise convolution over-parameterized by D' have in common."""
+"""What the layers over-parameterized by D' have in common."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-import keras
-import numpy as np
 from keras import constraints, initializers, ops, regularizers
 
 from do_conv.core import layouts, rules
 from do_conv.core.spec import Spec
 from do_conv.core.starts import Normal, delta_start
+from do_conv.tf.composed import Composed
 from do_conv.tf.composition import compose_spec, depthwise_kernel, pointwise_kernel
 
 
-class OverParameterized(keras.layers.Layer):
+class OverParameterized(Composed):
     """A Keras convolution that trains W and D', and convolves with the kernel composed of both.
-
-    It stands before the plain Keras layer among a class's bases, and relies on its attributes.
 
     Attributes:
         kernel: W, in the plain layer's shape, or with D_mul in place of *K where D_mul is not |K|.
             It is not the kernel that is applied: that is `composed_kernel()`.
-        depthwise_delta: D' = D - I, `(*K, C_in, D_mul)`; None where |K| = 1.
+        depthwise_delta: D' = D - I, `(*K, C_in, D_mul)`, for a transposed layer
+            `(*K, filters, D_mul)`; None where |K| = 1.
         bias: as the plain layer's.
     """
-
-    _plain: ClassVar[Any]
 
     def _set_options(
         self,
@@ -39,28 +35,13 @@ class OverParameterized(keras.layers.Layer):
         """Keep the arguments that are ours."""
         self.d_mul = rules.depth_multiplier(d_mul, self.kernel_size)
         self.depthwise_init = rules.depthwise_init(depthwise_init)
-        self.composition = rules.composition(composition)
+        self._set_composition(composition)
         self.delta_regularizer = regularizers.get(delta_regularizer)
         self.delta_constraint = constraints.get(delta_constraint)
-        # `build` and `call` say what an input must be, in the words every framework's layers use.
-        self.input_spec = None
-
-    def _spec_for(self, in_channels: int) -> Spec:
-        """The layer's sizes, given the input's channels."""
-        raise NotImplementedError
-
-    @property
-    def _channel_axis(self) -> int:
-        return -1 if self.data_format == "channels_last" else 1
 
     def build(self, input_shape: Any) -> None:
         """Make W, the bias and D' for an input of this shape."""
-        rules.input_rank(input_shape, self.rank)
-        self.spec = self._spec_for(rules.known_channels(input_shape[self._channel_axis]))
-        # LoRA locks the layer's variables as soon as it is enabled: D' has to be there by then.
-        lora_rank, self.lora_rank = getattr(self, "lora_rank", None), None
         super().build(input_shape)
-        self.input_spec = None
         self.depthwise_delta = None
         if self.spec.has_delta:
             self.depthwise_delta = self.add_weight(
@@ -72,8 +53,6 @@ class OverParameterized(keras.layers.Layer):
                 dtype=self.dtype,
                 autocast=False,
             )
-        if lora_rank:
-            self.enable_lora(lora_rank, lora_alpha=self.lora_alpha)
 
     def add_weight(self, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
         """Make a variable; W may have D_mul slots, and is composed in its own precision."""
@@ -84,7 +63,7 @@ class OverParameterized(keras.layers.Layer):
         return super().add_weight(*args, name=name, **kwargs)
 
     def composed_kernel(self) -> Any:
-        """W', the kernel that is applied, `(*K, C_in/G, C_out)`, differentiable in W and D'."""
+        """W', the kernel that is applied, in the plain shape, differentiable in W and D'."""
         rules.built(self.name, self.built)
         return self._composed(self.kernel)
 
@@ -94,18 +73,15 @@ class OverParameterized(keras.layers.Layer):
         kernel = ops.cast(kernel, self.depthwise_delta.dtype)
         return compose_spec(kernel, ops.convert_to_tensor(self.depthwise_delta), self.spec)
 
+    def _convolve(self, inputs: Any) -> Any:
+        return self.convolution_op(inputs, self.kernel)
+
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolve with W' (or with D, then W, under feature composition), given W."""
-        padding = self.padding
-        if padding == "causal":
-            padding, inputs = "valid", self._pad_before(inputs)
-        window = {
-            "strides": self.strides,
-            "padding": padding,
-            "dilation_rate": self.dilation_rate,
-            "data_format": self.data_format,
-        }
-        if rules.composition(self.composition) == "feature" and self.depthwise_delta is not None:
+        window = self._window()
+        if self.padding == "causal":
+            window["padding"], inputs = "valid", self._pad_before(inputs)
+        if self._chosen_composition() == "feature" and self.depthwise_delta is not None:
             delta = ops.convert_to_tensor(self.depthwise_delta)
             return self._convolve_features(inputs, kernel, delta, window)
         composed = ops.cast(self._composed(kernel), self.compute_dtype)
@@ -135,56 +111,6 @@ class OverParameterized(keras.layers.Layer):
         before = [self.dilation_rate[0] * (self.kernel_size[0] - 1), 0]
         last = self.data_format == "channels_last"
         return ops.pad(inputs, [[0, 0], before, [0, 0]] if last else [[0, 0], [0, 0], before])
-
-    def call(self, inputs: Any) -> Any:
-        """Convolve, add the bias, apply the activation.
-
-        Written here because `Conv1D` and `DepthwiseConv2D` do not pass through `convolution_op`.
-        """
-        rules.built(self.name, self.built)
-        self._check_input(inputs)
-        outputs = self.convolution_op(inputs, self.kernel)
-        if self.use_bias:
-            shape = [1] * (self.rank + 2)
-            shape[self._channel_axis] = -1
-            outputs = ops.add(outputs, ops.reshape(self.bias, shape))
-        return outputs if self.activation is None else self.activation(outputs)
-
-    def _check_input(self, inputs: Any) -> None:
-        last = self.data_format == "channels_last"
-        rules.input_shape(inputs.shape, self.rank, self.spec.in_channels, channels_last=last)
-        rules.input_dtype(keras.backend.standardize_dtype(inputs.dtype), self.compute_dtype)
-
-    def fold(self, *, check_finite: bool = True) -> Any:
-        """The plain Keras layer that does the same.
-
-        Args:
-            check_finite: False folds parameters that hold NaN or infinity, too.
-
-        Returns:
-            a new layer of the plain class, with the same name and configuration, built, with W' as
-            its kernel.
-
-        Raises:
-            DOConvError: if the layer has not been built, or W' or the bias is not finite.
-        """
-        rules.built(self.name, self.built)
-        config = self.get_config()
-        for ours in (*self._own_config(), "lora_rank", "lora_alpha"):
-            config.pop(ours, None)
-        plain = self._plain.from_config(config)
-        shape: list[int | None] = [None] * (self.rank + 2)
-        shape[self._channel_axis] = self.spec.in_channels
-        plain.build(tuple(shape))
-        # Through NumPy: jax's variables would otherwise share their memory.
-        values = {"kernel": ops.convert_to_numpy(self.composed_kernel())}
-        if self.use_bias:
-            values["bias"] = ops.convert_to_numpy(self.bias)
-        for name, value in values.items():
-            if check_finite:
-                rules.finite(name, bool(np.isfinite(value.astype("float64")).all()))
-            getattr(plain, name).assign(value)
-        return plain
 
     def _stored(self) -> dict[str, Any]:
         """The variables under their keys in a weights file: Keras's own, and one for D'."""
@@ -222,14 +148,10 @@ class OverParameterized(keras.layers.Layer):
         return {
             "d_mul": self.d_mul,
             "depthwise_init": self.depthwise_init,
-            "composition": self.composition,
+            **super()._own_config(),
             "delta_regularizer": regularizers.serialize(self.delta_regularizer),
             "delta_constraint": constraints.serialize(self.delta_constraint),
         }
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments the layer can be made from again."""
-        return {**super().get_config(), **self._own_config()}
 
     def __repr__(self) -> str:
         """What the plain layer shows, and what differs from the defaults."""
@@ -250,15 +172,3 @@ class _DeltaStart(initializers.Initializer):
             return ops.zeros(shape, dtype)
         drawn = initializers.RandomNormal(0, self.start.std)(shape, dtype)
         return drawn + ops.cast(layouts.delta_to_keras(self.start.mean[None]), dtype)
-
-
-def lower(word: Any) -> Any:
-    """Keras takes its words in any case; what is not a word is left to the rules."""
-    return word.lower() if isinstance(word, str) else word
-
-
-def known_data_format(data_format: Any) -> Any:
-    """The order of the axes, or None for Keras's setting."""
-    if data_format is None:
-        return None
-    return rules.choice("data_format", lower(data_format), ("channels_last", "channels_first"))

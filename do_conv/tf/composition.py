@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops
 
 from do_conv.core import layouts
-from do_conv.core.spec import Spec
+from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.core.starts import identity
 
 
@@ -32,17 +32,42 @@ def compose(kernel: Any, delta: Any, groups: int = 1) -> Any:
     return compose_spec(kernel, delta, Spec.of_shapes(weight_shape, delta_shape, groups))
 
 
+def compose_separable(kernel: Any, depthwise: Any, groups: int = 1) -> Any:
+    """The one kernel of a depthwise separable convolution (section 3 of the paper).
+
+    Args:
+        kernel: W, `(D_mul, C_in/groups, C_out)`.
+        depthwise: D, `(*K, C_in, D_mul)`, with any D_mul.
+        groups: G, those of the pointwise convolution.
+
+    Returns:
+        W', `(*K, C_in/groups, C_out)`, in the dtype of `kernel`.
+
+    Raises:
+        DOConvError: if the shapes do not belong to one layer.
+    """
+    weight_shape = (kernel.shape[-1], kernel.shape[-2], *kernel.shape[:-2])
+    depthwise_shape = (*depthwise.shape[-2:], *depthwise.shape[:-2])
+    spec = SeparableSpec.of_shapes(weight_shape, depthwise_shape, groups)
+    return compose_spec(kernel, depthwise, spec)
+
+
 def compose_spec(kernel: Any, delta: Any, spec: Spec) -> Any:
-    """`compose` for a layer that knows its sizes; `kernel` may be a depthwise layer's, too."""
+    """`compose`, or `compose_separable`, for a layer that knows its sizes.
+
+    `kernel` may be a depthwise layer's, too.
+    """
     channels = (spec.group_in_channels, spec.groups, spec.group_out_channels)
     slots = ops.reshape(kernel, (spec.d_mul, *channels))
     matrices = ops.reshape(delta, (spec.area, spec.groups, spec.group_in_channels, spec.d_mul))
     change = ops.einsum("scgo,kgcs->kcgo", slots, matrices)
+    shape = (*spec.kernel_size, spec.group_in_channels, spec.out_channels)
+    if not spec.whole_blocks:
+        return ops.reshape(change, shape)
     whole = ops.reshape(
         slots[: spec.whole_blocks * spec.area], (spec.whole_blocks, spec.area, *channels)
     )
     identity_part = whole[0] if spec.whole_blocks == 1 else ops.sum(whole, axis=0)
-    shape = (*spec.kernel_size, spec.group_in_channels, spec.out_channels)
     return ops.reshape(identity_part + change, shape)
 
 

@@ -9,7 +9,8 @@ from keras import ops
 
 from do_conv.core import rules
 from do_conv.core.spec import Spec
-from do_conv.tf.base import OverParameterized, known_data_format, lower
+from do_conv.tf.base import OverParameterized
+from do_conv.tf.composed import known_data_format, lower
 
 
 @keras.saving.register_keras_serializable("do_conv")

@@ -9,13 +9,15 @@ from keras import ops
 
 from do_conv.core import rules
 from do_conv.core.spec import Spec
-from do_conv.tf.base import OverParameterized, known_data_format, lower
+from do_conv.tf.base import OverParameterized
+from do_conv.tf.composed import known_data_format, lower
 
 
 class _DOConv(OverParameterized):
     """The convolutions of every rank; `OverParameterized` names the attributes."""
 
     _rank: ClassVar[int]
+    lora_rank: Any  # the plain layer's
 
     def __init__(
         self,
@@ -103,6 +105,14 @@ class _DOConv(OverParameterized):
 
     def _spec_for(self, in_channels: int) -> Spec:
         return Spec(in_channels, self.filters, self.kernel_size, self.groups, self.d_mul)
+
+    def build(self, input_shape: Any) -> None:
+        """Make W, the bias and D' for an input of this shape, then a LoRA that was asked for."""
+        # LoRA locks the layer's variables as soon as it is enabled: D' has to be there by then.
+        lora_rank, self.lora_rank = self.lora_rank, None
+        super().build(input_shape)
+        if lora_rank:
+            self.enable_lora(lora_rank, lora_alpha=self.lora_alpha)
 
     def enable_lora(self, rank: int, *args: Any, **kwargs: Any) -> None:
         """Train a low-rank change of W alone: W and D' are frozen."""

@@ -101,10 +101,14 @@ def test_kernel_composition_gives_the_same_output_in_another_order(layer_class, 
 
 
 def test_it_composes_in_the_variables_precision():
-    layer, _ = pair(*CASES[1], dtype="mixed_bfloat16")
-    full = pair(*CASES[1])[0]
-    np.testing.assert_array_equal(numbers(layer.composed_kernel()), numbers(full.composed_kernel()))
-    assert keras.backend.standardize_dtype(layer(an_input(2)).dtype) == "bfloat16"
+    """Composed in bfloat16, the kernel would be rounded before its sums, too."""
+    layer, _ = pair(*CASES[3], dtype="mixed_bfloat16")
+    x = keras.ops.cast(an_input(2), "bfloat16")
+    kernel = keras.ops.cast(pair(*CASES[3])[0].composed_kernel(), "bfloat16")
+    expected = keras.ops.conv(x, kernel, dilation_rate=2, data_format="channels_last")
+    found = layer(x)
+    assert keras.backend.standardize_dtype(found.dtype) == "bfloat16"
+    np.testing.assert_array_equal(numbers(found), numbers(expected))
 
 
 @pytest.mark.parametrize(("layer_class", "arguments"), CASES)

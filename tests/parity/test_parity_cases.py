@@ -70,6 +70,9 @@ class Wrong:
     def not_offered(self, case):
         return None
 
+    def offers_features(self, case):
+        return True
+
     def layer_results(self, case, given):
         results = core_results(case, given)
         results["composed kernel"] = results["composed kernel"].swapaxes(-1, -2)

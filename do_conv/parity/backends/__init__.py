@@ -1,7 +1,8 @@
-"""The cases and the training run in each framework: one module each, with the same four names.
+"""The cases and the training run in each framework: one module each, with the same five names.
 
 versions()                        what is measured, for the report
 not_offered(case)                 why the framework's own layer cannot do a case, or None
+offers_features(case)             whether our layer has feature composition in a case
 layer_results(case, arrays)       the quantities of a case, in the core's layout
 train(run)                        the parameters after a training run, in the core's layout
 """
@@ -24,6 +25,7 @@ class Backend(Protocol):
 
     def versions(self) -> str: ...  # noqa: D102
     def not_offered(self, case: Case) -> str | None: ...  # noqa: D102
+    def offers_features(self, case: Case) -> bool: ...  # noqa: D102
     def layer_results(self, case: Case, given: Arrays) -> Results: ...  # noqa: D102
     def train(self, run: Run) -> Parameters: ...  # noqa: D102
 

@@ -53,6 +53,11 @@ def _not_transposed(case: Case) -> str | None:
     return None
 
 
+def offers_features(case: Case) -> bool:
+    """Every layer has both compositions."""
+    return True
+
+
 def _layer(case: Case, dtype: str) -> gluon.HybridBlock:
     more = {
         "convolution": {"depthwise_init": case.layer_start},

@@ -17,7 +17,16 @@ from do_conv.parity.cases import Case
 from do_conv.parity.layer import Arrays, Results
 from do_conv.parity.training import Parameters, Run
 
-_LAYERS = {1: do_keras.DOConv1D, 2: do_keras.DOConv2D, 3: do_keras.DOConv3D}
+_LAYERS: dict[str, dict[int, Any]] = {
+    "convolution": {1: do_keras.DOConv1D, 2: do_keras.DOConv2D, 3: do_keras.DOConv3D},
+    "depthwise": {2: do_keras.DODepthwiseConv2D},
+    "transposed": {
+        1: do_keras.DOConv1DTranspose,
+        2: do_keras.DOConv2DTranspose,
+        3: do_keras.DOConv3DTranspose,
+    },
+    "separable": {1: do_keras.DepthwiseSeparableConv1D, 2: do_keras.DepthwiseSeparableConv2D},
+}
 
 
 def versions() -> str:
@@ -27,17 +36,30 @@ def versions() -> str:
 
 def not_offered(case: Case) -> str | None:
     """Keras pads with zeros, by words, and has either a stride or a dilation."""
-    if case.kind in ("transposed", "separable"):
-        return f"no {case.kind} layer"
-    if keras.backend.backend() == "torch" and case.spec.out_channels == 1:
+    has_groups = case.kind in ("convolution", "depthwise")
+    steps = case.stride != 1 and case.dilation != 1 and case.kind != "depthwise"
+    reasons = {
+        f"no {case.kind} layer of {case.rank} axes": case.rank not in _LAYERS[case.kind],
+        f"no groups in a {case.kind} layer": case.groups != 1 and not has_groups,
+        "no padding in numbers": not isinstance(case.padding, str),
+        "no causal padding in a separable layer": (case.kind, case.padding)
+        == ("separable", "causal"),
+        "no stride together with dilation": steps,
         # torch 2.13 refuses the gradient of a kernel in Keras's order that has one filter, in
         # float64, also in the plain layer: "slow_conv2d: grad_weight must be contiguous".
-        return "no gradient of a single filter in PyTorch"
-    if not isinstance(case.padding, str):
-        return "no padding in numbers"
-    if case.stride != 1 and case.dilation != 1 and case.kind != "depthwise":
-        return "no stride together with dilation"
-    return None
+        "no gradient of a single filter in PyTorch": case.spec.out_channels == 1
+        and keras.backend.backend() == "torch",
+        # "Current CPU implementations do not yet support dilation rates larger than 1."
+        "no dilation of a transposed layer in TensorFlow on a CPU": case.kind == "transposed"
+        and case.dilation != 1
+        and keras.backend.backend() == "tensorflow",
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def offers_features(case: Case) -> bool:
+    """Keras has no grouped transposed convolution, so no feature composition of one."""
+    return case.kind != "transposed"
 
 
 @contextlib.contextmanager
@@ -61,21 +83,26 @@ def _precision(dtype: str) -> Iterator[None]:
 
 def _layer(case: Case, **options: Any) -> Any:
     window: dict[str, Any] = {
+        "kernel_size": case.kernel_size,
         "strides": case.stride,
         "padding": case.padding,
         "dilation_rate": case.dilation,
         "use_bias": case.bias,
         "data_format": "channels_last",
-        "d_mul": case.d_mul,
-        "depthwise_init": "he" if case.start == "he" else "identity",
         **options,
     }
-    if case.kind == "depthwise":
-        multiplier = case.spec.group_out_channels
-        window |= {"depth_multiplier": multiplier, "kernel_size": case.kernel_size}
-        return do_keras.DODepthwiseConv2D(**window)
-    layer = _LAYERS[case.rank]
-    return layer(case.channels[1], case.kernel_size, groups=case.groups, **window)
+    if case.kind != "depthwise":
+        window["filters"] = case.channels[1]
+    if case.kind != "separable":
+        window |= {"d_mul": case.d_mul, "depthwise_init": case.layer_start}
+    more: dict[str, dict[str, Any]] = {
+        "convolution": {"groups": case.groups},
+        "depthwise": {"depth_multiplier": case.spec.group_out_channels},
+        # Where a valid stride leaves a gap, Keras would fill it unless it is told a number.
+        "transposed": {"output_padding": None if case.padding == "same" else case.output_padding},
+        "separable": {"depth_multiplier": case.spec.d_mul},
+    }
+    return _LAYERS[case.kind][case.rank](**window, **more[case.kind])
 
 
 def _from_layout(case: Case) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
@@ -84,22 +111,38 @@ def _from_layout(case: Case) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     return {
         "kernel": depthwise if case.kind == "depthwise" else layouts.kernel_from_keras,
         "depthwise_delta": layouts.delta_from_keras,
+        "depthwise_kernel": layouts.delta_from_keras,
+        "pointwise_kernel": lambda w: layouts.kernel_from_keras(w).reshape(case.spec.weight_shape),
         "bias": np.asarray,
     }
 
 
 def _assign(case: Case, layer: Any, weight: Any, delta: Any, bias: Any) -> None:
     """Give a built layer the core's arrays."""
-    kernel = (
-        layouts.depthwise_kernel_to_keras(weight, case.spec)
-        if case.kind == "depthwise"
-        else layouts.kernel_to_keras(weight)
-    )
-    layer.kernel.assign(kernel)
-    if delta is not None:
-        layer.depthwise_delta.assign(layouts.delta_to_keras(delta))
+    if case.kind == "separable":
+        features = weight.reshape(len(weight), -1, *[1] * case.rank)
+        layer.pointwise_kernel.assign(layouts.kernel_to_keras(features))
+        layer.depthwise_kernel.assign(layouts.delta_to_keras(delta))
+    else:
+        kernel = (
+            layouts.depthwise_kernel_to_keras(weight, case.spec)
+            if case.kind == "depthwise"
+            else layouts.kernel_to_keras(weight)
+        )
+        layer.kernel.assign(kernel)
+        if delta is not None:
+            layer.depthwise_delta.assign(layouts.delta_to_keras(delta))
     if bias is not None:
         layer.bias.assign(bias)
+
+
+_NAMES = {
+    "kernel": "grad W",
+    "pointwise_kernel": "grad W",
+    "depthwise_delta": "grad D'",
+    "depthwise_kernel": "grad D'",
+    "bias": "grad bias",
+}
 
 
 def layer_results(case: Case, given: Arrays) -> Results:
@@ -110,20 +153,20 @@ def layer_results(case: Case, given: Arrays) -> Results:
         _assign(case, layer, given.weight, given.delta, given.bias)
         x, cotangent = layouts.channels_last(given.x), layouts.channels_last(given.cotangent)
         from_layout = _from_layout(case)
-        names = {"kernel": "grad W", "depthwise_delta": "grad D'", "bias": "grad bias"}
         results = {}
         for layer.composition, prefix in (("kernel", ""), ("feature", "feature ")):
-            if prefix and given.delta is None:
+            if prefix and (given.delta is None or not offers_features(case)):
                 continue
             output, grad_x, gradients = _DIFFERENTIATE[keras.backend.backend()](layer, x, cotangent)
             results[f"{prefix}output"] = layouts.channels_first(_array(output))
             results[f"{prefix}grad x"] = layouts.channels_first(_array(grad_x))
             for variable, gradient in zip(layer.trainable_variables, gradients, strict=True):
                 back = from_layout[variable.name]
-                results[prefix + names[variable.name]] = back(_array(gradient))
+                results[prefix + _NAMES[variable.name]] = back(_array(gradient))
         back, folded = from_layout["kernel"], layer.fold()
         results["composed kernel"] = back(_array(layer.composed_kernel()))
-        results["folded kernel"] = back(_array(folded.kernel))
+        if case.kind != "separable":
+            results["folded kernel"] = back(_array(folded.kernel))
         results["folded output"] = layouts.channels_first(_array(folded(x)))
         return results
 

@@ -43,6 +43,11 @@ def not_offered(case: Case) -> str | None:
     return None
 
 
+def offers_features(case: Case) -> bool:
+    """Every layer has both compositions."""
+    return True
+
+
 def _layer(case: Case, dtype: torch.dtype) -> Any:
     padding = 0 if (case.kind, case.padding) == ("transposed", "valid") else case.padding
     more = {

@@ -1,0 +1,161 @@
+"""What every layer has in common: a Keras convolution whose kernel is composed of two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from do_conv.core import rules
+from do_conv.core.spec import Spec
+
+
+class Composed(keras.layers.Layer):
+    """A Keras convolution that can compose its kernel.
+
+    It stands before the plain Keras layer among a class's bases, and relies on its attributes.
+
+    Attributes:
+        spec: the sizes; there is one once the layer is built.
+        composition: "kernel" or "feature"; it may be changed at any time.
+    """
+
+    _plain: ClassVar[Any]
+    _compositions: ClassVar[Sequence[str]] = rules.COMPOSITIONS
+
+    spec: Spec
+    composition: str
+
+    def _set_composition(self, composition: Any) -> None:
+        """Keep the composition, once the plain layer has been made."""
+        self.composition = composition
+        self._chosen_composition()
+        # `build` and `call` say what an input must be, in the words every framework's layers use.
+        self.input_spec = None
+
+    def _chosen_composition(self) -> str:
+        return rules.choice("composition", self.composition, self._compositions)
+
+    def _spec_for(self, in_channels: int) -> Spec:
+        """The layer's sizes, given the input's channels."""
+        raise NotImplementedError
+
+    @property
+    def _input_channels(self) -> int:
+        """The channels of the input the layer was built for."""
+        return int(self.spec.in_channels)
+
+    @property
+    def _channel_axis(self) -> int:
+        return -1 if self.data_format == "channels_last" else 1
+
+    def build(self, input_shape: Any) -> None:
+        """Make the variables for an input of this shape."""
+        rules.input_rank(input_shape, self.rank)
+        self.spec = self._spec_for(rules.known_channels(input_shape[self._channel_axis]))
+        super().build(input_shape)
+        self.input_spec = None
+
+    def composed_kernel(self) -> Any:
+        """W', the kernel that is applied, differentiable in what it is composed of."""
+        raise NotImplementedError
+
+    def call(self, inputs: Any) -> Any:
+        """Convolve, add the bias, apply the activation.
+
+        Written here because not every Keras layer passes through `convolution_op`.
+
+        Raises:
+            DOConvError: if the input's rank, channels or dtype are not the layer's.
+        """
+        rules.built(self.name, self.built)
+        self._check_input(inputs)
+        outputs = self._convolve(inputs)
+        if self.use_bias:
+            shape = [1] * (self.rank + 2)
+            shape[self._channel_axis] = -1
+            outputs = ops.add(outputs, ops.reshape(self.bias, shape))
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def _check_input(self, inputs: Any) -> None:
+        last = self.data_format == "channels_last"
+        rules.input_shape(inputs.shape, self.rank, self._input_channels, channels_last=last)
+        rules.input_dtype(keras.backend.standardize_dtype(inputs.dtype), self.compute_dtype)
+
+    def _convolve(self, inputs: Any) -> Any:
+        """The output before the bias, in the chosen composition."""
+        raise NotImplementedError
+
+    def _window(self) -> dict[str, Any]:
+        """What `keras.ops` is told of how the kernel slides."""
+        return {
+            "strides": self.strides,
+            "padding": self.padding,
+            "dilation_rate": self.dilation_rate,
+            "data_format": self.data_format,
+        }
+
+    def fold(self, *, check_finite: bool = True) -> Any:
+        """The plain Keras layer that does the same.
+
+        Args:
+            check_finite: False folds parameters that hold NaN or infinity, too.
+
+        Returns:
+            a new layer of the plain class, with the same name and configuration, built, with W' as
+            its kernel. A separable layer's plain class has two kernels, and keeps both.
+
+        Raises:
+            DOConvError: if the layer has not been built, or a kernel or the bias is not finite.
+        """
+        values = self.folded_values(check_finite=check_finite)
+        config = self.get_config()
+        for ours in (*self._own_config(), "lora_rank", "lora_alpha"):
+            config.pop(ours, None)
+        plain = self._plain.from_config(config)
+        shape: list[int | None] = [None] * (self.rank + 2)
+        shape[self._channel_axis] = self._input_channels
+        plain.build(tuple(shape))
+        for name, value in values.items():
+            getattr(plain, name).assign(value)
+        return plain
+
+    def folded_values(self, *, check_finite: bool = True) -> dict[str, np.ndarray]:
+        """The plain layer's variables by name, in its order, as new arrays; see `fold`."""
+        rules.built(self.name, self.built)
+        kernels = self._plain_kernels()
+        if self.use_bias:
+            kernels["bias"] = self.bias
+        # Through NumPy, which copies: jax's variables would otherwise share their memory.
+        values = {name: ops.convert_to_numpy(kernel) for name, kernel in kernels.items()}
+        for name, value in values.items():
+            if check_finite:
+                rules.finite(name, bool(np.isfinite(value.astype("float64")).all()))
+        return values
+
+    def _plain_kernels(self) -> dict[str, Any]:
+        """The kernels of the plain layer that does the same, by name."""
+        return {"kernel": self.composed_kernel()}
+
+    def _own_config(self) -> dict[str, Any]:
+        """The arguments that are ours."""
+        return {"composition": self.composition}
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments the layer can be made from again."""
+        return {**super().get_config(), **self._own_config()}
+
+
+def lower(word: Any) -> Any:
+    """Keras takes its words in any case; what is not a word is left to the rules."""
+    return word.lower() if isinstance(word, str) else word
+
+
+def known_data_format(data_format: Any) -> Any:
+    """The order of the axes, or None for Keras's setting."""
+    if data_format is None:
+        return None
+    return rules.choice("data_format", lower(data_format), ("channels_last", "channels_first"))

@@ -1,0 +1,194 @@
+"""The transposed convolutions: `keras.layers.Conv1DTranspose` and so on, over-parameterized.
+
+D belongs to the stored kernel's second last axis, the filters (see `do_conv.core.transposed`). In
+the adjoint's sizes that is Keras's usual order, so composition is the same formula. Feature
+composition would need a grouped transposed convolution, which Keras does not have.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from do_conv.core import rules
+from do_conv.core.spec import Spec
+from do_conv.tf.base import OverParameterized
+from do_conv.tf.composed import known_data_format, lower
+
+
+class _DOConvTranspose(OverParameterized):
+    """The transposed layers of every rank; `OverParameterized` names the attributes."""
+
+    _rank: ClassVar[int]
+    _compositions = ("kernel",)
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, ...],
+        strides: int | tuple[int, ...] = 1,
+        padding: str = "valid",
+        output_padding: int | tuple[int, ...] | None = None,
+        data_format: str | None = None,
+        dilation_rate: int | tuple[int, ...] = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        *,
+        d_mul: int | None = None,
+        depthwise_init: str = "identity",
+        composition: str = "kernel",
+        delta_regularizer: Any = None,
+        delta_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
+
+        Args:
+            filters: C_out.
+            kernel_size: K, an integer or one per spatial axis.
+            strides: an integer or one per axis.
+            padding: "valid" or "same".
+            output_padding: an integer or one per axis, added at the output's end; None chooses it
+                as the plain layer does.
+            data_format: "channels_last" or "channels_first"; None is Keras's setting.
+            dilation_rate: an integer or one per axis; not together with strides.
+            activation: as the plain layer's.
+            use_bias: whether to add a bias.
+            kernel_initializer: how W starts.
+            bias_initializer: how the bias starts.
+            kernel_regularizer: a penalty on W.
+            bias_regularizer: a penalty on the bias.
+            activity_regularizer: a penalty on the output.
+            kernel_constraint: a projection of W.
+            bias_constraint: a projection of the bias.
+            d_mul: D_mul, at least |K|, the default. Where |K| = 1 the layer is the plain one.
+            depthwise_init: how D starts (Table 7), "identity" or "he".
+            composition: "kernel"; Keras has no grouped transposed convolution for the other one.
+            delta_regularizer: a penalty on D', which pulls D to the identity.
+            delta_constraint: a projection of D'.
+            kwargs: what every Keras layer takes, such as `name` and `dtype`.
+
+        Raises:
+            DOConvError: if an argument breaks a rule; the message names it.
+        """
+        rank = self._rank
+        if output_padding is not None:
+            output_padding = rules.axes("output_padding", output_padding, rank, minimum=0)
+        super().__init__(
+            filters=rules.integer("filters", filters),
+            kernel_size=rules.axes("kernel_size", kernel_size, rank),
+            strides=rules.axes("strides", strides, rank),
+            padding=rules.choice("padding", lower(padding), ("valid", "same")),
+            output_padding=output_padding,
+            data_format=known_data_format(data_format),
+            dilation_rate=rules.axes("dilation_rate", dilation_rate, rank),
+            activation=activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            activity_regularizer=activity_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            **kwargs,
+        )
+        self._set_options(d_mul, depthwise_init, composition, delta_regularizer, delta_constraint)
+
+    def _spec_for(self, in_channels: int) -> Spec:
+        return Spec.of_transposed(in_channels, self.filters, self.kernel_size, d_mul=self.d_mul)
+
+    @property
+    def _input_channels(self) -> int:
+        return int(self.spec.out_channels)  # the sizes are the adjoint's
+
+    def _convolve_plain(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
+        return ops.conv_transpose(inputs, kernel, output_padding=self.output_padding, **window)
+
+
+@keras.saving.register_keras_serializable("do_conv")
+class DOConv1DTranspose(_DOConvTranspose, keras.layers.Conv1DTranspose):
+    """An over-parameterized `keras.layers.Conv1DTranspose`: its arguments, and ours by keyword."""
+
+    _plain, _rank = keras.layers.Conv1DTranspose, 1
+
+
+@keras.saving.register_keras_serializable("do_conv")
+class DOConv2DTranspose(_DOConvTranspose, keras.layers.Conv2DTranspose):
+    """An over-parameterized `keras.layers.Conv2DTranspose`: its arguments, and ours by keyword."""
+
+    _plain, _rank = keras.layers.Conv2DTranspose, 2
+
+
+@keras.saving.register_keras_serializable("do_conv")
+class DOConv3DTranspose(_DOConvTranspose, keras.layers.Conv3DTranspose):
+    """An over-parameterized `keras.layers.Conv3DTranspose`: its arguments, and ours by keyword."""
+
+    _plain, _rank = keras.layers.Conv3DTranspose, 3
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, ...],
+        strides: int | tuple[int, ...] = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        output_padding: int | tuple[int, ...] | None = None,
+        dilation_rate: int | tuple[int, ...] = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        *,
+        d_mul: int | None = None,
+        depthwise_init: str = "identity",
+        composition: str = "kernel",
+        delta_regularizer: Any = None,
+        delta_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Make the layer; `data_format` stands before `output_padding`, as in the plain layer.
+
+        The arguments are otherwise those of `DOConv2DTranspose`, with three axes.
+
+        Raises:
+            DOConvError: if an argument breaks a rule; the message names it.
+        """
+        super().__init__(
+            filters=filters,
+            kernel_size=kernel_size,
+            strides=strides,
+            padding=padding,
+            output_padding=output_padding,
+            data_format=data_format,
+            dilation_rate=dilation_rate,
+            activation=activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            activity_regularizer=activity_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            d_mul=d_mul,
+            depthwise_init=depthwise_init,
+            composition=composition,
+            delta_regularizer=delta_regularizer,
+            delta_constraint=delta_constraint,
+            **kwargs,
+        )
