@@ -33,15 +33,16 @@ def test_at_least_forty_cases_are_offered(framework):
     assert sum(backend.not_offered(case) is None for case in cases.CASES.values()) >= 40
 
 
+@pytest.mark.parametrize("name", ["plain", "transposed"])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_feature_composition_composes_no_kernel(framework, monkeypatch):
+def test_feature_composition_composes_no_kernel(framework, name, monkeypatch):
     """Both compositions give the same numbers: only the way tells them apart."""
     backend = backends.load(framework)
     composed = []
     base = importlib.import_module(f"do_conv.{framework}.base")
     compose = base.compose_spec
     monkeypatch.setattr(base, "compose_spec", lambda *a: composed.append(1) or compose(*a))
-    case = cases.CASES["plain"]
+    case = cases.CASES[name]
     backend.layer_results(case, arrays(case, "float64"))
     # In kernel composition's forward pass, in `composed_weight` and in `fold`.
     assert len(composed) == 3
