@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from do_conv import DOConvError
+from do_conv.torch import DOConv2d, composed, convert, fold, parameter_groups, verify
 from do_conv.torch import base as torch_base
-from do_conv.torch import composed, convert, fold, parameter_groups, verify
 
 
 def gradients(model):
@@ -76,6 +76,12 @@ def test_groups_for_an_optimizer(network):
     torch.optim.SGD(groups, momentum=0.9).step()
 
 
+def test_groups_of_a_model_with_a_layer_that_has_no_delta():
+    model = nn.Sequential(DOConv2d(3, 4, 3), DOConv2d(4, 2, 1))
+    others, deltas = (group["params"] for group in parameter_groups(model, delta={}))
+    assert (len(others), deltas) == (4, [model[0].depthwise_delta])
+
+
 def test_exception_groups_of_a_plain_model(network):
     with pytest.raises(DOConvError, match="a depthwise kernel; received a Sequential with none"):
         parameter_groups(network, delta={})
@@ -89,6 +95,13 @@ def test_verify_returns_the_difference(network, x, trained):
         nudged = copy.deepcopy(network)
         nudged[0].up.bias += 1e-7
     assert 0 < verify(network, nudged, x) < 1e-5
+
+
+def test_verify_draws_the_same_numbers_for_both(x):
+    model = nn.Sequential(nn.Dropout(0.5))
+    state = torch.get_rng_state()
+    assert verify(model, copy.deepcopy(model), x) == 0
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_verify_moves_nothing(network, x):
