@@ -1,0 +1,151 @@
+"""Train a plain network and the same with DO-Conv on CIFAR, from one start, on the same batches.
+
+    python -m examples.cifar.train --data DIR --network resnet_v2_20 --schedule short --seeds 0 1 2
+
+writes a line for each epoch of each run to `examples/results/`, where a run that was interrupted is
+taken up again. Tables 1, 6, 7 and 8 of the paper are rows of options: see README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from do_conv import choices
+from do_conv.torch import convert
+from examples.cifar import data, networks, records, schedules
+
+ARMS = ("plain", "do-conv")
+# D_mul of Table 8, for a kernel of M x N positions.
+D_MULS = {
+    "MN": None,
+    "(M+2)(N+2)": lambda spec: (spec.kernel_size[0] + 2) * (spec.kernel_size[1] + 2),
+    "4MN": lambda spec: 4 * spec.area,
+}
+BATCH, TEST_BATCH = 128, 500
+RATE, MOMENTUM, DECAY = 0.1, 0.9, 1e-4  # He et al.
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run every seed of every arm; what cannot be done is one sentence."""
+    given = _arguments().parse_args(arguments)
+    try:
+        return _run_all(given)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _run_all(given: argparse.Namespace) -> int:
+    torch.set_num_threads(given.threads)
+    train, test = data.load(given.dataset, given.data)
+    for seed in given.seeds:
+        for arm in given.arms:
+            run(given, train, test, arm, seed)
+    return 0
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--data", required=True, help="the folder of the official binary version")
+    add("--dataset", choices=data.FOLDERS, default="cifar100")
+    add("--network", default="resnet_v2_20", help="plain_N, resnet_v1_N or resnet_v2_N")
+    add("--arms", nargs="+", choices=ARMS, default=ARMS)
+    add("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    add("--schedule", choices=schedules.SCHEDULES, default="short")
+    add("--stages", nargs="+", type=int, default=[0, 1, 2, 3], help="Table 6: those converted")
+    add("--depthwise-init", choices=("identity", "he"), default="identity", help="Table 7")
+    add("--d-mul", choices=D_MULS, default="MN", help="Table 8")
+    add("--threads", type=int, default=torch.get_num_threads())
+    add("--out", type=Path, default=Path(__file__).parents[1] / "results")
+    return parser
+
+
+def model_of(given: argparse.Namespace, arm: str, seed: int) -> nn.Module:
+    """The network of a run: both arms have the same weights."""
+    torch.manual_seed(seed)
+    model = networks.network(given.network, data.CLASSES[given.dataset])
+    if arm == "plain":
+        return model
+    # The identity start draws nothing; another one draws after the weights.
+    return convert(
+        model,
+        where=choices.stages(given.stages),
+        d_mul=D_MULS[given.d_mul],
+        depthwise_init=given.depthwise_init,
+    )
+
+
+def run(
+    given: argparse.Namespace, train: data.Images, test: data.Images, arm: str, seed: int
+) -> None:
+    """Train one arm of one seed to its end, from where it was left."""
+    schedule = schedules.SCHEDULES[given.schedule]
+    model = model_of(given, arm, seed).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
+    record = records.Record(given, arm, seed, model, optimizer)
+    for epoch in range(record.epoch + 1, schedule.epochs + 1):
+        started = time.perf_counter()
+        loss = train_epoch(model, optimizer, train, schedule, epoch, seed)
+        accuracy = evaluate(model, test)
+        seconds = time.perf_counter() - started
+        record.add(epoch, accuracy=accuracy, loss=loss, seconds=round(seconds, 1))
+        print(
+            f"{record.name}: epoch {epoch} of {schedule.epochs}, loss {loss:.3f}, "
+            f"test accuracy {accuracy:.2f} %, {seconds:.0f} s",
+            flush=True,
+        )
+    record.finish()
+
+
+def train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train: data.Images,
+    schedule: schedules.Schedule,
+    epoch: int,
+    seed: int,
+) -> float:
+    """One pass over the training images; the mean loss.
+
+    The order and the augmentation depend on the seed and the epoch alone, so both arms see the same
+    batches, and a run that is taken up sees those it would have seen.
+    """
+    generator = torch.Generator().manual_seed(1000 * seed + epoch)
+    steps = -(-len(train) // BATCH)
+    total = 0.0
+    model.train()
+    for step, (images, labels) in enumerate(train.shuffled(BATCH, generator)):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * schedule.factor((epoch - 1) * steps + step, steps)
+        loss = nn.functional.cross_entropy(model(channels_last(images)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(labels)
+    return total / len(train)
+
+
+def channels_last(images: torch.Tensor) -> torch.Tensor:
+    """The images in the order of axes that is fastest on a CPU and on a GPU."""
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, test: data.Images) -> float:
+    """The test accuracy in %."""
+    model.eval()
+    right = 0
+    for images, labels in test.in_order(TEST_BATCH):
+        right += (model(channels_last(images)).argmax(1) == labels).sum().item()
+    return 100 * right / len(test)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""The CIFAR experiment, on a few images that the test makes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from examples.cifar import data, networks, records, schedules, train
+
+COUNTS = {"train.bin": 256, "test.bin": 100}
+
+
+@pytest.fixture
+def few_images(tmp_path, monkeypatch):
+    folder = tmp_path / "data" / "cifar-100-binary"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for file, count in COUNTS.items():
+        rng.integers(0, 100, (count, 2 + data.PIXELS), np.uint8).tofile(folder / file)
+    monkeypatch.setattr(data, "TRAIN", {"cifar100": {"train.bin": COUNTS["train.bin"]}})
+    monkeypatch.setattr(data, "TEST", {"cifar100": {"test.bin": COUNTS["test.bin"]}})
+    two = schedules.Schedule(2, schedules.SCHEDULES["short"].factor)
+    monkeypatch.setitem(schedules.SCHEDULES, "short", two)
+
+
+@pytest.fixture
+def run(few_images, tmp_path):
+    def call(*options, out="results"):
+        common = ["--data", str(tmp_path / "data"), "--threads", "1", "--seeds", "0"]
+        assert train.main([*common, "--out", str(tmp_path / out), *options]) == 0
+        return tmp_path / out
+
+    return call
+
+
+def lines(folder, arm):
+    (file,) = folder.glob(f"*-{arm}-seed0.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def found(folder, arm):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines(folder, arm)]
+
+
+def test_a_line_for_each_epoch_and_a_header(run):
+    folder = run("--arms", "plain", "do-conv")
+    for arm in train.ARMS:
+        first, last = lines(folder, arm)
+        assert {k: last[k] for k in ("experiment", "arm", "seed", "epoch")} == {
+            "experiment": "cifar100-resnet_v2_20", "arm": arm, "seed": 0, "epoch": 2,
+        }  # fmt: skip
+        assert 0 <= last["accuracy"] <= 100
+        assert first["epoch"] == 1
+    header = json.loads((folder / "cifar100-resnet_v2_20-short-do-conv-seed0.json").read_text())
+    assert header["settings"]["network"] == "resnet_v2_20"
+    assert header["versions"]["torch"] == torch.__version__
+    assert not list(folder.glob("*.pt"))
+    # From the same weights on the same batches, D has moved after some steps.
+    assert found(folder, "plain")[0]["loss"] != found(folder, "do-conv")[0]["loss"]
+
+
+def test_a_run_that_was_interrupted_is_taken_up_to_the_same_result(run, monkeypatch):
+    expected = found(run("--arms", "do-conv", out="at once"), "do-conv")
+    evaluate = train.evaluate
+    calls = []
+
+    def interrupt(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(train, "evaluate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run("--arms", "do-conv")
+    monkeypatch.setattr(train, "evaluate", evaluate)
+    folder = run("--arms", "do-conv")
+    assert found(folder, "do-conv") == expected
+    assert found(run("--arms", "do-conv"), "do-conv") == expected  # and has ended
+
+
+def test_both_arms_start_from_the_same_weights(tmp_path):
+    given = train._arguments().parse_args(["--data", str(tmp_path)])
+    plain, ours = (train.model_of(given, arm, 3) for arm in train.ARMS)
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(plain.eval()(x), ours.eval()(x))
+    other = train.model_of(given, "plain", 4)
+    assert not torch.equal(plain(x), other.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "converted", "d_mul"),
+    [
+        ([], 19, 9),
+        (["--stages", "0"], 1, 9),
+        (["--stages", "0", "2"], 7, 9),
+        (["--d-mul", "(M+2)(N+2)"], 19, 25),
+        (["--d-mul", "4MN"], 19, 36),
+    ],
+)
+def test_tables_6_and_8_are_options(tmp_path, options, converted, d_mul):
+    given = train._arguments().parse_args(["--data", str(tmp_path), *options])
+    model = train.model_of(given, "do-conv", 0)
+    specs = [module.spec for module in model.modules() if hasattr(module, "depthwise_delta")]
+    assert (len(specs), {spec.d_mul for spec in specs}) == (converted, {d_mul})
+
+
+def test_runs_of_different_options_have_different_names(tmp_path):
+    parse = train._arguments().parse_args
+    options = [[], ["--stages", "1"], ["--depthwise-init", "he"], ["--d-mul", "4MN"]]
+    given = [parse(["--data", str(tmp_path), *one]) for one in options]
+    names = ["-".join(records._variant(one, "do-conv")) for one in given]
+    assert names == ["do-conv", "do-conv-stages1", "do-conv-he", "do-conv-dmul-4"]
+
+
+PARAMETERS = {
+    "plain_20": 269_722, "resnet_v1_20": 269_722, "resnet_v1_56": 853_018,
+    "resnet_v1_110": 1_727_962,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
+def test_parameters_of_he_et_al(name, parameters):
+    """He et al. give 0.27, 0.85 and 1.7 million for depths 20, 56 and 110."""
+    model = networks.network(name, 10)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize("kind", ["plain", "resnet_v1", "resnet_v2"])
+@pytest.mark.parametrize("depth", networks.DEPTHS)
+def test_networks_have_their_depth_and_run(kind, depth):
+    model = networks.network(f"{kind}_{depth}", 100).eval()
+    names = [
+        n for n, m in model.named_modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))
+    ]
+    assert sum("projection" not in name for name in names) == depth
+    with torch.no_grad():
+        assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 100)
+
+
+def test_augmentation_crops_and_flips():
+    images = torch.arange(1, 1 + 2 * 3 * 8 * 8).reshape(2, 3, 8, 8)
+    padded = torch.nn.functional.pad(images, (data.BORDER,) * 4)
+    flipped = 0
+    for seed in range(20):
+        moved = data.augmented(images, torch.Generator().manual_seed(seed))
+        for image, one in zip(padded, moved, strict=True):
+            crops = [image[:, i : i + 8, j : j + 8] for i in range(9) for j in range(9)]
+            straight = any(torch.equal(one, crop) for crop in crops)
+            mirrored = any(torch.equal(one, crop.flip(2)) for crop in crops)
+            assert straight or mirrored
+            flipped += mirrored
+    assert 5 < flipped < 35
+
+
+@pytest.mark.parametrize("name", schedules.SCHEDULES)
+def test_schedules_begin_high_and_end_low(name):
+    schedule = schedules.SCHEDULES[name]
+    steps = 391
+    factors = [schedule.factor(step, steps) for step in range(schedule.epochs * steps)]
+    assert max(factors) == pytest.approx(1)
+    assert factors[-1] <= 0.01
+    assert factors[-1] == min(factors)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (lambda folder: (folder / "test.bin").unlink(), "test.bin is not there: give --data"),
+        (
+            lambda folder: (folder / "train.bin").write_bytes(b"short"),
+            "train.bin has 5 bytes, not 786,944: fetch it again",
+        ),
+    ],
+)
+def test_exception_missing_or_short_files(few_images, tmp_path, capsys, break_it, sentence):
+    break_it(tmp_path / "data" / "cifar-100-binary")
+    assert train.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_exception_resuming_with_other_settings(run, capsys, tmp_path):
+    folder = run("--arms", "plain")
+    header = folder / "cifar100-resnet_v2_20-short-plain-seed0.json"
+    header.write_text(header.read_text().replace('"MN"', '"4MN"'))
+    common = ["--data", str(tmp_path / "data"), "--out", str(folder), "--seeds", "0"]
+    assert train.main([*common, "--arms", "plain"]) == 2
+    assert "was run with" in capsys.readouterr().err
+
+
+def test_exception_an_unknown_network(run, capsys, tmp_path):
+    common = ["--data", str(tmp_path / "data"), "--out", str(tmp_path)]
+    assert train.main([*common, "--network", "resnet_v2_21"]) == 2
+    assert "no network 'resnet_v2_21'; there are plain_20" in capsys.readouterr().err
