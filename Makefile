@@ -12,7 +12,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 PYTEST := $(BIN)/python -m pytest
 COVERAGE := --cov=do_conv --cov-append --cov-report=
 
-.PHONY: install demo test lint docs bench lock clean
+.PHONY: install demo test test-zoo lint docs bench lock clean
 
 install: $(STAMP)
 
@@ -34,6 +34,10 @@ test: $(STAMP)
 	KERAS_BACKEND=torch $(PYTEST) -q $(COVERAGE) tests/keras_layers
 	KERAS_BACKEND=jax $(PYTEST) -q -n 2 $(COVERAGE) tests/keras_layers
 	KERAS_BACKEND=tensorflow $(PYTEST) -n 2 $(COVERAGE) --cov-report=term tests
+
+# Every network of the zoos, for hours; a few of them are among the tests.
+test-zoo: $(STAMP)
+	KERAS_BACKEND=tensorflow $(PYTEST) -q --zoo --zoo-page docs/zoo.md tests/zoo
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
