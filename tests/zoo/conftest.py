@@ -1,7 +1,7 @@
 """The zoos: a few networks of each by default, all of them with `--zoo`, and a table of the result.
 
-A test gives its line of the table to `zoo_row`. `--zoo-page FILE` writes the lines into a page of the
-documentation; lines of networks that were not looked at this time stay.
+A test gives its line of the table to `zoo_row`. `--zoo-page FILE` writes the lines into a page of
+the documentation; lines of networks that were not looked at this time stay.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ COLUMNS = ("zoo", "network", "converted", "left", "after converting", "after tra
 PACKAGES = ("torch", "timm", "torchvision", "keras", "tensorflow-cpu", "mxnet", "gluoncv", "numpy")
 HEAD = """# Zoos
 
-Networks of the frameworks' model zoos, with random weights and small inputs. Each is converted,
+Networks of the frameworks' model zoos, with random weights (seed 0) and small inputs. Each is converted,
 trained for five steps, and folded. The table has the convolutions that were converted and left, the
 largest difference of the outputs between the plain and the converted network, and that between the
 trained network and the folded one, both relative to the largest output. The folded network has the
