@@ -18,11 +18,11 @@ COLUMNS = ("zoo", "network", "converted", "left", "after converting", "after tra
 PACKAGES = ("torch", "timm", "torchvision", "keras", "tensorflow-cpu", "mxnet", "gluoncv", "numpy")
 HEAD = """# Zoos
 
-Networks of the frameworks' model zoos, with random weights (seed 0) and small inputs. Each is converted,
-trained for five steps, and folded. The table has the convolutions that were converted and left, the
-largest difference of the outputs between the plain and the converted network, and that between the
-trained network and the folded one, both relative to the largest output. The folded network has the
-layer types, parameter names and shapes of the plain one.
+Networks of the frameworks' model zoos, with random weights (seed 0) and small inputs. Each is
+converted, trained for five steps, and folded. The table has the convolutions that were converted
+and left, the largest difference of the outputs between the plain and the converted network, and
+that between the trained network and the folded one, both relative to the largest output. The folded
+network has the layer types, parameter names and shapes of the plain one.
 
 `make test-zoo` runs all of it and writes this page; a few networks of each zoo are looked at by
 `make test`.
