@@ -56,7 +56,8 @@ def over_parameterize(
     works for any subclass. W is `layer.parametrizations.weight.original`. The price is PyTorch's:
     the kernel is composed each time `weight` is read, the class changes, the keys of the state
     dict change, and the layer cannot be pickled.
-    `parametrize.remove_parametrizations(layer, "weight")` folds it.
+    `parametrize.remove_parametrizations(layer, "weight")` folds it, together with every other
+    parametrization of the weight.
 
     Args:
         layer: an `nn.Conv` or `nn.ConvTranspose` of any subclass.
