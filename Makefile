@@ -31,8 +31,8 @@ demo: $(STAMP)
 # Keras chooses its backend when it is imported: a process for each of the three.
 test: $(STAMP)
 	rm -f .coverage
-	KERAS_BACKEND=torch $(PYTEST) -q $(COVERAGE) tests/keras_layers
-	KERAS_BACKEND=jax $(PYTEST) -q -n 2 $(COVERAGE) tests/keras_layers
+	KERAS_BACKEND=torch $(PYTEST) -q $(COVERAGE) tests/keras_layers tests/keras_models
+	KERAS_BACKEND=jax $(PYTEST) -q -n 2 $(COVERAGE) tests/keras_layers tests/keras_models
 	KERAS_BACKEND=tensorflow $(PYTEST) -n 2 $(COVERAGE) --cov-report=term tests
 
 # Every network of the zoos, for hours; a few of them are among the tests.

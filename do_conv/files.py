@@ -23,7 +23,7 @@ def output_directory(path: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=directory):
             return directory
     except OSError as error:
-        raise _unwritable(directory, error) from None
+        raise unwritable(directory, error) from None
 
 
 @contextlib.contextmanager
@@ -47,7 +47,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.unlink(name)
             raise
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
 
 
 def _umask() -> int:
@@ -57,9 +57,10 @@ def _umask() -> int:
     return mask
 
 
-def _unwritable(path: Path, error: OSError) -> DOConvError:
+def unwritable(path: Path, error: OSError) -> DOConvError:
+    """The error for a file or folder that cannot be written."""
     return broken(
         "an output path must be writable",
-        f"{path} ({error.strerror})",
+        f"{path} ({error.strerror or error})",
         "name a folder that you may write to and that has space",
     )

@@ -7,10 +7,10 @@ transposed    DOConv1DTranspose, 2DTranspose, 3DTranspose
 separable     DepthwiseSeparableConv1D, 2D, 3D
 base          what they have in common
 deferred      their sizes, which an input may complete
-state         `folded_parameters`: the weights alone
+models        whole models: `convert`, `fold`, `plan`, `verify` and `folded_parameters`
 plain         layers that are given their parameters
 composition   W' from W and D' in MXNet
-starts        the initializers of D' and of a separable pair
+starts        how W, D' and a separable pair start
 arrays        MXNet's two kinds of arrays
 numpy_names   the removed names
 """
@@ -25,12 +25,15 @@ numpy_names.restore()
 
 from do_conv.gluon.composition import compose, compose_separable  # noqa: E402
 from do_conv.gluon.layers import DOConv1D, DOConv2D, DOConv3D  # noqa: E402
+from do_conv.gluon.models.conversion import convert, plan  # noqa: E402
+from do_conv.gluon.models.folding import fold  # noqa: E402
+from do_conv.gluon.models.state import folded_parameters  # noqa: E402
+from do_conv.gluon.models.verification import verify  # noqa: E402
 from do_conv.gluon.separable import (  # noqa: E402
     DepthwiseSeparableConv1D,
     DepthwiseSeparableConv2D,
     DepthwiseSeparableConv3D,
 )
-from do_conv.gluon.state import folded_parameters  # noqa: E402
 from do_conv.gluon.transposed import (  # noqa: E402
     DOConv1DTranspose,
     DOConv2DTranspose,
@@ -49,5 +52,9 @@ __all__ = [
     "DepthwiseSeparableConv3D",
     "compose",
     "compose_separable",
+    "convert",
+    "fold",
     "folded_parameters",
+    "plan",
+    "verify",
 ]

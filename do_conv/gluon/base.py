@@ -56,7 +56,9 @@ class Composed(Deferred):
         HybridBlock.__init__(self, **block)
         self._spec, self.composition = spec, rules.composition(composition)
         self._channels, self._in_channels = options["num_filter"], self._inputs(spec) or 0
-        self._kwargs, self._op_name = options, self._operator
+        self._kwargs = options
+        # As the plain layer names its operator, which a folded one looks up.
+        self._op_name = self._operator.lower() if mx.util.is_np_array() else self._operator
         with self.name_scope():
             for name, start in starts.items():
                 setattr(self, name, None if start is None else self._parameter(name, *start))

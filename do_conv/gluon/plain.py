@@ -18,7 +18,7 @@ def first(parameter: Any) -> Any:
 def deploy(layer: Any, check_finite: bool = False, **values: tuple[Any, Any]) -> None:
     """Give a layer its values, by name: each with the parameter it comes from.
 
-    The layer takes dtype and contexts from these, and is trained where they are.
+    The layer takes dtype and contexts from these, and is trained where and as fast as they are.
 
     Raises:
         DOConvError: if `check_finite` is asked for, and one is not.
@@ -33,4 +33,5 @@ def deploy(layer: Any, check_finite: bool = False, **values: tuple[Any, Any]) ->
             rules.finite(name, bool(np.isfinite(value.asnumpy()).all()))
         parameter = getattr(layer, name)
         parameter.set_data(value)
-        parameter.grad_req = source.grad_req
+        for option in ("grad_req", "lr_mult", "wd_mult"):
+            setattr(parameter, option, getattr(source, option))

@@ -1,4 +1,4 @@
-"""How D' and a separable pair start in MXNet."""
+"""How W, D' and a separable pair start in MXNet."""
 
 from __future__ import annotations
 
@@ -53,3 +53,19 @@ class ReshapedStart(mx.init.Initializer):
         draw = desc.global_init if self._initializer is None else self._initializer
         # The reshaped array is the same memory.
         draw._init_weight(desc, as_given(array.reshape(self._shape)))
+
+
+def weight_for(kernel: Any, spec: Spec) -> Any:
+    """A W that composes to `kernel` while D is the identity.
+
+    The kernel is its first block, and further whole blocks are zero. Slots after them are drawn by
+    Gluon's default initializer: D is zero there, and zeros on zeros would never train.
+    """
+    (kernel,) = legacy_arrays(kernel)
+    first = mx.nd.reshape(kernel, shape=(0, 0, -1))
+    zeros = [mx.nd.zeros_like(first)] * (spec.whole_blocks - 1)
+    left = spec.d_mul - spec.whole_blocks * spec.area
+    drawn = [mx.nd.slice_axis(first, axis=2, begin=0, end=left)] if left else []
+    for array in drawn:
+        mx.init.Uniform()._init_weight("", as_given(array))  # the same memory
+    return as_given(mx.nd.concat(first, *zeros, *drawn, dim=2))

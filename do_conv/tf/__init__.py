@@ -1,13 +1,14 @@
 """DO-Conv for Keras 3, on any of its backends, in place of `keras.layers.Conv1D` and the like.
 
-layers        DOConv1D, DOConv2D, DOConv3D
-depthwise     DODepthwiseConv2D
-transposed    DOConv1DTranspose, DOConv2DTranspose, DOConv3DTranspose
-separable     DepthwiseSeparableConv1D, DepthwiseSeparableConv2D
-composed      what all of them have in common
-base          what those with a D' have in common
-state         `folded_weights`: the weights alone
-composition   W' from W and D' in `keras.ops`
+layers           DOConv1D, DOConv2D, DOConv3D
+depthwise        DODepthwiseConv2D
+transposed       DOConv1DTranspose, DOConv2DTranspose, DOConv3DTranspose
+separable        DepthwiseSeparableConv1D, DepthwiseSeparableConv2D
+separable_delta  DOSeparableConv1D, DOSeparableConv2D
+composed         what all of them have in common
+base             what those with a D' have in common
+composition      W' from W and D' in `keras.ops`
+models           `convert`, `fold`, `plan`, `verify` and `folded_weights`: whole models
 """
 
 from do_conv.core.errors import KERAS_BACKENDS, missing_keras_backend, require_installed
@@ -25,8 +26,12 @@ except ModuleNotFoundError as error:
 from do_conv.tf.composition import compose, compose_separable  # noqa: E402
 from do_conv.tf.depthwise import DODepthwiseConv2D  # noqa: E402
 from do_conv.tf.layers import DOConv1D, DOConv2D, DOConv3D  # noqa: E402
+from do_conv.tf.models.conversion import convert, plan  # noqa: E402
+from do_conv.tf.models.folding import fold  # noqa: E402
+from do_conv.tf.models.state import folded_weights  # noqa: E402
+from do_conv.tf.models.verification import verify  # noqa: E402
 from do_conv.tf.separable import DepthwiseSeparableConv1D, DepthwiseSeparableConv2D  # noqa: E402
-from do_conv.tf.state import folded_weights  # noqa: E402
+from do_conv.tf.separable_delta import DOSeparableConv1D, DOSeparableConv2D  # noqa: E402
 from do_conv.tf.transposed import (  # noqa: E402
     DOConv1DTranspose,
     DOConv2DTranspose,
@@ -41,9 +46,15 @@ __all__ = [
     "DOConv3D",
     "DOConv3DTranspose",
     "DODepthwiseConv2D",
+    "DOSeparableConv1D",
+    "DOSeparableConv2D",
     "DepthwiseSeparableConv1D",
     "DepthwiseSeparableConv2D",
     "compose",
     "compose_separable",
+    "convert",
+    "fold",
     "folded_weights",
+    "plan",
+    "verify",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from keras import constraints, initializers, ops, regularizers
 
@@ -23,6 +23,8 @@ class OverParameterized(Composed):
             `(*K, filters, D_mul)`; None where |K| = 1.
         bias: as the plain layer's.
     """
+
+    _kernel_name: ClassVar[str] = "kernel"
 
     def _set_options(
         self,
@@ -56,7 +58,7 @@ class OverParameterized(Composed):
 
     def add_weight(self, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
         """Make a variable; W may have D_mul slots, and is composed in its own precision."""
-        if name == "kernel":
+        if name == self._kernel_name:
             kwargs["autocast"] = False
             if not self.spec.has_plain_weight:
                 kwargs["shape"] = (self.spec.d_mul, *kwargs["shape"][self.rank :])
@@ -65,7 +67,7 @@ class OverParameterized(Composed):
     def composed_kernel(self) -> Any:
         """W', the kernel that is applied, in the plain shape, differentiable in W and D'."""
         rules.built(self.name, self.built)
-        return self._composed(self.kernel)
+        return self._composed(getattr(self, self._kernel_name))
 
     def _composed(self, kernel: Any) -> Any:
         if self.depthwise_delta is None:
@@ -127,7 +129,8 @@ class OverParameterized(Composed):
     def save_own_variables(self, store: Any) -> None:
         """Write W, the bias and D'; a LoRA is merged into W, as Keras does."""
         if self.built:
-            for key, variable in {**self._stored(), "0": self.kernel}.items():
+            merged = {"0": getattr(self, self._kernel_name)}
+            for key, variable in {**self._stored(), **merged}.items():
                 store[key] = variable
 
     def load_own_variables(self, store: Any) -> None:

@@ -112,16 +112,20 @@ class Composed(keras.layers.Layer):
             DOConvError: if the layer has not been built, or a kernel or the bias is not finite.
         """
         values = self.folded_values(check_finite=check_finite)
-        config = self.get_config()
-        for ours in (*self._own_config(), "lora_rank", "lora_alpha"):
-            config.pop(ours, None)
-        plain = self._plain.from_config(config)
+        plain = self._unbuilt_plain()
         shape: list[int | None] = [None] * (self.rank + 2)
         shape[self._channel_axis] = self._input_channels
         plain.build(tuple(shape))
         for name, value in values.items():
             getattr(plain, name).assign(value)
         return plain
+
+    def _unbuilt_plain(self) -> Any:
+        """A plain layer with this one's configuration, without variables."""
+        config = self.get_config()
+        for ours in (*self._own_config(), "lora_rank", "lora_alpha"):
+            config.pop(ours, None)
+        return self._plain.from_config(config)
 
     def folded_values(self, *, check_finite: bool = True) -> dict[str, np.ndarray]:
         """The plain layer's variables by name, in its order, as new arrays; see `fold`."""

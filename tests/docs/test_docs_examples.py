@@ -22,6 +22,7 @@ PAGES = {
     "keras.md": "keras",
     "gluon.md": "mxnet",
     "parity.md": "torch",
+    "checkpoints.md": "torch",
     "errors.md": "numpy",
 }
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -117,6 +118,29 @@ BROKEN = [
     (rules.finite, ("weight", False), {}),
     (rules.built, ("conv0", False), {}),
     (rules.known_name, ("framework", "pytorch", ["torch", "keras", "gluon"]), {}),
+    (rules.known_ending, ("model.bin", [".pt", ".pth", ".safetensors"]), {}),
+    (rules.same_format, ("model.pt", "plain.safetensors", False), {}),
+    (rules.another_file, ("model.pt", "./model.pt", False), {}),
+    (rules.present_file, ("model.pt", "No such file or directory"), {}),
+    (
+        rules.whole_file,
+        ("model.params", "MXNet .params", "it ends in the middle of an array or name"),
+        {},
+    ),
+    (rules.tensors_only, ("model.pt", "os.system"), {}),
+    (rules.ours_in_file, (0, "model.pt"), {}),
+    (rules.authors_in_file, (0, "model.pt"), {}),
+    (rules.layer_keys, ("conv1", ["weight", "depthwise_delta"], ["depthwise_delta"]), {}),
+    (rules.layer_shapes, ("conv1", {"weight": (8, 3, 3, 3), "delta": (3, 9, 5, 5)}), {}),
+    (rules.layer_dtype, ("conv1", "conv1.weight of dtype torch.int8"), {}),
+    (rules.layer_finite, ("conv1", "composed kernel", False), {}),
+    (rules.one_parametrization, ("conv1", False), {}),
+    (rules.free_names, ("conv1", ["conv1.weight"]), {}),
+    (rules.decided_order, ("layers", ["layers/do_conv2d"], ["layers/conv2d"]), {}),
+    (rules.known_kernel_size, ("conv1", 15, None), {}),
+    (rules.known_layers, (["conv3"], ["conv1", "conv2"]), {}),
+    (rules.size_option, ("3",), {}),
+    (rules.neutral_file, ("model.safetensors", "no metadata"), {}),
 ]
 
 

@@ -23,14 +23,15 @@ PUBLIC = {
     "do_conv.tf": {
         "DOConv1D", "DOConv2D", "DOConv3D", "DODepthwiseConv2D",
         "DOConv1DTranspose", "DOConv2DTranspose", "DOConv3DTranspose",
+        "DOSeparableConv1D", "DOSeparableConv2D",
         "DepthwiseSeparableConv1D", "DepthwiseSeparableConv2D",
-        "compose", "compose_separable", "folded_weights",
+        "compose", "compose_separable", "convert", "fold", "folded_weights", "plan", "verify",
     },
     "do_conv.gluon": {
         "DOConv1D", "DOConv2D", "DOConv3D",
         "DOConv1DTranspose", "DOConv2DTranspose", "DOConv3DTranspose",
         "DepthwiseSeparableConv1D", "DepthwiseSeparableConv2D", "DepthwiseSeparableConv3D",
-        "compose", "compose_separable", "folded_parameters",
+        "compose", "compose_separable", "convert", "fold", "folded_parameters", "plan", "verify",
     },
 }  # fmt: skip
 METHODS = {

@@ -159,7 +159,7 @@ def decided_order(group: str, ours: Collection[str], plain: Collection[str]) -> 
 
 def known_kernel_size(layer: str, area: int, given: Sequence[int] | None) -> NoReturn:
     """The authors' files hold the number of a kernel's positions, not its sides."""
-    came = "none was given" if given is None else f"kernel_size={tuple(given)}"
+    came = "none that fits" if given is None else f"kernel_size={tuple(given)}"
     raise broken(
         f"the kernel_size of layer '{layer}' must have its {area} positions",
         came,

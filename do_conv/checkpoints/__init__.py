@@ -1,0 +1,17 @@
+"""Checkpoint files: folding them without the model's code, and reading the original authors'.
+
+folding     `fold`: the plain network's checkpoint
+importing   `import_authors`: our names and arrays for the original authors' checkpoint
+neutral     the framework-neutral file, and PyTorch's state dicts
+authors     what the authors' arrays mean
+layers      our layers among the names of a file
+keras_names the same in a Keras weights file
+report      what was done
+formats     one module for each kind of file
+"""
+
+from do_conv.checkpoints.folding import fold
+from do_conv.checkpoints.importing import import_authors
+from do_conv.checkpoints.report import Layer, Report
+
+__all__ = ["Layer", "Report", "fold", "import_authors"]

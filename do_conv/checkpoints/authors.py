@@ -1,0 +1,136 @@
+"""What the original authors' arrays mean, in the core's order of axes.
+
+Their D is D' already, and is added to an identity. Where their order of work is not the paper's, no
+D gives their kernel, and only the kernel can be carried over: W = W' and D' = 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from do_conv.core.composition import compose_separable
+from do_conv.core.spec import Shape, Spec
+from do_conv.core.starts import identity
+
+FOLDED_GROUPS = (
+    "folded in the authors' order, D' is zero: with several groups of several outputs each, their "
+    "PyTorch layer pairs outputs with the D of other groups than the paper"
+)
+FOLDED_SLOTS = (
+    "folded, D' is zero: its D_mul was below the number of kernel positions, which it is now"
+)
+TRAINED_DIAGONAL = "its d_diag was not the identity; the difference is in D'"
+REORDERED = "exact, with the rows of D in the paper's order: the authors' code counts groups last"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """W and D' of one layer.
+
+    Attributes:
+        weight: W, `(C_out, C_in/G, *K)`, or `(C_out, C_in/G, D_mul)` if D_mul is not |K|.
+        delta: D', `(C_in, D_mul, *K)`.
+        spec: the layer's sizes.
+        note: what a person has to know of it, or "".
+    """
+
+    weight: np.ndarray
+    delta: np.ndarray
+    spec: Spec
+    note: str = ""
+
+
+def from_torch(
+    weight: np.ndarray, depthwise: np.ndarray, diagonal: np.ndarray | None, kernel_size: Shape
+) -> Imported:
+    """A layer of their PyTorch code.
+
+    Args:
+        weight: their W, `(C_out, C_in/G, D_mul)`.
+        depthwise: their D, `(C_in, |K|, D_mul)`.
+        diagonal: their `d_diag`, of the same shape; None is the identity.
+        kernel_size: K.
+    """
+    groups = depthwise.shape[0] // weight.shape[1]
+    follows = not 1 < groups < weight.shape[0]
+    return _imported(weight, depthwise, diagonal, kernel_size, follows_paper=follows)
+
+
+def from_tensorflow(
+    kernel: np.ndarray, depthwise: np.ndarray, diagonal: np.ndarray | None, kernel_size: Shape
+) -> Imported:
+    """A layer of their TensorFlow code, or Gluon code with W in this order of axes.
+
+    Args:
+        kernel: their kernel, `(D_mul, C_in/G, C_out)`.
+        depthwise: their D, `(|K|, D_mul, C_in)`; its row `c*G + j` is channel c of group j.
+        diagonal: their `D_diag`, of the same shape; None is the identity.
+        kernel_size: K.
+    """
+    groups = depthwise.shape[2] // kernel.shape[1]
+    note = REORDERED if groups > 1 and kernel.shape[1] > 1 else ""
+    others = None if diagonal is None else _by_group(diagonal, groups)
+    return _imported(
+        kernel.transpose(2, 1, 0), _by_group(depthwise, groups), others, kernel_size, note
+    )
+
+
+def _by_group(depthwise: np.ndarray, groups: int) -> np.ndarray:
+    """`(|K|, D_mul, C_in)`, with the groups counted last, to `(C_in, |K|, D_mul)`."""
+    area, slots, channels = depthwise.shape
+    split = depthwise.reshape(area, slots, channels // groups, groups)
+    return split.transpose(3, 2, 0, 1).reshape(channels, area, slots)
+
+
+def _imported(
+    weight: np.ndarray,
+    depthwise: np.ndarray,
+    diagonal: np.ndarray | None,
+    kernel_size: Shape,
+    note: str = "",
+    *,
+    follows_paper: bool = True,
+) -> Imported:
+    """W `(C_out, C_in/G, D_mul)` and their D and diagonal `(C_in, |K|, D_mul)` as ours."""
+    (channels, area, slots), outputs = depthwise.shape, weight.shape[0]
+    groups = channels // weight.shape[1]
+    spec = Spec(channels, outputs, kernel_size, groups, max(slots, area))
+    if slots < area:
+        total = depthwise if diagonal is None else depthwise + diagonal
+        kernel = _composed(weight, total, groups, follows_paper)
+        return _folded(kernel, weight[:, :, :0], spec, FOLDED_SLOTS)
+    ones = identity(spec).reshape(slots, area).T
+    change = np.zeros_like(ones) if diagonal is None else diagonal - ones
+    if not follows_paper:
+        kernel = _composed(weight, depthwise + (ones + change), groups, follows_paper)
+        tail = weight[:, :, spec.whole_blocks * area :]
+        return _folded(kernel, tail, spec, FOLDED_GROUPS)
+    delta = (depthwise + change).astype(depthwise.dtype).swapaxes(1, 2).reshape(spec.delta_shape)
+    if change.any():
+        note = TRAINED_DIAGONAL
+    return Imported(weight.reshape(spec.weight_shape), delta, spec, note)
+
+
+def _composed(
+    weight: np.ndarray, total: np.ndarray, groups: int, follows_paper: bool
+) -> np.ndarray:
+    """The kernel `(C_out, C_in/G, |K|)` of W and the whole D `(C_in, |K|, D_mul)`."""
+    if follows_paper:
+        return compose_separable(weight, total.swapaxes(1, 2), groups)
+    # Theirs: output o reads the D of group o % G, not of its own.
+    by_output = weight.reshape(-1, total.shape[0], weight.shape[2])
+    return np.einsum("ims,ois->oim", total, by_output).reshape(*weight.shape[:2], -1)
+
+
+def _folded(kernel: np.ndarray, tail: np.ndarray, spec: Spec, note: str) -> Imported:
+    """A layer whose D is the identity: the kernel is W's first block, and other blocks are zero.
+
+    `tail` is what W holds after its last whole block, which does nothing yet and can be trained.
+    """
+    weight = np.zeros((*kernel.shape[:2], spec.d_mul), kernel.dtype)
+    weight[:, :, : spec.area] = kernel
+    weight[:, :, spec.whole_blocks * spec.area :] = tail
+    delta = np.zeros(spec.delta_shape, kernel.dtype)
+    return Imported(weight.reshape(spec.weight_shape), delta, spec, note)

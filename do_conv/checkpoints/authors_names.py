@@ -1,0 +1,160 @@
+"""The original authors' layers among the names of a checkpoint, and our names for their arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from do_conv.checkpoints.layers import DELTA
+from do_conv.core import rules
+from do_conv.core.spec import Shape
+
+# What each framework's code calls W; all call the rest D and bias.
+KERNELS = {"torch": "W", "tensorflow": "kernel", "gluon": "weight"}
+_DIAGONALS = ("d_diag", "D_diag")
+# TensorFlow's names of variables end so.
+_TENSORFLOW = ":0"
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """A layer of the authors, as it is stored.
+
+    Attributes:
+        name: the layer's name.
+        framework: "torch", "tensorflow" or "gluon".
+        keys: the names of its `weight`, and `delta`, `diagonal` and `bias` if there are such.
+        ours: our names for `weight`, `delta` and `bias`.
+    """
+
+    name: str
+    framework: str
+    keys: dict[str, str]
+    ours: dict[str, str]
+
+
+def found(shapes: Mapping[str, Shape], separators: str) -> list[Theirs]:
+    """The layers stored under the names; the pointwise ones, without a D, if there are others.
+
+    Raises:
+        DOConvError: if an array of one is missing, or there are too many.
+    """
+    layers: list[Theirs] = []
+    pointwise: list[Theirs] = []
+    for before, keys in _by_layer(shapes, separators).items():
+        name = before.rstrip(separators)
+        theirs = _numbered(name, before, keys, shapes) or _named(name, before, keys, shapes)
+        if theirs is not None:
+            (layers if "delta" in theirs.keys else pointwise).append(theirs)
+    return layers + pointwise if layers else []
+
+
+def _by_layer(shapes: Mapping[str, Shape], separators: str) -> dict[str, dict[str, str]]:
+    """The names of each layer's arrays, by what stands before them."""
+    layers: dict[str, dict[str, str]] = {}
+    for key in shapes:
+        plain = key.removesuffix(_TENSORFLOW)
+        end = max((plain.rfind(one) + 1 for one in separators), default=0)
+        layers.setdefault(plain[:end], {})[plain[end:]] = key
+    return layers
+
+
+def _named(
+    name: str, before: str, keys: dict[str, str], shapes: Mapping[str, Shape]
+) -> Theirs | None:
+    """A layer by the names in their code."""
+    diagonals = [one for one in _DIAGONALS if one in keys]
+    framework = next((one for one, kernel in KERNELS.items() if kernel in keys), None)
+    has_depthwise = len(shapes[keys["D"]]) == 3 if "D" in keys else False
+    if not has_depthwise and not diagonals:
+        return _pointwise(name, before, framework, keys, shapes)
+    stored = [one for one in (*KERNELS.values(), "D", *_DIAGONALS) if one in keys]
+    expected = [KERNELS[framework or "torch"], "D", *diagonals[:1]]
+    rules.layer_keys(name, expected, stored)
+    roles = {"weight": keys[expected[0]], "delta": keys["D"]}
+    if diagonals:
+        roles["diagonal"] = keys[diagonals[0]]
+    return _with_our_names(name, before, framework or "torch", roles, keys)
+
+
+def _pointwise(
+    name: str,
+    before: str,
+    framework: str | None,
+    keys: dict[str, str],
+    shapes: Mapping[str, Shape],
+) -> Theirs | None:
+    """A layer with a kernel of one position; in Gluon it is the plain one."""
+    if framework not in ("torch", "tensorflow") or set(keys) - {KERNELS[framework], "bias"}:
+        return None
+    kernel = keys[KERNELS[framework]]
+    slots = shapes[kernel][2 if framework == "torch" else 0] if len(shapes[kernel]) == 3 else 0
+    if slots != 1:
+        return None
+    return _with_our_names(name, before, framework, {"weight": kernel}, keys)
+
+
+def _with_our_names(
+    name: str, before: str, framework: str, roles: dict[str, str], keys: dict[str, str]
+) -> Theirs:
+    if "bias" in keys:
+        roles["bias"] = keys["bias"]
+    weight = "kernel" if framework == "tensorflow" else "weight"
+    ending = _TENSORFLOW if roles["weight"].endswith(_TENSORFLOW) else ""
+    ours = {"weight": f"{before}{weight}{ending}", "delta": f"{before}{DELTA}{ending}"}
+    if before.endswith("vars/"):
+        name, ours = name.removesuffix("vars").rstrip("/"), _keras_names(before)
+    return Theirs(name, framework, roles, {**ours, "bias": ours.get("bias", keys.get("bias", ""))})
+
+
+def _keras_names(before: str) -> dict[str, str]:
+    """The names in a `.weights.h5` file, where Keras counts a layer's variables."""
+    return {"weight": f"{before}0", "bias": f"{before}1", "delta": f"{before}{DELTA}"}
+
+
+def _numbered(
+    name: str, before: str, keys: dict[str, str], shapes: Mapping[str, Shape]
+) -> Theirs | None:
+    """A layer in a `.weights.h5` file: two arrays of three axes that fit, and perhaps a bias."""
+    if not before.endswith("vars/") or list(keys) not in (["0", "1"], ["0", "1", "2"]):
+        return None
+    kernel, *others = sorted(keys.values())
+    depthwise = [key for key in others if len(shapes[key]) == 3]
+    bias = [key for key in others if len(shapes[key]) == 1]
+    if len(depthwise) != 1 or len(bias) != len(others) - 1 or len(shapes[kernel]) != 3:
+        return None
+    if shapes[kernel][0] != shapes[depthwise[0]][1]:
+        return None
+    roles = {"weight": kernel, "delta": depthwise[0], **dict(zip(["bias"], bias, strict=False))}
+    layer = name.removesuffix("vars").rstrip("/")
+    return Theirs(layer, "tensorflow", roles, _keras_names(before))
+
+
+def in_weight_names(
+    groups: Mapping[str, dict[str, Any]], layers: list[Theirs]
+) -> Iterator[tuple[str, list[bytes]]]:
+    """The lists of names that older Keras files note of a group, with our names in place of theirs.
+
+    They are in the order of our layer's variables: W, the bias, D'.
+    """
+    for group, attributes in groups.items():
+        if "weight_names" not in attributes:
+            continue
+        before = f"{group}/" if group else ""
+        names = [_text(name) for name in attributes["weight_names"][0]]
+        for layer in layers:
+            theirs = {key.removeprefix(before) for key in layer.keys.values()}
+            places = [place for place, name in enumerate(names) if name in theirs]
+            if places:
+                ours = [
+                    layer.ours[role] for role in ("weight", "bias", "delta") if role in layer.keys
+                ]
+                kept = [name for name in names[places[0] :] if name not in theirs]
+                renamed = [key.removeprefix(before) for key in ours]
+                names = [*names[: places[0]], *renamed, *kept]
+        yield group, [name.encode() for name in names]
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)

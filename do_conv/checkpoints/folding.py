@@ -1,0 +1,207 @@
+"""Folding a checkpoint file: the plain network's file, without the model's code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from do_conv.checkpoints import formats, keras_names, layers, neutral
+from do_conv.checkpoints.formats import Checkpoint, Format
+from do_conv.checkpoints.layers import Naming, Stored
+from do_conv.checkpoints.report import Layer, Report
+from do_conv.core import rules
+
+NAMINGS = {"gluon": layers.GLUON, "keras": keras_names.KERAS}
+
+
+def fold(
+    source: str | Path,
+    target: str | Path,
+    *,
+    check_finite: bool = True,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Write the plain network's checkpoint; what is not ours goes through untouched.
+
+    Args:
+        source: a `.pt`, `.pth`, `.safetensors`, `.weights.h5` or `.params` file.
+        target: the file to write, of the same ending.
+        check_finite: False folds parameters that hold NaN or infinity, too.
+        advance: is called with the number of layers that are folded, and of all.
+
+    Returns:
+        what was done.
+
+    Raises:
+        DOConvError: if a file breaks a rule; then nothing is written.
+        MissingFrameworkError: if what reads the format is not installed.
+    """
+    source, target = Path(source), Path(target)
+    format = formats.for_both(source, target, formats.FOLDED)
+    checkpoint = formats.read(format, source)
+    described = _described(checkpoint, source)
+    before = numbers(checkpoint, format)
+    report = Report(str(source), str(target), numbers_before=before[1])
+    found = [(state, _found(state, format)) for state in checkpoint.states]
+    renamed = _plain_groups(checkpoint, format)
+    total = sum(len(stored) for _, stored in found)
+    for state, stored in found:
+        folder = Folder(state, format, check_finite)
+        for one in stored:
+            report.layers.append(folder.fold(one))
+            advance(len(report.layers), total)
+    arrays = sum(len(one.keys) for _, stored in found for one in stored)
+    report.layers += _rename(checkpoint, renamed, report.layers)
+    rules.ours_in_file(len(report.layers), str(source))
+    if described is not None:
+        table = neutral.folded(described, checkpoint.states[0])
+        checkpoint.rest = {**checkpoint.rest, **neutral.metadata(table)}
+    report.passed = before[0] - arrays
+    report.numbers_after = numbers(checkpoint, format)[1]
+    formats.write(format, target, checkpoint)
+    return report
+
+
+def numbers(checkpoint: Checkpoint, format: Format) -> tuple[int, int]:
+    """How many named tensors there are, and how many numbers in them."""
+    shapes = [format.shape(tensor) for state in checkpoint.states for tensor in state.values()]
+    sizes = [math.prod(shape) for shape in shapes if shape is not None]
+    return len(sizes), sum(sizes)
+
+
+def naming_of(format: Format) -> Naming:
+    """How the framework of a format names arrays."""
+    return NAMINGS.get(name_of(format), layers.TORCH)
+
+
+def name_of(format: Format) -> str:
+    """The name of a format's module."""
+    name: str = format.__name__  # type: ignore[attr-defined]  # a module
+    return name.rpartition(".")[2]
+
+
+def _described(checkpoint: Checkpoint, source: Path) -> dict[str, neutral.Description] | None:
+    """The layers that a neutral file describes; None for any other."""
+    if not neutral.is_neutral(checkpoint.rest):
+        return None
+    described = neutral.described(checkpoint.rest, str(source))
+    neutral.Neutral(checkpoint.states[0], described).check()
+    return described
+
+
+def _found(state: dict[str, Any], format: Format) -> list[Stored]:
+    """The layers with a D in a state."""
+    tensors = {
+        name: shape
+        for name, tensor in state.items()
+        if isinstance(name, str) and (shape := format.shape(tensor)) is not None
+    }
+    if name_of(format) == "keras":
+        return list(keras_names.found(tensors))
+    return [
+        one
+        for one in layers.found(tensors, naming_of(format))
+        if one.kind != "separable"
+        or layers.is_separable(tensors[one.keys["weight"]], tensors[one.keys["delta"]])
+    ]
+
+
+def _plain_groups(checkpoint: Checkpoint, format: Format) -> dict[str, str]:
+    """What Keras calls the groups of our layers in the plain model's file."""
+    if name_of(format) != "keras":
+        return {}
+    (state,) = checkpoint.states
+    shapes = {name: format.shape(tensor) or () for name, tensor in state.items()}
+    return keras_names.plain_groups(checkpoint.rest, shapes)
+
+
+def _rename(checkpoint: Checkpoint, renamed: dict[str, str], folded: list[Layer]) -> list[Layer]:
+    """Give Keras's groups their plain names; return the layers that had nothing else to fold."""
+    if renamed:
+        for named in (checkpoint.rest, *checkpoint.states):
+            keras_names.renamed_all(named, renamed)
+    known = {layer.name for layer in folded}
+    return [
+        Layer(name, "separable" if "separable" in name.rpartition("/")[2] else "plain")
+        for name in renamed
+        if name not in known
+    ]
+
+
+class Folder:
+    """Folds layers of one state, in place."""
+
+    def __init__(self, state: dict[str, Any], format: Format, check_finite: bool) -> None:
+        self._state, self._format, self._check = state, format, check_finite
+        self._naming = naming_of(format)
+        # Layers that share their arrays share the folded ones.
+        self._done: dict[Any, dict[str, Any]] = {}
+
+    def fold(self, stored: Stored) -> Layer:
+        """Put the plain layer's arrays in the place of a layer's."""
+        tensors = {role: self._state[key] for role, key in stored.keys.items()}
+        arrays = {role: self._array(stored, role, tensor) for role, tensor in tensors.items()}
+        spec = layers.spec_of(stored, {role: array.shape for role, array in arrays.items()})
+        tied = (
+            stored.kind,
+            *(self._format.identity(tensors[role]) for role in ("weight", "delta")),
+        )
+        if tied not in self._done:
+            self._done[tied] = self._plain(stored, arrays, tensors, spec)
+        made = dict(self._done[tied])
+        if "bias" in tensors:
+            rules.layer_finite(stored.name, "bias", self._is_finite(arrays["bias"]))
+            made["bias"] = tensors["bias"]
+        self._replace(stored, {stored.plain[role]: tensor for role, tensor in made.items()})
+        return Layer(stored.name, stored.kind, spec.kernel_size, spec.groups, spec.d_mul)
+
+    def _array(self, stored: Stored, role: str, tensor: Any) -> np.ndarray:
+        """A tensor in the core's order of axes."""
+        array = self._format.array(tensor)
+        if array is None:
+            dtype = getattr(tensor, "dtype", type(tensor).__name__)
+            rules.layer_dtype(stored.name, f"{stored.keys[role]} of dtype {dtype}")
+        if role == "bias":
+            return array
+        if array.ndim < 3:
+            shapes = {
+                r: self._format.shape(self._state[key]) or () for r, key in stored.keys.items()
+            }
+            rules.layer_shapes(stored.name, shapes)
+        to_core = self._naming.delta_to_core if role == "delta" else self._naming.weight_to_core
+        return to_core(array)
+
+    def _plain(
+        self, stored: Stored, arrays: dict[str, np.ndarray], tensors: dict[str, Any], spec: Any
+    ) -> dict[str, Any]:
+        """The plain layer's kernels, each in the dtype of what it comes from."""
+        wide = np.promote_types(arrays["weight"].dtype, arrays["delta"].dtype)
+        in_wide = {role: array.astype(wide, copy=False) for role, array in arrays.items()}
+        made = {}
+        for role, array in layers.plain_arrays(stored, in_wide, spec).items():
+            like = tensors["delta" if role == "depthwise" else "weight"]
+            made[role] = self._format.tensor(self._naming.weight_from_core(array), like)
+            rounded = self._format.array(made[role])
+            assert rounded is not None
+            rules.layer_finite(stored.name, "composed kernel", self._is_finite(rounded))
+        return made
+
+    def _is_finite(self, array: np.ndarray) -> bool:
+        return not self._check or bool(np.isfinite(array).all())
+
+    def _replace(self, stored: Stored, made: dict[str, Any]) -> None:
+        """Put arrays where the first of the layer's stood, in the order of the dict."""
+        replaced = set(stored.keys.values())
+        rules.free_names(stored.name, (set(made) - replaced) & set(self._state))
+        entries = list(self._state.items())
+        self._state.clear()
+        for key, tensor in entries:
+            if key not in replaced:
+                self._state[key] = tensor
+            else:
+                self._state.update(made)
+                made = {}

@@ -1,0 +1,50 @@
+"""NumPy's archives of named arrays, read without unpickling."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from do_conv.checkpoints.formats import Checkpoint
+
+KIND = "NumPy .npz"
+
+
+def read(path: Path) -> Checkpoint:
+    """The one state of a file."""
+    with np.load(path, allow_pickle=False) as archive:
+        return Checkpoint([{name: archive[name] for name in archive.files}])
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the state."""
+    # Not by `np.savez`, whose own argument `file` could not be the name of an array.
+    with path.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
+        for name, stored in checkpoint.states[0].items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, stored, allow_pickle=False)
+
+
+def shape(tensor: np.ndarray) -> tuple[int, ...]:
+    """The shape of an array."""
+    return tensor.shape
+
+
+def array(tensor: np.ndarray) -> np.ndarray | None:
+    """Its numbers in float32, or float64 if it is; None unless it is floating-point."""
+    if tensor.dtype not in (np.float64, np.float32, np.float16):
+        return None
+    return tensor.astype(np.promote_types(tensor.dtype, np.float32))
+
+
+def tensor(array: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """The array in the dtype of `like`."""
+    return array.astype(like.dtype)
+
+
+def identity(tensor: np.ndarray) -> Any:
+    """The array itself: the format has no tied ones."""
+    return id(tensor)

@@ -1,0 +1,131 @@
+"""PyTorch's files: state dicts, also inside dicts and lists, read without running code."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from do_conv.checkpoints.formats import Checkpoint
+from do_conv.core import rules
+from do_conv.core.errors import require_installed
+
+require_installed("torch", extra="torch", user="a PyTorch checkpoint")
+
+import torch  # noqa: E402
+
+KIND = "PyTorch"
+
+_FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+# What training scripts keep beside the weights, and which is nothing but its attributes.
+_PLAIN: list[Any] = [argparse.Namespace]
+
+
+def read(path: Path) -> Checkpoint:
+    """The states in a file, wherever in it they are.
+
+    Raises:
+        DOConvError: if its pickle asks for anything but tensors and plain containers.
+    """
+    try:
+        with torch.serialization.safe_globals(_PLAIN):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if found:
+            rules.tensors_only(str(path), found[1])
+        raise ValueError("a damaged pickle, or one with code in it") from None
+    states = list(_states(content, set()))
+    size = path.stat().st_size
+    for state in states:
+        for tensor in state.values():
+            # A tensor that reaches beyond its storage is given memory that nothing was read into.
+            if isinstance(tensor, torch.Tensor) and _stored_bytes(tensor) > size:
+                raise ValueError("a tensor larger than the file")
+    # A damaged pickle may give tensors attributes with which they cannot be written.
+    torch.save(content, _Sink())  # type: ignore[arg-type]  # it has what is called
+    return Checkpoint(states, content)
+
+
+class _Sink:
+    """A file that writes to another, or nowhere, and keeps the error of one that is full.
+
+    PyTorch says of such an error only that less was written than it thought.
+    """
+
+    def __init__(self, file: Any = None) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write the data, and say how many bytes these are."""
+        try:
+            return len(memoryview(data).cast("B")) if self._file is None else self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Nothing is kept back here."""
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Write everything that was read, with the states as they are now."""
+    with path.open("wb", buffering=0) as file:
+        sink = _Sink(file)
+        try:
+            torch.save(checkpoint.rest, sink)  # type: ignore[arg-type]  # it has what is called
+        except RuntimeError as error:
+            raise sink.error or error from None
+
+
+def shape(tensor: Any) -> tuple[int, ...] | None:
+    """The shape of a tensor; None for what is none."""
+    return tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else None
+
+
+def array(tensor: torch.Tensor) -> np.ndarray | None:
+    """The tensor in float32, or float64 if it is."""
+    if tensor.dtype not in _FLOATING or tensor.layout != torch.strided or tensor.is_meta:
+        return None
+    wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    return tensor.detach().to(wide).numpy()
+
+
+def tensor(array: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    """The array in the dtype of `like`, a parameter if that is one."""
+    made = torch.from_numpy(np.ascontiguousarray(array)).to(like.dtype)
+    if isinstance(like, torch.nn.Parameter):
+        return torch.nn.Parameter(made, requires_grad=like.requires_grad)
+    return made
+
+
+def identity(tensor: torch.Tensor) -> Any:
+    """Where the tensor is in memory: tied ones stay tied."""
+    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
+
+
+def _states(content: Any, seen: set[int]) -> Iterator[dict[str, Any]]:
+    """Each dict that holds a tensor under a name, at any depth, once."""
+    if id(content) in seen:
+        return
+    seen.add(id(content))
+    if isinstance(content, dict):
+        if any(isinstance(v, torch.Tensor) and isinstance(k, str) for k, v in content.items()):
+            yield content
+        for value in content.values():
+            yield from _states(value, seen)
+    elif isinstance(content, (list, tuple)):
+        for value in content:
+            yield from _states(value, seen)
+
+
+def _stored_bytes(tensor: torch.Tensor) -> int:
+    if tensor.layout != torch.strided or tensor.is_meta:
+        return 0
+    return tensor.untyped_storage().nbytes()

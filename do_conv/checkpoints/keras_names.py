@@ -1,0 +1,145 @@
+"""Our layers in a Keras weights file, and the names of the plain ones.
+
+A layer that is an attribute of a model or layer is stored under the attribute's name. One in a list
+(a Sequential or Functional model's layers, too) is stored under its class's name and a count:
+`do_conv2d`, `do_conv2d_1`. The plain model's file counts all layers of the plain class together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from do_conv.checkpoints.layers import DELTA, Naming, Stored
+from do_conv.core import rules
+from do_conv.core.spec import Shape
+
+KERAS = Naming("/", is_keras=True)
+
+_KINDS = r"conv[123]d(?:_transpose)?|depthwise_conv2d"
+_CLASSES = re.compile(
+    rf"(?:do_(?P<kind>{_KINDS})|depthwise_(?P<separable>separable_conv[12]d)"
+    rf"|(?P<plain>{_KINDS}|separable_conv[12]d))(?P<count>(?:_\d+)?)"
+)
+
+
+def found(names: Collection[str]) -> Iterator[Stored]:
+    """The layers that have a D' of their own.
+
+    Raises:
+        DOConvError: if an array of one is missing, or there are too many.
+    """
+    for name in names:
+        if not name.endswith(f"/vars/{DELTA}") and name != f"vars/{DELTA}":
+            continue
+        before = name.removesuffix(DELTA)
+        layer = before.removesuffix("vars/").rstrip("/")
+        stored = [one.removeprefix(before) for one in names if one.startswith(before)]
+        bias = ["1"] if f"{before}1" in names else []
+        rules.layer_keys(layer, ["0", *bias, DELTA], stored)
+        keys = {"weight": f"{before}0", "delta": name}
+        if bias:
+            keys["bias"] = f"{before}1"
+        yield Stored(
+            layer, "over-parameterized", keys, {"weight": f"{before}0", "bias": f"{before}1"}
+        )
+
+
+def plain_groups(groups: Collection[str], shapes: Mapping[str, Shape]) -> dict[str, str]:
+    """The groups of our layers in lists of layers, and what each is called in the plain file.
+
+    Args:
+        groups: the paths of all groups.
+        shapes: the shapes of all arrays, by their paths.
+
+    Raises:
+        DOConvError: if plain layers of the same class are counted with ours, whose order the file
+            does not tell.
+    """
+    renamed: dict[str, str] = {}
+    for parent in sorted(groups):
+        if _is_layer(parent, groups):
+            continue  # what is in it has the names of attributes
+        ours: dict[str, list[str]] = {}
+        plain: dict[str, list[str]] = {}
+        for child in filter(lambda one: _is_layer(one, groups), _children(parent, groups)):
+            match = _CLASSES.fullmatch(child.rpartition("/")[2])
+            if match is not None:
+                ours_or_plain = plain if match["plain"] else ours
+                kind = match["plain"] or match["kind"] or match["separable"]
+                ours_or_plain.setdefault(kind, []).append(child)
+                if not match["plain"]:
+                    renamed[child] = f"{_within(parent)}{kind}{match['count']}"
+        for child in _counted_elsewhere(parent, groups):
+            # Of which class an attribute is, only its arrays tell: as ours, or perhaps as plain.
+            is_ours = f"{child}/vars/{DELTA}" in shapes
+            axes = len(shapes.get(f"{child}/vars/0", ()))
+            for kind in {*ours, *plain}:
+                if is_ours or axes == _rank(kind) + 2:
+                    (ours if is_ours else plain).setdefault(kind, []).append(child)
+        for kind, members in ours.items():
+            rules.decided_order(parent or "the file", members, plain.get(kind, []))
+    return renamed
+
+
+def _counted_elsewhere(parent: str, groups: Collection[str]) -> list[str]:
+    """The layers that a list of a model's layers counts, but that are not stored in it.
+
+    The list `layers` of a model that is neither Sequential nor Functional holds its attributes; it
+    stores those alone that come after it in the alphabet.
+    """
+    owner, _, name = parent.rpartition("/")
+    if name != "layers" or not _is_layer(owner, groups):
+        return []
+    layers, lists = [], [child for child in _children(owner, groups) if child != parent]
+    while lists:
+        child = lists.pop()
+        if _is_layer(child, groups):
+            layers.append(child)
+        else:
+            lists += _children(child, groups)
+    return sorted(layers)
+
+
+def _rank(kind: str) -> int:
+    return next(int(one) for one in kind if one.isdigit())
+
+
+def _within(group: str) -> str:
+    return f"{group}/" if group else ""
+
+
+def _is_layer(group: str, groups: Collection[str]) -> bool:
+    """Whether a group is of a layer or a model, and not of a list."""
+    return f"{_within(group)}vars" in groups
+
+
+def _children(group: str, groups: Collection[str]) -> list[str]:
+    """The groups directly in a group."""
+    before = _within(group)
+    return [
+        one
+        for one in groups
+        if one and one.startswith(before) and "/" not in one.removeprefix(before)
+    ]
+
+
+def renamed_path(path: str, renamed: Mapping[str, str]) -> str:
+    """The path in the plain file."""
+    parts = path.split("/")
+    for end in range(len(parts), 0, -1):
+        group = "/".join(parts[:end])
+        if group in renamed:
+            # The groups around it may have other names, too; its own last part is settled.
+            last = renamed[group].rpartition("/")[2]
+            around = renamed_path("/".join(parts[: end - 1]), renamed) if end > 1 else ""
+            return "/".join(filter(None, [around, last, *parts[end:]]))
+    return path
+
+
+def renamed_all(named: dict[str, Any], renamed: Mapping[str, str]) -> None:
+    """Rename the paths of a dict in place."""
+    entries = {renamed_path(path, renamed): value for path, value in named.items()}
+    named.clear()
+    named.update(entries)

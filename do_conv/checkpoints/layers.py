@@ -1,0 +1,171 @@
+"""Our layers among the names of a checkpoint, by the names of their arrays alone.
+
+What stands before a name, such as `module.`, is the layer's name and does not matter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from do_conv.core import layouts, rules
+from do_conv.core.composition import compose_spec
+from do_conv.core.errors import DOConvError
+from do_conv.core.features import pointwise_kernel
+from do_conv.core.spec import SeparableSpec, Shape, Spec
+
+DELTA, SEPARABLE = "depthwise_delta", "depthwise_weight"
+_PARAMETRIZED = re.compile(r"(.*)parametrizations\.weight\.(\d+)\.$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A layer of ours, as it is stored.
+
+    Attributes:
+        name: the layer's name.
+        kind: "over-parameterized" or "separable".
+        keys: the names of its `weight`, `delta` and, if there is one, `bias`.
+        plain: the names in the plain layer, of `weight` and `bias`; of a separable pair, of
+            `depthwise`, `weight` and `bias`.
+    """
+
+    name: str
+    kind: str
+    keys: dict[str, str]
+    plain: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How a framework names a layer's arrays.
+
+    Attributes:
+        separators: what may stand between a layer's name and an array's.
+        pair: the names of a separable layer's two plain layers.
+        is_keras: whether the axes are in Keras's order.
+    """
+
+    separators: str = "."
+    pair: tuple[str, str] = ("depthwise.", "pointwise.")
+    is_keras: bool = False
+
+    def weight_to_core(self, kernel: np.ndarray) -> np.ndarray:
+        """W in the core's order of axes."""
+        return layouts.kernel_from_keras(kernel) if self.is_keras else kernel
+
+    def delta_to_core(self, delta: np.ndarray) -> np.ndarray:
+        """D' in the core's order of axes."""
+        return layouts.delta_from_keras(delta) if self.is_keras else delta
+
+    def weight_from_core(self, kernel: np.ndarray) -> np.ndarray:
+        """The way back from `weight_to_core`."""
+        return layouts.kernel_to_keras(kernel) if self.is_keras else kernel
+
+    def delta_from_core(self, delta: np.ndarray) -> np.ndarray:
+        """The way back from `delta_to_core`."""
+        return layouts.delta_to_keras(delta) if self.is_keras else delta
+
+
+TORCH = Naming()
+GLUON = Naming("._:", ("0.", "1."))
+
+
+def found(names: Collection[str], naming: Naming) -> Iterator[Stored]:
+    """The layers that are stored under the names.
+
+    Raises:
+        DOConvError: if an array of one is missing, or there are too many.
+    """
+    for name in names:
+        for ending in (DELTA, SEPARABLE):
+            before = name[: -len(ending)]
+            if name.endswith(ending) and (not before or before[-1] in naming.separators):
+                stored = _parametrized(before, names) or _layer(before, ending, names, naming)
+                if stored is not None:
+                    yield stored
+
+
+def _layer(before: str, ending: str, names: Collection[str], naming: Naming) -> Stored | None:
+    weight, bias = before + "weight", before + "bias"
+    layer = before.rstrip(naming.separators)
+    stored = [key for key in ("weight", DELTA, SEPARABLE) if before + key in names]
+    if ending == SEPARABLE and stored == [SEPARABLE]:
+        return None  # a name that another's layer may have
+    rules.layer_keys(layer, ["weight", ending], stored)
+    keys = {"weight": weight, "delta": before + ending}
+    if bias in names:
+        keys["bias"] = bias
+    if ending == DELTA:
+        return Stored(layer, "over-parameterized", keys, {"weight": weight, "bias": bias})
+    # Gluon's older names have no dots: a separable pair's are made of its prefix.
+    dotted = not before or before.endswith(".")
+    first, second = naming.pair if dotted else ("depthwise_", "pointwise_")
+    plain = {
+        "depthwise": f"{before}{first}weight",
+        "weight": f"{before}{second}weight",
+        "bias": f"{before}{second}bias",
+    }
+    return Stored(layer, "separable", keys, plain)
+
+
+def _parametrized(before: str, names: Collection[str]) -> Stored | None:
+    """A layer whose `weight` was registered with `over_parameterize`."""
+    match = _PARAMETRIZED.match(before)
+    if match is None:
+        return None
+    layer = match[1].rstrip(".")
+    of_weight = {name for name in names if name.startswith(f"{match[1]}parametrizations.weight.")}
+    original = f"{match[1]}parametrizations.weight.original"
+    rules.one_parametrization(layer, match[2] == "0" and of_weight <= {original, before + DELTA})
+    stored = [name.rpartition(".")[2] for name in of_weight]
+    rules.layer_keys(layer, ["original", DELTA], stored)
+    keys = {"weight": original, "delta": before + DELTA}
+    plain = {"weight": f"{match[1]}weight", "bias": f"{match[1]}bias"}
+    if plain["bias"] in names:
+        keys["bias"] = plain["bias"]
+    return Stored(layer, "over-parameterized", keys, plain)
+
+
+def is_separable(weight: Shape | None, depthwise: Shape | None) -> bool:
+    """Whether arrays of such names could be ours, or another's of other axes."""
+    return weight is not None and depthwise is not None and len(weight) == 3 <= len(depthwise)
+
+
+def spec_of(stored: Stored, shapes: Mapping[str, Shape]) -> Spec:
+    """The sizes of a layer, from the shapes of its arrays in the core's order of axes.
+
+    The groups are those by which the kernel's second axis makes the channels of D.
+
+    Raises:
+        DOConvError: if the arrays do not fit each other.
+    """
+    weight, delta = shapes["weight"], shapes["delta"]
+    bias = shapes.get("bias")
+    make = SeparableSpec if stored.kind == "separable" else Spec
+    try:
+        if len(weight) < 3 or 0 in weight + delta:
+            raise DOConvError
+        spec = make.of_shapes(weight, delta, delta[0] // weight[1])
+    except (DOConvError, IndexError):
+        rules.layer_shapes(stored.name, shapes)
+    # A transposed layer's outputs are the second axis; a Keras depthwise layer's are both.
+    outputs = (weight[0], delta[0], weight[0] * delta[0])
+    if bias is not None and (len(bias) != 1 or bias[0] not in outputs):
+        rules.layer_shapes(stored.name, shapes)
+    return spec
+
+
+def plain_arrays(
+    stored: Stored, arrays: Mapping[str, np.ndarray], spec: Spec
+) -> dict[str, np.ndarray]:
+    """What the plain layer holds in the core's order of axes, by the roles in `stored.plain`."""
+    weight, delta = arrays["weight"], arrays["delta"]
+    if stored.kind == "separable":
+        depthwise = delta.reshape(-1, 1, *spec.kernel_size)
+        return {"depthwise": depthwise, "weight": pointwise_kernel(weight, spec)}
+    with np.errstate(all="ignore"):  # what NumPy would warn of is refused, if it is to be
+        return {"weight": compose_spec(weight, delta, spec)}

@@ -1,0 +1,60 @@
+"""What the commands for checkpoint files have in common."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+from do_conv.checkpoints import Report
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the two files, and the options for what is done with them."""
+    parser.add_argument("source", metavar="IN", help="the file to read")
+    parser.add_argument("target", metavar="OUT", help="the file to write, of the same ending")
+    parser.add_argument(
+        "--no-check-finite",
+        dest="check_finite",
+        action="store_false",
+        help="go on where kernels hold NaN or infinity",
+    )
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show the layers that are done, on the standard error; what is called after each."""
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    # Where nobody watches, nothing is to stand before the one line of an error.
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+def say(report: Report, done: str, *, as_json: bool) -> None:
+    """Print a report: for a program, or for a person."""
+    if as_json:
+        print(json.dumps(report.as_json(), indent=1))
+        return
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"{done} {_counted(len(report.layers), 'layer')}: {report.source} -> {report.target}"
+    )
+    console.print(
+        f"{report.numbers_before:,} numbers before, {report.numbers_after:,} after; "
+        f"{_counted(report.passed, 'other tensor')} untouched."
+    )
+    for note, names in report.notes.items():
+        console.print(f"{note[0].upper() + note[1:]}:")
+        console.print(f"  {', '.join(name or '(the one layer)' for name in names)}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,56 @@
+"""`do-conv import`: the original authors' checkpoints, for our layers."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any
+
+from do_conv import checkpoints
+from do_conv.checkpoints.importing import KernelSize
+from do_conv.cli import checkpoint_files
+from do_conv.core import rules
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "import", help="read a checkpoint of the original authors' layers", description=__doc__
+    )
+    checkpoint_files.add_options(parser)
+    parser.add_argument(
+        "--kernel-size",
+        action="append",
+        default=[],
+        metavar="[LAYER=]HxW",
+        help="the sides of kernels that are not square; may be repeated, with layers' names",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Import, say what was done, and return 0."""
+    kernel_size = _kernel_size(given.kernel_size)
+    with checkpoint_files.progress("importing") as advance:
+        report = checkpoints.import_authors(
+            given.source,
+            given.target,
+            kernel_size=kernel_size,
+            check_finite=given.check_finite,
+            advance=advance,
+        )
+    checkpoint_files.say(report, "Imported", as_json=given.json)
+    return 0
+
+
+def _kernel_size(values: list[str]) -> KernelSize:
+    """One size for every layer it fits, or sizes by the layers' names."""
+    sizes: dict[str, tuple[int, int]] = {}
+    for value in values:
+        match = re.fullmatch(r"(?:(.*)=)?([1-9]\d*)x([1-9]\d*)", value)
+        if match is None or (match[1] is None and len(values) > 1):
+            rules.size_option(value)
+        if match[1] is None:
+            return int(match[2]), int(match[3])
+        sizes[match[1]] = int(match[2]), int(match[3])
+    return sizes or None

@@ -1,0 +1,107 @@
+"""Copies of whole networks: `copy.deepcopy`, and what it cannot know of Gluon.
+
+A parameter's arrays are copied in their contexts, where `deepcopy` would bring all to the first
+CPU. A hybridized block stays hybridized and makes its graph anew, since a compiled one cannot be
+copied. Trainers, and the scopes in which a part of a larger network was named, are left behind.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import mxnet as mx
+from mxnet import autograd
+from mxnet.gluon import Block, HybridBlock, SymbolBlock
+
+
+def named_blocks(block: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The blocks of a network in its order, a shared one once, by the names of parameter files."""
+    seen: set[int] = set()
+
+    def inside(block: Any, name: str) -> Iterator[tuple[str, Any]]:
+        if id(block) in seen:
+            return
+        seen.add(id(block))
+        yield name, block
+        for key, child in block._children.items():
+            yield from inside(child, f"{name}.{key}" if name else key)
+
+    return inside(block, name)
+
+
+def copied(model: Any, replaced: dict[int, Any] | None = None) -> tuple[Any, dict[int, Any]]:
+    """A copy of a network, in which what is shared stays shared.
+
+    Args:
+        model: a block.
+        replaced: what stands in the place of some blocks, by their `id`.
+
+    Returns:
+        the copy, and the copy of each block by the `id` of the block.
+    """
+    mx.nd.waitall()
+    memo: dict[int, Any] = dict(replaced or {})
+    blocks, arrays = _held(model, memo)
+    for array in arrays:
+        memo[id(array)] = array.copy()
+    for parameter in _parameters(blocks):
+        if id(parameter) not in memo:
+            memo[id(parameter)] = _copied_parameter(parameter)
+    inside = {id(block) for block in blocks}
+    for block in blocks:
+        # Gluon keeps the scope that a block was named in: that of a network around `model`.
+        around = block._scope._old_scope
+        if around is not None and id(around._block) not in inside:
+            memo[id(around)] = None
+        if isinstance(block, HybridBlock):
+            memo[id(block._cached_op)] = None
+            graph = block._cached_graph
+            memo[id(graph)] = graph if isinstance(block, SymbolBlock) else ()
+    made = copy.deepcopy(model, memo)
+    for block in blocks:
+        if isinstance(block, HybridBlock):
+            memo[id(block)]._clear_cached_op()
+    return made, memo
+
+
+def _held(model: Any, without: dict[int, Any]) -> tuple[list[Any], list[Any]]:
+    """The blocks and arrays that a network's attributes lead to, registered or not."""
+    found: dict[int, Any] = {}
+    waiting = [model]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in found or id(value) in without:
+            continue
+        if isinstance(value, (Block, mx.nd.NDArray)):
+            found[id(value)] = value
+        if isinstance(value, Block):
+            waiting.extend(vars(value).values())
+        elif isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, (list, tuple, set)):
+            waiting.extend(value)
+    blocks = [one for one in found.values() if isinstance(one, Block)]
+    return blocks, [one for one in found.values() if not isinstance(one, Block)]
+
+
+def _parameters(blocks: list[Any]) -> Iterator[Any]:
+    """Every parameter of the blocks, and of those that they share parameters with."""
+    for block in blocks:
+        yield from block._reg_params.values()
+        held = block.params
+        while held is not None:
+            yield from held.values()
+            held = held._shared
+
+
+def _copied_parameter(parameter: Any) -> Any:
+    """A parameter with the same values and no gradient yet; no trainer knows it."""
+    made = copy.copy(parameter)
+    made._var = made._trainer = None
+    if made._data is not None:
+        with autograd.pause():
+            made._data = [array.copy() for array in made._data]
+            made._init_grad()
+    return made

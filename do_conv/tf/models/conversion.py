@@ -1,0 +1,94 @@
+"""Converting whole models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import initializers, ops
+
+from do_conv.core import rules
+from do_conv.core.choices import Choice, Where
+from do_conv.core.plan import Row
+from do_conv.core.spec import Spec
+from do_conv.tf.models.cloning import cloned, known
+from do_conv.tf.models.planning import OURS, DMul, decisions, kernel_of, plan
+
+__all__ = ["convert", "plan"]
+
+
+def convert(
+    model: Any,
+    *,
+    where: Where | Choice | None = None,
+    d_mul: DMul = None,
+    depthwise_init: str = "identity",
+    composition: str = "kernel",
+) -> Any:
+    """Over-parameterize the convolutions of a model, or a bare convolution.
+
+    With the identity start the outputs stay what they are, to the last bit. Weights, names, dtype
+    policies, regularizers, constraints and what is trained stay; D' is trained if its kernel is.
+    Layers that are shared stay shared. If `model` is compiled, so is the new one, by Keras's
+    `get_compile_config`, with a new optimizer; if Keras cannot, a warning says so.
+
+    Args:
+        model: a Functional or Sequential model, with models inside it at any depth, or a layer. A
+            `Lambda` and operations of `keras.ops` in it are used by the new model, too.
+        where: which layers, as a function of a layer's name and the layer, or a choice of
+            `do_conv.choices`; None is all that can be. The name of a layer of a model inside is
+            `inner/layer`.
+        d_mul: D_mul, at least |K|, the default; or a function of a layer's `Spec`.
+        depthwise_init: "identity" or "he" (Table 7), which changes the outputs.
+        composition: "kernel" or "feature"; transposed layers take "kernel" only.
+
+    Returns:
+        a new model; `model` is as it was.
+
+    Raises:
+        DOConvError: if there is nothing to convert, the model is subclassed, or an option breaks a
+            rule.
+    """
+    start, composition = rules.depthwise_init(depthwise_init), rules.composition(composition)
+    known(model, "convert the models and layers it holds, or use do_conv.tf's layers in its code")
+    found = list(decisions(model, where, d_mul, composition))
+    rules.something_to_convert([row.reason for _, row in found if row.becomes is None], len(found))
+    rows = {id(layer): row for layer, row in found if row.becomes is not None}
+
+    def replace(layer: Any) -> Any:
+        return _over_parameterized(layer, rows[id(layer)], start) if id(layer) in rows else None
+
+    return cloned(model, replace, _fill)
+
+
+def _over_parameterized(layer: Any, row: Row, start: str) -> Any:
+    """A layer of ours with a plain one's configuration, without variables."""
+    assert row.spec is not None
+    ours = {"d_mul": row.spec.d_mul, "depthwise_init": start, "composition": row.composition}
+    return OURS[type(layer)].from_config({**layer.get_config(), **ours})
+
+
+def _fill(layer: Any, made: Any) -> None:
+    """Give a layer of ours the plain one's values; D' has its start and follows the kernel."""
+    kernel, slots = kernel_of(layer), kernel_of(made)
+    for name in ("kernel", "depthwise_kernel", "pointwise_kernel", "bias"):
+        variable = getattr(layer, name, None)
+        if variable is not None:
+            value, same = ops.convert_to_numpy(variable), getattr(made, name)
+            same.assign(_kernel_for(value, made.spec, same) if same is slots else value)
+            same.trainable = variable.trainable
+    made.depthwise_delta.trainable = kernel.trainable
+
+
+def _kernel_for(kernel: Any, spec: Spec, variable: Any) -> Any:
+    """A W that composes to `kernel` while D is the identity.
+
+    The kernel is its first block, and further whole blocks are zero. Slots after them are drawn: D
+    is zero there, and zeros on zeros would never train.
+    """
+    if spec.has_plain_weight:
+        return kernel
+    drawn = initializers.GlorotUniform()(tuple(variable.shape), dtype=variable.dtype)
+    slots = ops.convert_to_numpy(drawn).copy()
+    slots[: spec.whole_blocks * spec.area] = 0
+    slots[: spec.area] = kernel.reshape(spec.area, *slots.shape[1:])
+    return slots

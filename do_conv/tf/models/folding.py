@@ -1,0 +1,51 @@
+"""Folding whole models: no trace of us is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from do_conv.core import rules
+from do_conv.tf.composed import Composed
+from do_conv.tf.models import messages
+from do_conv.tf.models.cloning import cloned, known, named_layers
+
+_REMEDY = "make the plain model, and give folded_weights(model) to its set_weights"
+
+
+def fold(model: Any, *, check_finite: bool = True) -> Any:
+    """The plain model that does the same.
+
+    Args:
+        model: a Functional or Sequential model that holds layers of ours, also in models within it
+            and in `TimeDistributed`; or one such layer.
+        check_finite: False folds parameters that hold NaN or infinity, too.
+
+    Returns:
+        a new model with the layer classes, names, and variables' names and shapes it had before it
+        was converted. If `model` is compiled, so is it, with a new optimizer.
+
+    Raises:
+        DOConvError: if it holds no layer of ours, one has no parameters yet, a kernel is not
+            finite, the model is subclassed, or a layer of ours is inside a layer of another class.
+    """
+    found = [(name, layer, owner) for name, layer, owner in named_layers(model) if _is_ours(layer)]
+    rules.something_to_fold(len(found), type(model).__name__)
+    known(model, _REMEDY)
+    messages.reachable(next((name for name, _, owner in found if owner is not None), None))
+    ours = {id(layer): layer for _, layer, _ in found}
+    values = {key: one.folded_values(check_finite=check_finite) for key, one in ours.items()}
+
+    def fill(layer: Any, made: Any) -> None:
+        for name, value in values[id(layer)].items():
+            kernel, variable = getattr(layer, name), getattr(made, name)
+            variable.assign(value)
+            if isinstance(kernel, keras.Variable):  # with a LoRA it is a sum
+                variable.trainable = kernel.trainable
+
+    return cloned(model, lambda layer: layer._unbuilt_plain() if _is_ours(layer) else None, fill)
+
+
+def _is_ours(layer: Any) -> bool:
+    return isinstance(layer, Composed)

@@ -1,0 +1,239 @@
+"""What Keras models are made of besides layers: operations, wrappers, classes, and a compile."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from do_conv import DOConvError
+from do_conv.tf import DOConv2D, convert, fold, plan, verify
+
+
+def reasons(model):
+    return {row.name: row.reason for row in plan(model)}
+
+
+def start():
+    return keras.Input((8, 8, 3), name="start")
+
+
+def an_input(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype("float32")
+
+
+def test_operations_and_functions_that_close_over_something():
+    inputs, factor = start(), 3.0
+    outputs = keras.ops.relu(keras.layers.Conv2D(4, 3, name="conv")(inputs)) + 1.0
+    outputs = keras.layers.Lambda(lambda t: t * factor, name="scale")(outputs)
+    outputs = keras.ops.concatenate([outputs[:, :3], outputs[:, 3:]], axis=-1)
+    model = keras.Model(inputs, outputs)
+    output = model.get_layer("scale").output
+    converted = convert(model)
+    assert verify(model, converted, an_input(2, 8, 8, 3)) == 0
+    assert verify(model, fold(converted), an_input(2, 8, 8, 3)) == 0
+    assert model.get_layer("scale").output is output
+
+
+def test_optional_and_named_inputs():
+    inputs = {"a": keras.Input((8, 8, 3), name="a")}
+    inputs["b"] = keras.Input((8, 8, 3), name="b", optional=True)
+
+    class Sum(keras.layers.Layer):
+        def call(self, a, b=None):
+            return a if b is None else a + b
+
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 3)(Sum()(inputs["a"], inputs["b"])))
+    converted = convert(model)
+    for b in (None, an_input(2, 8, 8, 3)):
+        assert verify(model, converted, {"a": an_input(2, 8, 8, 3), "b": b}) == 0
+
+
+def test_a_model_that_starts_at_an_inner_tensor():
+    inputs = start()
+    middle = keras.layers.Conv2D(4, 3, name="first")(inputs)
+    model = keras.Model(middle, keras.layers.Conv2D(4, 3, name="second")(middle))
+    converted = convert(model)
+    assert [row.name for row in plan(model).converted] == ["second"]
+    assert verify(model, converted, an_input(2, 6, 6, 4)) == 0
+
+
+def test_seeds_averages_and_adapted_layers_are_carried_over():
+    x = an_input(4, 8, 8, 3)
+    adapted = keras.layers.Normalization()
+    adapted.adapt(x + 3)
+    model = keras.Sequential(
+        [start(), adapted, keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(),
+         keras.layers.Dropout(0.5)]
+    )  # fmt: skip
+    model(x, training=True)  # moves the running averages
+    converted = convert(model)
+    assert verify(model, converted, x) == 0
+    assert verify(model, converted, x, training=True) == 0
+
+
+def test_time_distributed_layers_and_models():
+    inputs = keras.Input((2, 8, 8, 3))
+    inner = keras.Sequential([keras.layers.Conv2D(3, 3, name="conv")], name="inner")
+    wrap = keras.layers.TimeDistributed
+    middle = wrap(keras.layers.Conv2D(4, 3, name="conv"), name="one")(inputs)
+    model = keras.Model(inputs, wrap(inner, name="two")(middle))
+    converted = convert(model)
+    assert type(converted.get_layer("one").layer) is DOConv2D
+    assert [row.name for row in plan(model)] == ["one/conv", "two/inner/conv"]
+    x = an_input(2, 2, 8, 8, 3)
+    assert verify(model, converted, x) == 0
+    folded = fold(converted)
+    assert verify(model, folded, x) == 0
+    assert type(folded.get_layer("two").layer.layers[0]) is keras.layers.Conv2D
+    bare = model.get_layer("one")
+    assert verify(bare, convert(bare), x) == 0
+
+
+def test_a_model_that_has_seen_no_input():
+    model = keras.Sequential([keras.layers.Conv2D(4, 3), keras.layers.DepthwiseConv2D(3)])
+    converted = convert(model)
+    assert not converted.built
+    assert tuple(converted(an_input(2, 8, 8, 3)).shape) == (2, 4, 4, 4)
+    model(an_input(2, 8, 8, 3))
+    assert verify(model, convert(model), an_input(2, 8, 8, 3)) == 0
+
+
+class OwnStep(keras.Model):
+    """A class that Keras makes from inputs and outputs."""
+
+    def train_step(self, data):
+        return {"loss": 0.0}
+
+
+class OwnMaker(keras.Model):
+    """A Functional model whose class has a constructor of its own."""
+
+    def __init__(self):
+        inputs = start()
+        super().__init__(inputs, keras.layers.Conv2D(4, 3)(inputs))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Subclassed(keras.Model):
+    def __init__(self, is_ours=False, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = (DOConv2D if is_ours else keras.layers.Conv2D)(3, 3, name="conv")
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+
+    def call(self, inputs):
+        return self.conv(inputs)
+
+
+class OwnConv(keras.layers.Conv2D):
+    """A convolution with a call of its own."""
+
+
+def test_a_class_of_its_own_made_from_inputs_and_outputs_stays():
+    inputs = start()
+    model = OwnStep(inputs, keras.layers.Conv2D(4, 3)(inputs), name="own")
+    converted = convert(model)
+    assert type(converted) is OwnStep
+    assert type(fold(converted)) is OwnStep
+    assert verify(model, converted, an_input(2, 8, 8, 3)) == 0
+
+
+@pytest.mark.parametrize("make", [OwnMaker, Subclassed])
+def test_exception_subclassed_models(make):
+    model = make()
+    model(an_input(2, 8, 8, 3))
+    match = rf"must be a Functional or Sequential model, .* received a {make.__name__}.*; convert"
+    with pytest.raises(DOConvError, match=match):
+        convert(model)
+
+
+def test_exception_folding_what_only_its_own_class_can_make():
+    model = Subclassed(is_ours=True)
+    model(an_input(2, 8, 8, 3))
+    with pytest.raises(DOConvError, match=r"a whole model must be .*folded_weights\(model\)"):
+        fold(model)
+    whole = keras.Sequential([start(), model])
+    match = r"layer 'subclassed.*/conv' inside a layer of a class of its own; .*folded_weights"
+    with pytest.raises(DOConvError, match=match):
+        fold(whole)
+
+
+def test_what_is_left_and_why():
+    with_lora = keras.layers.Conv2D(3, 2, lora_rank=1, name="lora")
+    model = keras.Sequential(
+        [
+            keras.Input((10, 10, 3)),
+            keras.layers.Conv2D(3, 3, name="conv"),
+            keras.layers.Conv2D(3, 1, name="pointwise"),
+            OwnConv(3, 2, name="own"),
+            DOConv2D(3, 2, name="ours"),
+            with_lora,
+            keras.layers.SpectralNormalization(keras.layers.Conv2D(3, 2, name="in"), name="norm"),
+            Subclassed(name="model"),
+        ],
+        name="whole",
+    )
+    assert reasons(model) == {
+        "conv": None,
+        "pointwise": "its kernel has one position",
+        "own": "its class is not Keras's own",
+        "ours": "has a depthwise kernel already",
+        "lora": "its weight is computed from other parameters",
+        "norm/in": "its weight is computed from other parameters",
+        "model/conv": "only the code of Subclassed could make it again",
+    }
+    assert reasons(keras.layers.DepthwiseConv1D(3)) == {
+        "": "its class has no over-parameterized one"
+    }
+    quantised = keras.layers.Conv2D(3, 3, dtype="int8_from_float32")
+    assert reasons(quantised) == {"": "it is prepared for quantisation"}
+    converted = convert(model)
+    assert verify(model, converted, an_input(2, 10, 10, 3)) == 0
+    changed = [
+        old.name
+        for old, new in zip(model.layers, converted.layers, strict=True)
+        if type(old) is not type(new)
+    ]
+    assert changed == ["conv"]
+
+
+def squares(target, outputs):
+    return keras.ops.mean((target - outputs) ** 2)
+
+
+@pytest.mark.parametrize("loss", ["mse", keras.losses.Huber(0.5), lambda t, y: squares(t, y) + 1])
+def test_a_compiled_model_stays_compiled(loss):
+    model = keras.Sequential([start(), keras.layers.Conv2D(2, 3)])
+    model.compile(keras.optimizers.SGD(0.125, momentum=0.5), loss, metrics=["mae"])
+    model.fit(an_input(2, 8, 8, 3), an_input(2, 6, 6, 2), verbose=0)
+    converted = convert(model)
+    for new in (converted, fold(converted)):
+        assert float(new.optimizer.learning_rate) == 0.125
+        assert int(new.optimizer.iterations) == 0
+        expected = model.evaluate(an_input(2, 8, 8, 3), an_input(2, 6, 6, 2), verbose=0)
+        found = new.evaluate(an_input(2, 8, 8, 3), an_input(2, 6, 6, 2), verbose=0)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        new.fit(an_input(2, 8, 8, 3), an_input(2, 6, 6, 2), verbose=0)
+
+
+class OwnCompile(keras.Model):
+    def compile(self, **kwargs):
+        super().compile(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("make", "metric", "reason"),
+    [(keras.Model, squares, "Could not locate function"), (OwnCompile, "mae", "compile.. of its")],
+)
+def test_a_compile_that_cannot_be_repeated_is_said(make, metric, reason):
+    inputs = start()
+    model = make(inputs, keras.layers.Conv2D(2, 3)(inputs))
+    model.compile(optimizer="sgd", loss="mse", metrics=[metric])
+    with pytest.warns(UserWarning, match=f"new model is not compiled, since .*{reason}.*; call"):
+        converted = convert(model)
+    assert not converted.compiled
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fold(converted)

@@ -1,0 +1,137 @@
+"""`plan` of Keras models, and the ready choices of layers."""
+
+import keras
+import pytest
+
+from do_conv import choices
+from do_conv.tf import convert, plan
+from do_conv.tf.models.planning import in_own_order
+
+
+def converted(model, where):
+    return [row.name for row in plan(model, where=where).converted]
+
+
+def stack(*layers, size=(8, 8, 3), **options):
+    return keras.Sequential([keras.Input(size, **options), *layers])
+
+
+def test_rows_are_the_convolutions_in_order(network):
+    rows = {row.name: (row.kind, row.becomes, row.reason) for row in plan(network)}
+    assert rows == {
+        "shared": ("Conv2D", "DOConv2D", None),
+        "depthwise": ("DepthwiseConv2D", "DODepthwiseConv2D", None),
+        "inner/separable": ("SeparableConv2D", "DOSeparableConv2D", None),
+        "inner/pointwise": ("Conv2D", None, "its kernel has one position"),
+        "sequential/up": ("Conv2DTranspose", "DOConv2DTranspose", None),
+    }
+
+
+@pytest.mark.parametrize("d_mul", [None, lambda spec: spec.area + 3])
+def test_parameters_are_those_of_the_models(network, d_mul):
+    found = plan(network, d_mul=d_mul)
+    assert found.parameters == network.count_params()
+    assert found.training_parameters == convert(network, d_mul=d_mul).count_params()
+
+
+def test_multiply_accumulates():
+    model = stack(
+        keras.layers.Conv2D(8, 3, strides=2, padding="same"),
+        keras.layers.Conv2DTranspose(4, 2, strides=2),
+    )
+    first, up = found = list(plan(model))
+    assert first.macs(2) == (2 * 16 * 8 * 3 * 9, 2 * 16 * 8 * 3 * 9 + 9 * 9 * 8 * 3)
+    assert up.macs(2) == (2 * 16 * 8 * 4 * 4, 2 * 16 * 8 * 4 * 4 + 4 * 4 * 8 * 4)
+    by_feature = plan(model, composition="feature")
+    assert by_feature.rows[0].macs(2)[1] == 2 * 16 * (9 * 9 * 3 + 8 * 3 * 9)
+    assert by_feature.rows[1].macs(2) == up.macs(2)
+    assert [row.positions for row in found] == [(4, 4), (4, 4)]
+    assert plan(model).batch == 1
+    assert plan(model, input_shape=(5, 8, 8, 3)).macs == tuple(
+        map(sum, zip(first.macs(5), up.macs(5), strict=True))
+    )
+
+
+def test_another_size_than_the_models_own(network):
+    rows = {row.name: row.positions for row in plan(network)}
+    assert rows == {
+        "shared": (8, 8), "depthwise": (8, 8), "inner/separable": (8, 8),
+        "inner/pointwise": (8, 8), "sequential/up": (8, 8),
+    }  # fmt: skip
+    open_model = stack(
+        keras.layers.Conv2D(4, (3, 1)), keras.Sequential([keras.layers.Conv2D(2, 2)]),
+        size=(None, None, 3),
+    )  # fmt: skip
+    assert plan(open_model).macs is None
+    found = plan(open_model, input_shape=(2, 9, 7, 3))
+    assert [row.positions for row in found] == [(7, 7), (6, 6)]
+    assert found.batch == 2
+    two = plan(network, input_shape=[(3, 8, 8, 3), (3, 8, 8, 3)])
+    assert (two.batch, two.macs[0] > plan(network).macs[0]) == (3, True)
+
+
+def test_the_axes_are_the_models_own():
+    layer = keras.layers.Conv2D(4, 3, data_format="channels_first")
+    model = stack(layer, size=(3, 9, 8))
+    (row,) = plan(model, input_shape=(1, 3, 9, 8))
+    assert row.positions == (7, 6)
+    (row,) = plan(layer, input_shape=(1, 3, 5, 5))
+    assert row.positions == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("data_format", "expected"),
+    [("channels_last", (2, 8, 9, 3)), ("channels_first", (2, 3, 8, 9))],
+)
+def test_the_shape_of_an_image_in_the_models_order(data_format, expected):
+    layer = keras.layers.Conv2D(4, 3, data_format=data_format)
+    assert in_own_order(stack(layer, size=expected[1:]), (2, 3, 8, 9)) == expected
+
+
+def test_looking_leaves_no_trace(network, x, numbers, same):
+    layer, before = network.get_layer("shared"), numbers(network(x))
+    kept, output = set(vars(layer)), layer.output
+    plan(network)
+    assert set(vars(layer)) == kept
+    assert layer.output is output
+    assert same(numbers(network(x)), before)
+
+
+def test_the_table_says_what_becomes_of_each_layer():
+    model = keras.applications.MobileNet(weights=None, input_shape=(32, 32, 3), alpha=0.25)
+    table = str(plan(model, d_mul=lambda spec: spec.area + 1))
+    (conv,) = (line for line in table.splitlines() if line.startswith("conv1 "))
+    assert "Conv2D" in conv
+    assert "DOConv2D, d_mul=10" in conv
+    assert "left: its kernel has one position" in table
+    assert "14 of 28 convolutions" in table
+    assert f"{model.count_params():,}" in table
+
+
+def test_the_table_of_a_bare_layer_and_of_one_without_variables():
+    layer = keras.layers.SeparableConv2D(4, 3)
+    assert "(the model)  SeparableConv2D  DOSeparableConv2D" in str(plan(layer))
+    layer.build((None, 8, 8, 3))
+    assert plan(layer).parameters == 3 * 9 + 3 * 4 + 4
+
+
+@pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        (choices.first(2), ["shared", "depthwise"]),
+        (choices.depthwise(), ["depthwise", "inner/separable"]),
+        (choices.kernel_at_least(3), ["shared", "depthwise", "inner/separable"]),
+        (~choices.named("^inner/") & ~choices.first(1), ["depthwise", "sequential/up"]),
+        (lambda name, layer: getattr(layer, "strides", 1) == (2, 2), ["sequential/up"]),
+    ],
+)
+def test_choices(network, where, names):
+    assert converted(network, where) == names
+
+
+def test_stages_of_a_resnet():
+    model = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3), include_top=False)
+    assert converted(model, choices.stages({0}, r"conv([2-5])_block")) == ["conv1_conv"]
+    assert converted(model, choices.stages({5}, r"conv([2-5])_block")) == [
+        "conv5_block1_2_conv", "conv5_block2_2_conv", "conv5_block3_2_conv",
+    ]  # fmt: skip

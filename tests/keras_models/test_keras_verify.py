@@ -1,0 +1,62 @@
+"""`verify` of Keras models."""
+
+import keras
+import numpy as np
+import pytest
+
+from do_conv import DOConvError
+from do_conv.tf import convert, fold, verify
+
+
+def test_the_difference_is_returned(network, x, shaken):
+    converted = shaken(convert(network), seed=4)
+    assert verify(network, convert(network), x) == 0
+    assert verify(converted, fold(converted), x) < 1e-6
+    nudged = convert(network)
+    bias = nudged.get_layer("depthwise").bias
+    bias.assign(keras.ops.convert_to_numpy(bias) + 1e-6)
+    assert 0 < verify(network, nudged, x) < 1e-5
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_nothing_moves(network, x, numbers, same, training):
+    state = numbers(network.variables)
+    attributes = {layer.name: set(vars(layer)) for layer in network._flatten_layers()}
+    verify(network, network, x, training=training)
+    assert same(numbers(network.variables), state)
+    assert {one.name: set(vars(one)) for one in network._flatten_layers()} == attributes
+
+
+def test_exception_the_layer_where_it_begins_is_named(network, x):
+    other = convert(network)
+    kernel = other.get_layer("inner").get_layer("separable").pointwise_kernel
+    kernel.assign(2 * keras.ops.convert_to_numpy(kernel))
+    match = r"within 1e-05 .* difference of \d\.\de[+-]0\d, which begins in layer 'inner/separable'"
+    with pytest.raises(DOConvError, match=match + "; look at that layer"):
+        verify(network, other, x)
+
+
+def test_exception_training_mode_is_named(x):
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()]
+    )
+    other = keras.models.clone_model(model)
+    match = "in training mode; leave training=True out"
+    with pytest.raises(DOConvError, match=match):
+        verify(model, other, x[0], training=True)
+
+
+@pytest.mark.parametrize(
+    "wrong", [keras.layers.Flatten(), keras.layers.Rescaling(float("nan"))], ids=["shape", "nan"]
+)
+def test_exception_other_shapes_and_nan(x, wrong):
+    with pytest.raises(DOConvError, match="a difference of inf"):
+        verify(keras.layers.Identity(), wrong, x[0])
+
+
+def test_half_precision_and_empty_outputs():
+    layer = keras.layers.Conv2D(4, 3, dtype="bfloat16")
+    x = np.ones((2, 8, 8, 3))
+    layer(x)
+    assert verify(layer, convert(layer), x) == 0
+    assert verify(layer, layer, x[:0]) == 0

@@ -1,0 +1,66 @@
+"""keras.applications: converted to the last bit, trained, folded to the same network."""
+
+import keras
+import numpy as np
+import pytest
+
+from do_conv.tf import convert, fold, plan, verify
+
+STEPS = 5
+# Looked at each time: ordinary, depthwise, and separable convolutions.
+QUICK = {"ResNet50", "MobileNet", "Xception"}
+NETWORKS = [name for name, one in vars(keras.applications).items() if callable(one)]
+# As small as each takes; 32 for all others.
+SIZES = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}
+
+
+def entries():
+    for name in NETWORKS:
+        marks = () if name in QUICK else (pytest.mark.slow_network,)
+        yield pytest.param(name, id=f"keras-{name}", marks=marks)
+
+
+def network(name, shape):
+    make = getattr(keras.applications, name)
+    return make(weights=None, input_shape=shape, classes=10, classifier_activation=None)
+
+
+def sum_of_squares(_, outputs):
+    return keras.ops.sum(outputs**2)
+
+
+def variables(model):
+    return [(variable.path, tuple(variable.shape)) for variable in model.weights]
+
+
+def test_the_zoo_is_complete():
+    assert len(NETWORKS) == 40
+    assert set(NETWORKS) >= QUICK | set(SIZES)
+
+
+@pytest.mark.parametrize("name", list(entries()))
+def test_converted_trained_and_folded(name, zoo_row):
+    keras.utils.set_random_seed(0)
+    size = SIZES.get(name, 32)
+    plain = network(name, (size, size, 3))
+    x = np.random.default_rng(0).standard_normal((2, size, size, 3)).astype("float32")
+    planned = plan(plain)
+    model = convert(plain)
+    converting = verify(plain, model, x, tolerance=0)
+
+    model.compile(keras.optimizers.SGD(1e-2, clipnorm=1.0), sum_of_squares, jit_compile=False)
+    model.fit(x, np.zeros(2), batch_size=2, epochs=STEPS, verbose=0)
+    deltas = [v for v in model.trainable_variables if v.name == "depthwise_delta"]
+    assert len(deltas) == len(planned.converted)
+    assert all(abs(keras.ops.convert_to_numpy(v)).max() > 0 for v in deltas)
+
+    folded = fold(model)
+    folding = verify(model, folded, x)
+    assert [type(one) for one in folded.layers] == [type(one) for one in plain.layers]
+    assert [one.name for one in folded.layers] == [one.name for one in plain.layers]
+    assert variables(folded) == variables(plain)
+    left = len(planned.left)
+    zoo_row(
+        **{"zoo": "keras", "network": name, "converted": len(planned.converted), "left": left},
+        **{"after converting": converting, "after training and folding": folding},
+    )
