@@ -30,7 +30,6 @@ CLASSIFIERS = [
     "mobilenetv3_large", "densenet121", "vgg11", "vgg11_bn", "inceptionv3", "googlenet",
     "squeezenet1.1", "alexnet", "darknet53", "xception", "dla34", "resnest14",
     "hrnet_w18_small_v1_c", "shufflenet_v2", "residualattentionnet56",
-    "r2plus1d_resnet18_kinetics400",
 ]  # fmt: skip
 SEGMENTATION = ["deeplab_resnet50_ade", "fcn_resnet50_ade", "psp_resnet50_ade"]
 DETECTION = [
@@ -47,14 +46,13 @@ DETECTION = [
 GIVES_LOSSES = "yolo3"
 PLACES = {"faster_rcnn_resnet50_v1b_voc": 130, "mask_rcnn_resnet18_v1b_coco": 260}
 BOXES = (mx.nd.array([[[8, 8, 40, 40], [16, 24, 60, 56]]]), mx.nd.array([[[1], [2]]]))
-# Where two images of 64 x 64 are too small, or no input at all.
+# Where two images of 64 x 64 are too small.
 SHAPES = {
     "inceptionv3": (1, 3, 299, 299),
     "googlenet": (1, 3, 224, 224),
     "densenet121": (1, 3, 224, 224),
     "squeezenet1.1": (1, 3, 224, 224),
     "residualattentionnet56": (1, 3, 224, 224),
-    "r2plus1d_resnet18_kinetics400": (1, 3, 8, 64, 64),
     "faster_rcnn_resnet50_v1b_voc": (1, 3, 96, 96),
     "faster_rcnn_fpn_resnet50_v1b_coco": (1, 3, 128, 128),
     "mask_rcnn_resnet18_v1b_coco": (1, 3, 96, 96),
