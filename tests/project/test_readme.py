@@ -12,7 +12,7 @@ BLOCKS = re.findall(r"### (\w+).*?```python\n(.*?)```", README.read_text(), flag
 
 
 def test_every_framework_has_an_example():
-    assert [name for name, _ in BLOCKS] == ["PyTorch", "Keras", "MXNet"]
+    assert [name for name, _ in BLOCKS] == ["PyTorch", "Keras", "MXNet", "Whole"]
 
 
 @pytest.mark.parametrize(("name", "code"), BLOCKS, ids=[name for name, _ in BLOCKS])
