@@ -36,7 +36,7 @@ DETECTION = [
     "ssd_300_mobilenet0.25_voc", "ssd_300_resnet34_v1b_voc", "ssd_300_vgg16_atrous_voc",
     "ssd_512_resnet18_v1_voc", "yolo3_mobilenet0.25_voc", "yolo3_darknet53_voc",
     "center_net_resnet18_v1b_voc", "center_net_dla34_voc", "faster_rcnn_resnet50_v1b_voc",
-    "faster_rcnn_fpn_resnet50_v1b_coco", "mask_rcnn_resnet18_v1b_coco", "simple_pose_resnet18_v1b",
+    "faster_rcnn_fpn_resnet50_v1b_coco", "simple_pose_resnet18_v1b",
 ]  # fmt: skip
 # In training it gives losses; as in evaluation it gives boxes. MXNet cannot differentiate through
 # the search for boxes of the other detectors: they are run in training, where they give what is
@@ -44,7 +44,7 @@ DETECTION = [
 # many as these sample, are enough; of one with a pyramid GluonCV reads places that were not written
 # if there are fewer than by default.
 GIVES_LOSSES = "yolo3"
-PLACES = {"faster_rcnn_resnet50_v1b_voc": 130, "mask_rcnn_resnet18_v1b_coco": 260}
+PLACES = {"faster_rcnn_resnet50_v1b_voc": 130}
 BOXES = (mx.nd.array([[[8, 8, 40, 40], [16, 24, 60, 56]]]), mx.nd.array([[[1], [2]]]))
 # Where two images of 64 x 64 are too small.
 SHAPES = {
@@ -53,9 +53,10 @@ SHAPES = {
     "densenet121": (1, 3, 224, 224),
     "squeezenet1.1": (1, 3, 224, 224),
     "residualattentionnet56": (1, 3, 224, 224),
+    "ssd_300_resnet34_v1b_voc": (1, 3, 300, 300),
+    "ssd_300_vgg16_atrous_voc": (1, 3, 300, 300),
     "faster_rcnn_resnet50_v1b_voc": (1, 3, 96, 96),
     "faster_rcnn_fpn_resnet50_v1b_coco": (1, 3, 128, 128),
-    "mask_rcnn_resnet18_v1b_coco": (1, 3, 96, 96),
 }
 
 
