@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
-from do_conv import DOConvError
+from do_conv import DOConvError, choices
 from do_conv import torch as do_torch
-from do_conv.torch import DOConv2d, DOConvTranspose2d, convert, fold
+from do_conv.torch import DOConv2d, DOConvTranspose2d, convert, fold, plan
 
 
 def kinds(model):
@@ -66,6 +66,21 @@ def test_shared_modules_and_tied_weights_stay_so(network, x, trained):
     folded = fold(trained(converted))
     assert folded[0].twice.weight is folded[0].tied.weight
     assert torch.equal(folded(x), converted(x))
+
+
+@pytest.mark.parametrize("d_mul", [None, 8])
+def test_a_weight_shared_with_a_layer_that_is_left_stays(d_mul):
+    model = nn.ModuleDict({name: nn.Conv2d(4, 4, (1, 3)) for name in ("one", "other", "free")})
+    model["other"].weight = model["one"].weight
+    for where in (choices.named("one|free"), lambda name, _: name != "other"):
+        converted = convert(model, where=where, d_mul=d_mul)
+        assert [type(layer).__name__ for layer in converted.values()] == [
+            "Conv2d", "Conv2d", "DOConv2d",
+        ]  # fmt: skip
+        reasons = {row.name: row.reason for row in plan(model, where=where).left}
+        assert reasons["one"] == "its weight is shared with a layer that is left"
+    both = convert(model, d_mul=d_mul)
+    assert both["one"].depthwise_delta is both["other"].depthwise_delta
 
 
 def test_mode_dtype_and_what_is_trained_stay(network):

@@ -82,6 +82,16 @@ def test_layers_of_every_door(x):
     assert not any("depthwise_delta" in key for key in folded.state_dict())
 
 
+def test_a_plain_layer_that_shares_a_weight_stays(x):
+    model = nn.ModuleDict(
+        {"ours": DOConv2d(3, 4, 3, depthwise_init="he"), "plain": nn.Conv2d(3, 4, 3)}
+    )
+    model["plain"].weight = model["ours"].weight
+    expected = {name: layer(x) for name, layer in model.items()}
+    folded = fold(model)
+    assert all(torch.equal(folded[name](x), one) for name, one in expected.items())
+
+
 def test_a_bare_layer_of_every_door(x):
     for layer in (DOConv2d(3, 4, 3), DepthwiseSeparableConv2d(3, 4, 3)):
         torch.testing.assert_close(fold(layer)(x), layer(x))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -134,6 +135,26 @@ def _decisions(
     model: nn.Module, where: Where | Choice | None, d_mul: DMul, composition: str
 ) -> Iterator[tuple[Any, Row]]:
     """Each convolution once, in the model's order, with what becomes of it."""
+    rows = dict(_each_alone(model, where, d_mul, composition))
+    uses: dict[int, set[Spec | None]] = {}
+    for module in model.modules():
+        row = rows.get(module)
+        spec = row.spec if row is not None and row.becomes else None
+        for parameter in module._parameters.values():
+            uses.setdefault(id(parameter), set()).add(spec)
+    for layer, row in rows.items():
+        # A weight has one D; a layer without it would change when the others are folded.
+        if row.becomes and len(uses[id(layer.weight)]) > 1:
+            reason = "its weight is shared with a layer that is left"
+            yield layer, replace(row, becomes=None, reason=reason)
+        else:
+            yield layer, row
+
+
+def _each_alone(
+    model: nn.Module, where: Where | Choice | None, d_mul: DMul, composition: str
+) -> Iterator[tuple[Any, Row]]:
+    """What would become of each convolution if no other shared its weight."""
     place = 0
     for name, layer in model.named_modules():
         if not isinstance(layer, _ConvNd):

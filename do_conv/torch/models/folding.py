@@ -54,12 +54,14 @@ def fold(
 def fold_inside(model: nn.Module) -> Any:
     """Fold everything of ours in a model, and return what takes the model's place."""
     folded: set[int] = set()
+    others = [m for m in model.modules() if not isinstance(m, OverParameterized)]
+    foreign = {id(parameter) for m in others for parameter in m._parameters.values()}
     replaced: dict[nn.Module, nn.Module] = {}
     for module in list(model.modules()):
         if is_over_parameterized(module):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
         elif isinstance(module, OverParameterized) and "weight" in module._parameters:
-            _fold_layer(module, folded)
+            _fold_layer(module, folded, foreign)
         elif isinstance(module, Composed):
             replaced[module] = module.fold(check_finite=False)
     for parent in list(model.modules()):
@@ -70,13 +72,17 @@ def fold_inside(model: nn.Module) -> Any:
     return replaced.get(model, model)
 
 
-def _fold_layer(layer: Any, folded: set[int]) -> None:
+def _fold_layer(layer: Any, folded: set[int], foreign: set[int]) -> None:
     """Turn a layer into one of its plain class, whose parameters and hooks are the same objects.
 
-    `folded` holds the W that are kernels already: several layers may share one.
+    `folded` holds the W that are kernels already, since several layers may share one; `foreign`
+    those that a layer without a D reads, too, and that have to stay.
     """
     weight: nn.Parameter = layer.weight
-    if layer.depthwise_delta is not None and id(weight) not in folded:
+    if layer.depthwise_delta is not None and id(weight) in foreign:
+        kernel = layer.composed_weight().detach()
+        layer.weight = nn.Parameter(kernel, weight.requires_grad)
+    elif layer.depthwise_delta is not None and id(weight) not in folded:
         weight.data, weight.grad = layer.composed_weight().detach(), None
         folded.add(id(weight))
     del layer._parameters["depthwise_delta"]
