@@ -14,8 +14,9 @@ from torch import nn
 
 import do_conv
 
-# What makes two runs the same: another value is another run.
-SETTINGS = ("dataset", "network", "schedule", "stages", "depthwise_init", "d_mul")
+# What makes two runs the same: another value is another run. The plain arm has no D.
+SETTINGS = ("dataset", "network", "schedule")
+SETTINGS_OF_D = ("stages", "depthwise_init", "d_mul")
 
 
 class Record:
@@ -35,11 +36,10 @@ class Record:
         optimizer: torch.optim.Optimizer,
     ) -> None:
         self.arm, self.seed, self.model, self.optimizer = arm, seed, model, optimizer
-        self.experiment = f"{given.dataset}-{given.network}"
-        self.settings = {name: getattr(given, name) for name in SETTINGS}
-        self.name = "-".join(
-            [self.experiment, given.schedule, *_variant(given, arm), f"seed{seed}"]
-        )
+        self.experiment = experiment(given, arm)
+        of_d = () if arm == "plain" else SETTINGS_OF_D
+        self.settings = {name: getattr(given, name) for name in (*SETTINGS, *of_d)}
+        self.name = f"{self.experiment}-{arm}-seed{seed}"
         given.out.mkdir(parents=True, exist_ok=True)
         self.lines = given.out / f"{self.name}.jsonl"
         self.header = given.out / f"{self.name}.json"
@@ -80,7 +80,7 @@ class Record:
             },
             "machine": {
                 "system": platform.system(),
-                "processor": platform.machine(),
+                "processor": _processor(),
                 "cores": os.cpu_count(),
                 "threads": torch.get_num_threads(),
             },
@@ -120,11 +120,22 @@ class Record:
         self.checkpoint.unlink(missing_ok=True)
 
 
-def _variant(given: argparse.Namespace, arm: str) -> list[str]:
-    """What sets a run apart: its arm, and the options that are not the paper's defaults."""
-    if arm == "plain":
-        return [arm]
-    parts = [arm]
+def experiment(given: argparse.Namespace, arm: str) -> str:
+    """The name of what is compared: data set, network, and the options that are not the default.
+
+    The plain arm has no D, so every variant of D is compared with the same plain runs.
+    """
+    parts = [given.dataset, given.network]
+    if given.schedule != "short":
+        parts.append(given.schedule)
+    if arm != "plain":
+        parts += _variant(given)
+    return "-".join(parts)
+
+
+def _variant(given: argparse.Namespace) -> list[str]:
+    """The options of Tables 6, 7 and 8 that are not those of Table 1."""
+    parts = []
     if given.stages != [0, 1, 2, 3]:
         parts.append("stages" + "".join(map(str, given.stages)))
     if given.depthwise_init != "identity":
@@ -132,6 +143,14 @@ def _variant(given: argparse.Namespace, arm: str) -> list[str]:
     if given.d_mul != "MN":
         parts.append({"(M+2)(N+2)": "dmul-wider", "4MN": "dmul-4"}[given.d_mul])
     return parts
+
+
+def _processor() -> str:
+    """Its name where the system tells it, its architecture elsewhere."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _replace(path: Path, text: str) -> None:

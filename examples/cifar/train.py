@@ -144,7 +144,7 @@ def evaluate(model: nn.Module, test: data.Images) -> float:
     right = 0
     for images, labels in test.in_order(TEST_BATCH):
         right += (model(channels_last(images)).argmax(1) == labels).sum().item()
-    return 100 * right / len(test)
+    return 100.0 * right / len(test)
 
 
 if __name__ == "__main__":

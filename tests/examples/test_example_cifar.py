@@ -52,7 +52,7 @@ def test_a_line_for_each_epoch_and_a_header(run):
         }  # fmt: skip
         assert 0 <= last["accuracy"] <= 100
         assert first["epoch"] == 1
-    header = json.loads((folder / "cifar100-resnet_v2_20-short-do-conv-seed0.json").read_text())
+    header = json.loads((folder / "cifar100-resnet_v2_20-do-conv-seed0.json").read_text())
     assert header["settings"]["network"] == "resnet_v2_20"
     assert header["versions"]["torch"] == torch.__version__
     assert not list(folder.glob("*.pt"))
@@ -108,10 +108,18 @@ def test_tables_6_and_8_are_options(tmp_path, options, converted, d_mul):
 
 def test_runs_of_different_options_have_different_names(tmp_path):
     parse = train._arguments().parse_args
-    options = [[], ["--stages", "1"], ["--depthwise-init", "he"], ["--d-mul", "4MN"]]
-    given = [parse(["--data", str(tmp_path), *one]) for one in options]
-    names = ["-".join(records._variant(one, "do-conv")) for one in given]
-    assert names == ["do-conv", "do-conv-stages1", "do-conv-he", "do-conv-dmul-4"]
+    options = {
+        "": [],
+        "-stages1": ["--stages", "1"],
+        "-he": ["--depthwise-init", "he"],
+        "-dmul-4": ["--d-mul", "4MN"],
+        "-full": ["--schedule", "full"],
+    }
+    for name, one in options.items():
+        given = parse(["--data", str(tmp_path), *one])
+        assert records.experiment(given, "do-conv") == f"cifar100-resnet_v2_20{name}"
+        plain = name if name == "-full" else ""
+        assert records.experiment(given, "plain") == f"cifar100-resnet_v2_20{plain}"
 
 
 PARAMETERS = {
@@ -183,12 +191,19 @@ def test_exception_missing_or_short_files(few_images, tmp_path, capsys, break_it
 
 
 def test_exception_resuming_with_other_settings(run, capsys, tmp_path):
-    folder = run("--arms", "plain")
-    header = folder / "cifar100-resnet_v2_20-short-plain-seed0.json"
+    folder = run("--arms", "do-conv")
+    header = folder / "cifar100-resnet_v2_20-do-conv-seed0.json"
     header.write_text(header.read_text().replace('"MN"', '"4MN"'))
     common = ["--data", str(tmp_path / "data"), "--out", str(folder), "--seeds", "0"]
-    assert train.main([*common, "--arms", "plain"]) == 2
+    assert train.main([*common, "--arms", "do-conv"]) == 2
     assert "was run with" in capsys.readouterr().err
+
+
+def test_the_variants_of_d_share_the_plain_runs(run):
+    folder = run("--arms", "plain")
+    before = lines(folder, "plain")
+    run("--arms", "plain", "--stages", "1")
+    assert lines(folder, "plain") == before
 
 
 def test_exception_an_unknown_network(run, capsys, tmp_path):
