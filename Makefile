@@ -12,7 +12,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 PYTEST := $(BIN)/python -m pytest
 COVERAGE := --cov=do_conv --cov-append --cov-report=
 
-.PHONY: install demo test test-zoo lint docs bench lock clean
+.PHONY: install demo test test-zoo lint docs results bench lock clean
 
 install: $(STAMP)
 
@@ -46,6 +46,10 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
+
+# The page of results and its pictures, from the files of the runs.
+results: $(STAMP)
+	$(BIN)/python -m examples.report
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/composition.py

@@ -30,13 +30,15 @@ def output_directory(path: str | Path) -> Path:
 def replacing(path: str | Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` once it is whole.
 
+    It has the endings of `path`, such as `.weights.h5`, by which a framework may choose a format.
+
     Raises:
         DOConvError: if the file cannot be written.
     """
     path = Path(path)
     try:
         handle, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
+            prefix=f".{path.name}.", suffix="".join(path.suffixes), dir=path.parent
         )
         os.close(handle)
         try:

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from do_conv.core import rules
@@ -42,6 +43,43 @@ def backend(model: Any) -> Any:
     return importlib.import_module(rules.known_backend(found, type(model).__name__))
 
 
+def in_own_order(model: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape `(N, C, *size)` of a batch, with its axes in the order the model takes them.
+
+    Raises:
+        DOConvError: if it is a model of no framework.
+    """
+    planning = importlib.import_module(f"{backend(model).__name__}.models.planning")
+    own_order = getattr(planning, "in_own_order", None)  # Keras's: the others have one order
+    return shape if own_order is None else tuple(own_order(model, shape))
+
+
+def import_gluoncv() -> Any:
+    """GluonCV's `model_zoo`, also where there is a PyTorch that GluonCV refuses to stand beside.
+
+    Raises:
+        MissingFrameworkError: if GluonCV is not installed.
+    """
+    importlib.import_module("do_conv.gluon")  # prepares NumPy before MXNet is imported
+    require_installed("gluoncv", extra="zoo", user="the zoo gluoncv")
+    if "gluoncv" in sys.modules:
+        return importlib.import_module("gluoncv.model_zoo")
+    # GluonCV reads this when it is imported; of PyTorch it then needs nothing.
+    checks: Any = ModuleType("gluoncv.check")
+    checks._deprecate_python2 = checks._require_mxnet_version = lambda *_: None
+    checks._require_pytorch_version = _no_pytorch
+    sys.modules["gluoncv.check"] = checks
+    try:
+        return importlib.import_module("gluoncv.model_zoo")
+    finally:
+        del sys.modules["gluoncv.check"]
+
+
+def _no_pytorch(*_: Any) -> None:
+    """What GluonCV takes for an environment without PyTorch."""
+    raise ImportError
+
+
 def _torchvision(network: str) -> Any:
     require_installed("torchvision", extra="zoo", user="the zoo torchvision")
     from torchvision import models
@@ -66,12 +104,15 @@ def _keras(network: str) -> Any:
 
 
 def _gluoncv(network: str) -> Any:
-    importlib.import_module("do_conv.gluon")  # prepares NumPy before MXNet is imported
-    require_installed("gluoncv", extra="zoo", user="the zoo gluoncv")
-    from gluoncv import model_zoo
-
+    model_zoo = import_gluoncv()
     name = rules.known_name("network", network, model_zoo.get_model_list())
-    return model_zoo.get_model(name, pretrained=False, pretrained_base=False)
+    try:
+        return model_zoo.get_model(name, pretrained=False, pretrained_base=False)
+    except TypeError as error:
+        if "pretrained_base" not in str(error):
+            raise
+        # There is no network inside this one that weights could be downloaded for.
+        return model_zoo.get_model(name, pretrained=False)
 
 
 _ZOOS: dict[str, Callable[[str], Any]] = {

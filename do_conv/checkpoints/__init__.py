@@ -2,7 +2,7 @@
 
 folding     `fold`: the plain network's checkpoint
 importing   `import_authors`: our names and arrays for the original authors' checkpoint
-neutral     the framework-neutral file, and PyTorch's state dicts
+neutral     the framework-neutral file; `save` and `load`: from one framework to another
 authors     what the authors' arrays mean
 layers      our layers among the names of a file
 keras_names the same in a Keras weights file
@@ -12,6 +12,7 @@ formats     one module for each kind of file
 
 from do_conv.checkpoints.folding import fold
 from do_conv.checkpoints.importing import import_authors
+from do_conv.checkpoints.neutral.carrying import load, save
 from do_conv.checkpoints.report import Layer, Report
 
-__all__ = ["Layer", "Report", "fold", "import_authors"]
+__all__ = ["Layer", "Report", "fold", "import_authors", "load", "save"]

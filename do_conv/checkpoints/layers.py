@@ -45,12 +45,10 @@ class Naming:
 
     Attributes:
         separators: what may stand between a layer's name and an array's.
-        pair: the names of a separable layer's two plain layers.
         is_keras: whether the axes are in Keras's order.
     """
 
     separators: str = "."
-    pair: tuple[str, str] = ("depthwise.", "pointwise.")
     is_keras: bool = False
 
     def weight_to_core(self, kernel: np.ndarray) -> np.ndarray:
@@ -71,7 +69,7 @@ class Naming:
 
 
 TORCH = Naming()
-GLUON = Naming("._:", ("0.", "1."))
+GLUON = Naming("._:")
 
 
 def found(names: Collection[str], naming: Naming) -> Iterator[Stored]:
@@ -102,12 +100,11 @@ def _layer(before: str, ending: str, names: Collection[str], naming: Naming) -> 
     if ending == DELTA:
         return Stored(layer, "over-parameterized", keys, {"weight": weight, "bias": bias})
     # Gluon's older names have no dots: a separable pair's are made of its prefix.
-    dotted = not before or before.endswith(".")
-    first, second = naming.pair if dotted else ("depthwise_", "pointwise_")
+    end = "." if not before or before.endswith(".") else "_"
     plain = {
-        "depthwise": f"{before}{first}weight",
-        "weight": f"{before}{second}weight",
-        "bias": f"{before}{second}bias",
+        "depthwise": f"{before}depthwise{end}weight",
+        "weight": f"{before}pointwise{end}weight",
+        "bias": f"{before}pointwise{end}bias",
     }
     return Stored(layer, "separable", keys, plain)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from typing import Any
 
 from do_conv import zoo
 from do_conv.core import rules
+from do_conv.core.errors import DOConvError
 from do_conv.core.plan import Plan
 
 
@@ -38,10 +40,27 @@ def run(given: argparse.Namespace) -> int:
     batch = rules.integer("--batch", given.batch)
     image = None if given.image is None else (batch, *rules.image_size(given.image))
     model = zoo.load(given.network)
-    options = {"d_mul": given.d_mul, "composition": given.composition}
-    plan: Plan = zoo.backend(model).plan(model, input_shape=image, **options)
+    # A Keras model has a size of its own, which is counted for where no other is given.
+    plan = replace(_plan(model, image, given), batch=batch)
     print(json.dumps(_as_json(plan), indent=1) if given.json else plan)
     return 0
+
+
+def _plan(model: Any, image: tuple[int, ...] | None, given: argparse.Namespace) -> Plan:
+    """The plan, for a batch of images `(N, C, *size)` if there is one."""
+    shape = None if image is None else zoo.in_own_order(model, image)
+    options = {"d_mul": given.d_mul, "composition": given.composition}
+    try:
+        plan: Plan = zoo.backend(model).plan(model, input_shape=shape, **options)
+    except DOConvError:
+        raise
+    except Exception as error:
+        if image is None:
+            raise
+        # Every framework has classes of its own for an input that does not fit.
+        first, *_ = str(error).strip().splitlines() or [type(error).__name__]
+        rules.image_taken(given.image, first.rstrip("."))
+    return plan
 
 
 def _as_json(plan: Plan) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Row:
         parameters: how many it has, with its bias.
         spec: the sizes, of the new layer if it is converted; None where they are not known yet.
         positions: the spatial size of the output (of a transposed layer: of the input) for one
-            sample, if the model was run.
+            sample, for each time that the model uses the layer; none if it was not run.
         composition: how it will be trained.
     """
 
@@ -32,7 +32,7 @@ class Row:
     reason: str | None
     parameters: int
     spec: Spec | None = None
-    positions: Shape | None = None
+    positions: tuple[Shape, ...] = ()
     composition: str = "kernel"
 
     @property
@@ -46,11 +46,15 @@ class Row:
 
     def macs(self, batch: int) -> tuple[int, int] | None:
         """Multiply-accumulates of a batch: before (and after folding), and in training."""
-        if self.spec is None or self.positions is None:
+        if self.spec is None or not self.spec.is_known or not self.positions:
             return None
-        cost = layer_cost(self.spec, self.positions, batch=batch)
-        trained = cost.feature if self.composition == "feature" else cost.kernel
-        return cost.plain.macs, (trained if self.becomes else cost.plain).macs
+        before = training = 0
+        for size in self.positions:
+            cost = layer_cost(self.spec, size, batch=batch)
+            trained = cost.feature if self.composition == "feature" else cost.kernel
+            before += cost.plain.macs
+            training += (trained if self.becomes else cost.plain).macs
+        return before, training
 
 
 @dataclass(frozen=True)

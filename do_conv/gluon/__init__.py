@@ -25,8 +25,9 @@ numpy_names.restore()
 
 from do_conv.gluon.composition import compose, compose_separable  # noqa: E402
 from do_conv.gluon.layers import DOConv1D, DOConv2D, DOConv3D  # noqa: E402
-from do_conv.gluon.models.conversion import convert, plan  # noqa: E402
+from do_conv.gluon.models.conversion import convert  # noqa: E402
 from do_conv.gluon.models.folding import fold  # noqa: E402
+from do_conv.gluon.models.planning import plan  # noqa: E402
 from do_conv.gluon.models.state import folded_parameters  # noqa: E402
 from do_conv.gluon.models.verification import verify  # noqa: E402
 from do_conv.gluon.separable import (  # noqa: E402

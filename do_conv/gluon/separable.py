@@ -187,7 +187,9 @@ class _DepthwiseSeparable(Composed):
             pointwise = self._plain(
                 **{**arguments, **as_pointwise, "in_channels": features}, prefix="pointwise_"
             )
-            pair.add(depthwise, pointwise)
+            # Under names, as in the other frameworks; `add` would count them.
+            pair.register_child(depthwise, "depthwise")
+            pair.register_child(pointwise, "pointwise")
         weight, delta = legacy_arrays(first(self.weight), first(self.depthwise_weight))
         kernel = depthwise_kernel(mx.nd, delta, spec, delta.dtype)
         deploy(depthwise, check_finite, weight=(as_given(kernel), self.depthwise_weight))

@@ -6,6 +6,7 @@ transposed       DOConv1DTranspose, DOConv2DTranspose, DOConv3DTranspose
 separable        DepthwiseSeparableConv1D, DepthwiseSeparableConv2D
 separable_delta  DOSeparableConv1D, DOSeparableConv2D
 composed         what all of them have in common
+configuration    layers made again from the configuration of others
 base             what those with a D' have in common
 composition      W' from W and D' in `keras.ops`
 models           `convert`, `fold`, `plan`, `verify` and `folded_weights`: whole models
@@ -26,8 +27,9 @@ except ModuleNotFoundError as error:
 from do_conv.tf.composition import compose, compose_separable  # noqa: E402
 from do_conv.tf.depthwise import DODepthwiseConv2D  # noqa: E402
 from do_conv.tf.layers import DOConv1D, DOConv2D, DOConv3D  # noqa: E402
-from do_conv.tf.models.conversion import convert, plan  # noqa: E402
+from do_conv.tf.models.conversion import convert  # noqa: E402
 from do_conv.tf.models.folding import fold  # noqa: E402
+from do_conv.tf.models.planning import plan  # noqa: E402
 from do_conv.tf.models.state import folded_weights  # noqa: E402
 from do_conv.tf.models.verification import verify  # noqa: E402
 from do_conv.tf.separable import DepthwiseSeparableConv1D, DepthwiseSeparableConv2D  # noqa: E402

@@ -11,6 +11,7 @@ from keras import ops
 
 from do_conv.core import rules
 from do_conv.core.spec import Spec
+from do_conv.tf.configuration import made_like
 
 
 class Composed(keras.layers.Layer):
@@ -122,10 +123,8 @@ class Composed(keras.layers.Layer):
 
     def _unbuilt_plain(self) -> Any:
         """A plain layer with this one's configuration, without variables."""
-        config = self.get_config()
-        for ours in (*self._own_config(), "lora_rank", "lora_alpha"):
-            config.pop(ours, None)
-        return self._plain.from_config(config)
+        without = (*self._own_config(), "lora_rank", "lora_alpha")
+        return made_like(self, self._plain, without=without)
 
     def folded_values(self, *, check_finite: bool = True) -> dict[str, np.ndarray]:
         """The plain layer's variables by name, in its order, as new arrays; see `fold`."""

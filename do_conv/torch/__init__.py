@@ -25,8 +25,9 @@ from do_conv.torch.lazy import (  # noqa: E402
     LazyDOConvTranspose2d,
     LazyDOConvTranspose3d,
 )
-from do_conv.torch.models.conversion import convert, plan  # noqa: E402
+from do_conv.torch.models.conversion import convert  # noqa: E402
 from do_conv.torch.models.folding import fold  # noqa: E402
+from do_conv.torch.models.planning import plan  # noqa: E402
 from do_conv.torch.models.state import folded_state_dict  # noqa: E402
 from do_conv.torch.models.training import composed, parameter_groups  # noqa: E402
 from do_conv.torch.models.verification import verify  # noqa: E402

@@ -1,10 +1,12 @@
-"""How long a run is, and how the learning rate goes."""
+"""What He et al. train with, how long a run is, and how the learning rate goes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+BATCH, RATE, MOMENTUM, DECAY = 128, 0.1, 0.9, 1e-4
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,18 @@ from torch import nn
 
 from do_conv import choices
 from do_conv.torch import convert
-from examples.cifar import data, networks, records, schedules
+from examples.cifar import data, networks, schedules
+from examples.cifar.schedules import BATCH, DECAY, MOMENTUM, RATE
+from examples.cifar.state import Run
+from examples.records import ARMS, RESULTS
 
-ARMS = ("plain", "do-conv")
 # D_mul of Table 8, for a kernel of M x N positions.
 D_MULS = {
     "MN": None,
     "(M+2)(N+2)": lambda spec: (spec.kernel_size[0] + 2) * (spec.kernel_size[1] + 2),
     "4MN": lambda spec: 4 * spec.area,
 }
-BATCH, TEST_BATCH = 128, 500
-RATE, MOMENTUM, DECAY = 0.1, 0.9, 1e-4  # He et al.
+TEST_BATCH = 500
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,7 +64,7 @@ def _arguments() -> argparse.ArgumentParser:
     add("--depthwise-init", choices=("identity", "he"), default="identity", help="Table 7")
     add("--d-mul", choices=D_MULS, default="MN", help="Table 8")
     add("--threads", type=int, default=torch.get_num_threads())
-    add("--out", type=Path, default=Path(__file__).parents[1] / "results")
+    add("--out", type=Path, default=RESULTS, help="where the results go")
     return parser
 
 
@@ -89,19 +90,19 @@ def run(
     schedule = schedules.SCHEDULES[given.schedule]
     model = model_of(given, arm, seed).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
-    record = records.Record(given, arm, seed, model, optimizer)
-    for epoch in range(record.epoch + 1, schedule.epochs + 1):
+    kept = Run(given, arm, seed, model, optimizer)
+    for epoch in range(kept.epoch + 1, schedule.epochs + 1):
         started = time.perf_counter()
         loss = train_epoch(model, optimizer, train, schedule, epoch, seed)
         accuracy = evaluate(model, test)
         seconds = time.perf_counter() - started
-        record.add(epoch, accuracy=accuracy, loss=loss, seconds=round(seconds, 1))
+        kept.add(epoch, accuracy=accuracy, loss=loss, seconds=round(seconds, 1))
         print(
-            f"{record.name}: epoch {epoch} of {schedule.epochs}, loss {loss:.3f}, "
+            f"{kept.record.name}: epoch {epoch} of {schedule.epochs}, loss {loss:.3f}, "
             f"test accuracy {accuracy:.2f} %, {seconds:.0f} s",
             flush=True,
         )
-    record.finish()
+    kept.finish()
 
 
 def train_epoch(

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 
 from do_conv import DOConvError, checkpoints
+from do_conv.torch import DOConv2d
 
 RNG = np.random.default_rng(0)
 STATE = {
@@ -122,3 +123,22 @@ def test_damaged_files(name, tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [source.name], seed
     # Most damage is seen; what is not has changed a number alone.
     assert survived < files / 2
+
+
+def test_damaged_neutral_files_change_no_model(tmp_path):
+    """What is refused leaves the model as it was; damage is mostly done to the description."""
+    path = tmp_path / "in.safetensors"
+    model = torch.nn.Sequential(DOConv2d(2, 4, 2), torch.nn.BatchNorm2d(4))
+    checkpoints.save(model, path)
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    refused = 0
+    for seed in range(FILES):
+        model[0].weight.data.fill_(seed)
+        path.write_bytes(damaged(whole[:header], seed) + whole[header:])
+        try:
+            checkpoints.load(model, path)
+        except DOConvError:
+            refused += 1
+            assert (model[0].weight == seed).all(), seed
+    assert refused > FILES / 2

@@ -1,4 +1,4 @@
-"""The neutral file: its definition, and PyTorch's state dicts in it."""
+"""The neutral file: its definition, what is refused, and folding one."""
 
 import json
 
@@ -12,13 +12,11 @@ from torch import nn
 from do_conv import DOConvError, checkpoints
 from do_conv.checkpoints import neutral
 from do_conv.checkpoints.neutral import Description
-from do_conv.checkpoints.neutral.torch import from_state_dict, to_state_dict
 from do_conv.torch import (
     DepthwiseSeparableConv2d,
     DOConv2d,
     DOConvTranspose2d,
-    folded_state_dict,
-    over_parameterize,
+    fold,
 )
 
 
@@ -35,44 +33,40 @@ def network():
 
 DESCRIBED = {
     "0": Description("convolution", (3, 3), 2, 9),
+    "1": Description("normalization", epsilon=1e-5),
     "2": Description("transposed", (2, 3), 2, 7),
     "3": Description("separable", (3, 3), 2, 3),
     "4": Description("convolution", (3, 3), 2),
 }
 
 
-def write(path, model=None):
-    state = (model or network()).state_dict()
-    held = from_state_dict(state, transposed=["2"], plain={"4": 2})
-    neutral.write(path, held)
-    return state, held
+def test_the_layers_are_described(tmp_path):
+    checkpoints.save(network(), tmp_path / "a.safetensors")
+    assert neutral.read(tmp_path / "a.safetensors").layers == DESCRIBED
 
 
-def test_the_layers_are_described():
-    state = network().state_dict()
-    assert from_state_dict(state, transposed=["2"], plain={"4": 2}).layers == DESCRIBED
-
-
-def test_a_state_dict_comes_back_with_every_bit(tmp_path):
-    state, _ = write(tmp_path / "a.safetensors")
-    again = neutral.read(tmp_path / "a.safetensors")
-    assert again.layers == DESCRIBED
-    found = to_state_dict(again)
-    assert list(found) == list(state)
-    for name, tensor in state.items():
-        assert found[name].dtype == tensor.dtype
-        assert torch.equal(found[name], tensor)
+def test_a_model_comes_back_with_every_bit(tmp_path):
+    model, again = network(), network()
+    for tensor in again.state_dict().values():
+        tensor.zero_()
+    checkpoints.save(model, tmp_path / "a.safetensors")
+    checkpoints.load(again, tmp_path / "a.safetensors")
+    assert neutral.read(tmp_path / "a.safetensors").tensors["4.weight"].dtype == "BF16"
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
 
 
 def test_the_metadata_is_as_the_documentation_says(tmp_path):
-    write(tmp_path / "a.safetensors")
+    checkpoints.save(network(), tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", "np") as file:
         metadata = file.metadata()
     assert metadata.keys() == {"format", "version", "layers"}
     assert (metadata["format"], metadata["version"]) == ("do_conv", "1")
-    assert json.loads(metadata["layers"])["2"] == {
+    layers = json.loads(metadata["layers"])
+    assert layers["2"] == {
         "kind": "transposed", "kernel_size": [2, 3], "groups": 2, "d_mul": 7,
     }  # fmt: skip
+    assert layers["1"] == {"kind": "normalization", "epsilon": 1e-05}
 
 
 def test_a_file_that_others_write(tmp_path):
@@ -95,29 +89,24 @@ def test_a_file_that_others_write(tmp_path):
 
 
 def test_folding_a_neutral_file_describes_the_plain_layers(tmp_path):
-    write(tmp_path / "a.safetensors")
+    model = network().eval()
+    checkpoints.save(model, tmp_path / "a.safetensors")
     checkpoints.fold(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
-    folded = neutral.read(tmp_path / "b.safetensors")
-    assert folded.layers == {
+    assert neutral.read(tmp_path / "b.safetensors").layers == {
         "0": Description("convolution", (3, 3), 2),
+        "1": DESCRIBED["1"],
         "2": Description("transposed", (2, 3), 2),
         "3.depthwise": Description("convolution", (3, 3), 4),
         "3.pointwise": Description("convolution", (1, 1), 2),
         "4": Description("convolution", (3, 3), 2),
     }
-    expected, found = folded_state_dict(network()), to_state_dict(folded)
-    assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-6)
-
-
-def test_a_bare_layer_and_a_parametrized_one():
-    bare = from_state_dict(DOConv2d(4, 6, 3).state_dict())
-    assert bare.layers == {"": Description("convolution", (3, 3), 1, 9)}
-    assert set(bare.arrays("")) == {"weight", "depthwise_delta", "bias"}
-    parametrized = from_state_dict(over_parameterize(nn.Conv2d(4, 6, 3)).state_dict())
-    assert set(parametrized.tensors) == {"weight", "depthwise_delta", "bias"}
-    assert parametrized.layers == bare.layers
+    expected = fold(model)
+    plain = fold(network())
+    for parameter in plain.parameters():
+        nn.init.zeros_(parameter)
+    checkpoints.load(plain, tmp_path / "b.safetensors")
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(plain.state_dict()[name], tensor, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +123,7 @@ def test_a_bare_layer_and_a_parametrized_one():
         ({"kernel_size": [3, 5]}, "layer 'a' with weight (6, 4, 3, 3), depthwise_delta"),
         ({"groups": 2}, "layer 'a' with weight (6, 4, 3, 3), depthwise_delta"),
         ({"d_mul": None}, "must be ['weight']; received ['depthwise_delta', 'weight'];"),
+        ({"kind": "dense", "d_mul": None}, "must be ['weight']; received ['depthwise_delta',"),
         ({"kind": "separable"}, "must be ['depthwise_weight', 'weight']; received"),
     ],
 )
@@ -153,7 +143,8 @@ def test_a_file_that_is_not_a_neutral_one(metadata, said, tmp_path):
 
 
 def test_nothing_is_written_of_what_does_not_fit(tmp_path):
-    _, held = write(tmp_path / "a.safetensors")
+    checkpoints.save(network(), tmp_path / "a.safetensors")
+    held = neutral.read(tmp_path / "a.safetensors")
     held.layers["0"] = Description("convolution", (3, 3), 1, 9)
     with pytest.raises(DOConvError, match="must fit each other; received layer '0'"):
         neutral.write(tmp_path / "b.safetensors", held)

@@ -1,6 +1,7 @@
 """`do-conv cost` as a person and a program meet it."""
 
 import json
+from importlib.util import find_spec
 
 import cpu_torchvision  # noqa: F401  # makes torchvision and timm importable
 import pytest
@@ -14,6 +15,9 @@ from torch import nn
 def small():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
 
+def for_larger_images():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 64, 2))
+
 def no_network():
     return {}
 
@@ -21,10 +25,58 @@ nothing = 3
 """
 
 
+IN_KERAS = """
+import keras
+from keras import layers
+
+def of_any_size(data_format, channels_first):
+    size = (3, None, None) if channels_first else (None, None, 3)
+    inner = keras.Sequential([layers.Conv2D(8, 3, strides=(2, 1), data_format=data_format)])
+    return keras.Sequential([keras.Input(size), layers.Activation("relu"), inner])
+
+def channels_last():
+    return of_any_size("channels_last", False)
+
+def channels_first():
+    return of_any_size("channels_first", True)
+
+def by_setting():
+    first = keras.config.image_data_format() == "channels_first"
+    return of_any_size(None, first)
+
+def mobile():
+    first = keras.config.image_data_format() == "channels_first"
+    size = (3, 64, 32) if first else (64, 32, 3)
+    return keras.applications.MobileNet(size, 0.25, weights=None, include_top=False)
+
+def one_axis():
+    return keras.Sequential([keras.Input((None, 3)), layers.Conv1D(8, 3)])
+
+def of_two_inputs():
+    one, two = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    return keras.Model([one, two], layers.Conv2D(4, 3)(one + two))
+"""
+
+
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     (tmp_path / "networks_of_mine.py").write_text(MODULE)
+    (tmp_path / "keras_of_mine.py").write_text(IN_KERAS)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def setting():
+    """Sets Keras's order of axes for the length of a test."""
+    keras = pytest.importorskip("keras")
+    before = keras.config.image_data_format()
+    yield keras.config.set_image_data_format
+    keras.config.set_image_data_format(before)
+
+
+def counted(capsys, *arguments):
+    assert main(["cost", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
 
 
 def test_a_table_of_ones_own_network(own, capsys):
@@ -46,6 +98,40 @@ def test_json_has_what_the_table_has(own, capsys):
     assert said["macs"] == {"before": None, "training": None, "batch": 1}
 
 
+@pytest.mark.parametrize("order", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("network", ["channels_last", "channels_first", "by_setting"])
+def test_an_image_has_its_channels_first_whatever_a_keras_model_has(
+    own, setting, capsys, network, order
+):
+    setting(order)
+    said = counted(capsys, f"keras_of_mine:{network}", "--image", "3x9x7", "--batch", "2")
+    assert said["macs"]["before"] == 2 * (4 * 5) * 8 * 27
+    assert said["macs"]["batch"] == 2
+
+
+@pytest.mark.parametrize("order", ["channels_last", "channels_first"])
+def test_a_network_of_keras_applications_in_either_order(own, setting, capsys, order):
+    setting(order)
+    said = counted(capsys, "keras_of_mine:mobile", "--image", "3x64x32", "--batch", "3")
+    macs = {layer["name"]: layer["macs"]["before"] for layer in said["layers"]}
+    assert macs["conv1"] == 3 * (32 * 16) * 8 * 27
+    assert macs["conv_dw_2"] == 3 * (16 * 8) * 16 * 9
+    assert counted(capsys, "keras_of_mine:mobile", "--batch", "3") == said
+
+
+def test_an_image_of_one_axis(own, setting, capsys):
+    said = counted(capsys, "keras_of_mine:one_axis", "--image", "3x10")
+    assert said["macs"]["before"] == 8 * 8 * 9
+
+
+def test_a_network_of_gluoncv(capsys):
+    if find_spec("mxnet") is None or find_spec("gluoncv") is None:
+        pytest.skip("GluonCV is not installed")
+    said = counted(capsys, "gluoncv:cifar_resnet20_v1", "--image", "3x32x16", "--batch", "2")
+    assert said["layers"][0]["macs"]["before"] == 2 * (32 * 16) * 16 * 27
+    assert said["macs"]["batch"] == 2
+
+
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet18"])
 def test_networks_of_a_zoo(name, capsys):
     assert main(["cost", name]) == 0
@@ -62,6 +148,11 @@ def test_networks_of_a_zoo(name, capsys):
         (["networks_of_mine:nothing"], "networks_of_mine:nothing, where there is no such function"),
         (["networks_of_mine:no_network"], "one of PyTorch, Keras or MXNet Gluon; received a dict"),
         (["networks_of_mine:small", "--image", "10"], "divided by x; received '10'"),
+        (
+            ["networks_of_mine:for_larger_images", "--image", "3x8x8"],
+            "received images of size 3x8x8, of which its framework says: mat1 and mat2",
+        ),
+        (["networks_of_mine:small", "--image", "1x8x8"], "says: Given groups=1, weight of size"),
         (["networks_of_mine:small", "--batch", "0"], "--batch must be a positive integer"),
         (["networks_of_mine:small", "--d-mul", "8"], "d_mul must be at least"),
         (["networks_of_mine:small", "--composition", "both"], "composition must be one of"),
@@ -73,6 +164,24 @@ def test_exit_code_2_and_one_sentence(own, capsys, arguments, sentence):
     assert sentence in said.err
     assert said.err.count("\n") == 1
     assert not said.out
+
+
+@pytest.mark.parametrize(
+    ("network", "image", "sentence"),
+    [
+        ("channels_last", "1x9x7", "made for 3 input channels, on axis 3; received an input of"),
+        ("channels_first", "1x9x7", "of which its framework says: Input 0 with name"),
+        ("mobile", "3x32x32", "of which its framework says: Input 0 with name"),
+        ("of_two_inputs", "3x8x8", "expects 2 named input(s)"),
+    ],
+)
+def test_exception_an_image_that_a_keras_model_does_not_take(
+    own, setting, capsys, network, image, sentence
+):
+    assert main(["cost", f"keras_of_mine:{network}", "--image", image]) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
 
 
 def test_a_module_that_lacks_another_shows_its_own_error(tmp_path, monkeypatch):

@@ -15,6 +15,12 @@ def test_a_file_replaces_the_one_before_only_when_it_is_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("ending", ["", ".json", ".weights.h5"])
+def test_the_file_beside_has_the_endings(tmp_path, ending):
+    with files.replacing(tmp_path / f"result{ending}") as beside:
+        assert beside.name.endswith(ending)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("half way"), KeyboardInterrupt()])
 def test_nothing_half_written_is_left(tmp_path, error):
     path = tmp_path / "result.json"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from examples.cifar import data, networks, records, schedules, train
+from examples.cifar import data, networks, schedules, state, train
 
 COUNTS = {"train.bin": 256, "test.bin": 100}
 
@@ -54,7 +54,7 @@ def test_a_line_for_each_epoch_and_a_header(run):
         assert first["epoch"] == 1
     header = json.loads((folder / "cifar100-resnet_v2_20-do-conv-seed0.json").read_text())
     assert header["settings"]["network"] == "resnet_v2_20"
-    assert header["versions"]["torch"] == torch.__version__
+    assert header["places"][0]["versions"]["torch"] == torch.__version__
     assert not list(folder.glob("*.pt"))
     # From the same weights on the same batches, D has moved after some steps.
     assert found(folder, "plain")[0]["loss"] != found(folder, "do-conv")[0]["loss"]
@@ -117,9 +117,9 @@ def test_runs_of_different_options_have_different_names(tmp_path):
     }
     for name, one in options.items():
         given = parse(["--data", str(tmp_path), *one])
-        assert records.experiment(given, "do-conv") == f"cifar100-resnet_v2_20{name}"
+        assert state.experiment(given, "do-conv") == f"cifar100-resnet_v2_20{name}"
         plain = name if name == "-full" else ""
-        assert records.experiment(given, "plain") == f"cifar100-resnet_v2_20{plain}"
+        assert state.experiment(given, "plain") == f"cifar100-resnet_v2_20{plain}"
 
 
 PARAMETERS = {
@@ -196,7 +196,8 @@ def test_exception_resuming_with_other_settings(run, capsys, tmp_path):
     header.write_text(header.read_text().replace('"MN"', '"4MN"'))
     common = ["--data", str(tmp_path / "data"), "--out", str(folder), "--seeds", "0"]
     assert train.main([*common, "--arms", "do-conv"]) == 2
-    assert "was run with" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is of a run with d_mul '4MN', not d_mul 'MN': name another folder" in said
 
 
 def test_the_variants_of_d_share_the_plain_runs(run):

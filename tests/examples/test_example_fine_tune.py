@@ -1,34 +1,113 @@
 """The fine-tuning examples, on few images, from weights of the person's own."""
 
+import do_conv.gluon  # before mxnet, which reads names that this module restores
+
+# isort: split
 import runpy
 from pathlib import Path
 
 import cpu_torchvision  # noqa: F401  # before timm
+import keras
+import mxnet as mx
 import pytest
 import timm
 import torch
 
+import do_conv.tf
+import do_conv.torch
 from do_conv import DOConvError
+from do_conv.zoo import import_gluoncv
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "fine_tune"
+
+
+def run(name, folder, weights):
+    """Run an example on two batches.
+
+    Returns the network it has converted, what it has trained, the images it has compared that on
+    with the folded network, and the file it has written.
+    """
+    main, converted, compared = runpy.run_path(str(EXAMPLES / name))["main"], [], []
+    convert, verify = (main.__globals__[one] for one in ("convert", "verify"))
+    main.__globals__["convert"] = lambda plain: converted.append(plain) or convert(plain)
+    main.__globals__["verify"] = lambda *given: compared.append(given) or verify(*given)
+    out = folder / f"folded{''.join(weights.suffixes)}"
+    options = ["--epochs", "1", "--steps", "2", "--weights", str(weights), "--out", str(out)]
+    assert main(options) == 0
+    assert sorted(folder.iterdir()) == sorted([weights, out])
+    ((trained, _, images),) = compared
+    return converted[0], trained, images, out
+
+
+def assert_said(capsys, converted):
+    said = capsys.readouterr().out
+    assert f"{converted} convolutions" in said
+    assert "epoch 1: test accuracy" in said
+    assert "largest difference of 0.0e+00" in said
 
 
 def test_torch(tmp_path, capsys):
     plain = timm.create_model("resnet18", num_classes=10, in_chans=1)
     torch.save(plain.state_dict(), tmp_path / "plain.pth")
-    main = runpy.run_path(str(EXAMPLES / "torch_digits.py"))["main"]
-    arguments = ["--epochs", "1", "--steps", "2", "--weights", str(tmp_path / "plain.pth")]
-    assert main([*arguments, "--out", str(tmp_path / "folded.pth")]) == 0
-    said = capsys.readouterr().out
-    assert "17 of 20 convolutions" in said
-    assert "epoch 1: test accuracy" in said
-    assert "largest difference of 0.0e+00" in said
-    folded = torch.load(tmp_path / "folded.pth", weights_only=True)
-    assert list(folded) == list(plain.state_dict())
-    assert not torch.equal(folded["conv1.weight"], plain.conv1.weight)
+    loaded, trained, images, out = run("torch_digits.py", tmp_path, tmp_path / "plain.pth")
+    assert_said(capsys, "17 of 20")
+    verify = do_conv.torch.verify
+    assert verify(plain.eval(), loaded.eval(), images) == 0
+    plain.load_state_dict(torch.load(out, weights_only=True))
+    assert verify(trained, plain, images) == 0
+    with pytest.raises(DOConvError, match="must give the same outputs"):
+        verify(trained, loaded, images)
 
 
-def test_exception_an_output_that_cannot_be_written(tmp_path):
-    main = runpy.run_path(str(EXAMPLES / "torch_digits.py"))["main"]
+def test_keras(tmp_path, capsys):
+    plain = keras.applications.MobileNet(
+        weights=None, input_shape=(32, 32, 1), classes=10, classifier_activation=None
+    )
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    weights = tmp_path / "plain.weights.h5"
+    loaded, trained, images, out = run("keras_digits.py", tmp_path, weights)
+    assert_said(capsys, "14 of 28")
+    verify = do_conv.tf.verify
+    assert verify(plain, loaded, images) == 0
+    plain.load_weights(out)
+    assert verify(trained, plain, images) == 0
+    with pytest.raises(DOConvError, match="must give the same outputs"):
+        verify(trained, loaded, images)
+
+
+def test_gluon(tmp_path, capsys):
+    plain = import_gluoncv().get_model("cifar_resnet20_v1", pretrained=False, classes=10)
+    plain.initialize(mx.init.Xavier())
+    plain(mx.nd.zeros((1, 3, 32, 32)))
+    mx.nd.waitall()
+    plain.save_parameters(str(tmp_path / "plain.params"))
+    loaded, trained, images, out = run("gluon_digits.py", tmp_path, tmp_path / "plain.params")
+    assert_said(capsys, "19 of 21")
+    verify = do_conv.gluon.verify
+    assert verify(plain, loaded, images) == 0
+    plain.load_parameters(str(out))
+    assert verify(trained, plain, images) == 0
+    with pytest.raises(DOConvError, match="must give the same outputs"):
+        verify(trained, loaded, images)
+
+
+@pytest.mark.parametrize("name", ["torch_digits.py", "gluon_digits.py"])
+def test_exception_an_output_that_cannot_be_written(tmp_path, name):
+    main = runpy.run_path(str(EXAMPLES / name))["main"]
     with pytest.raises(DOConvError, match="an output path must be writable"):
         main(["--epochs", "0", "--out", str(tmp_path / "not there" / "folded.pth")])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--out", "digits.h5", "Keras's weight files end in .weights.h5; not so digits.h5"),
+        ("--weights", "plain.keras", "Keras's weight files end in .weights.h5; not so plain.keras"),
+        ("--network", "MobileNet9", "invalid choice: 'MobileNet9'"),
+    ],
+)
+def test_exception_before_training(option, value, sentence, capsys):
+    main = runpy.run_path(str(EXAMPLES / "keras_digits.py"))["main"]
+    with pytest.raises(SystemExit):
+        main([option, value])
+    assert sentence in capsys.readouterr().err

@@ -116,18 +116,6 @@ def test_a_bare_layer(x):
         np.testing.assert_allclose(fold(layer)(x).asnumpy(), expected, rtol=0, atol=1e-6)
 
 
-def test_export_of_the_folded_network(network, x, trained, tmp_path):
-    folded = fold(trained(convert(network)))
-    folded.hybridize()
-    expected = folded(x).asnumpy()
-    folded.export(str(tmp_path / "net"))
-    files = (str(tmp_path / name) for name in ("net-symbol.json", "net-0000.params"))
-    symbol, parameters = files
-    loaded = gluon.SymbolBlock.imports(symbol, ["data"], parameters)
-    np.testing.assert_array_equal(loaded(x).asnumpy(), expected)
-    assert "batch_dot" not in (tmp_path / "net-symbol.json").read_text()
-
-
 def test_exception_nothing_of_ours(network):
     match = "must have a layer with a depthwise kernel; received a Net with none; convert it"
     for plain in (network, fold(convert(network))):

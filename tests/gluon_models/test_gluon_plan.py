@@ -74,6 +74,15 @@ def test_multiply_accumulates(state):
     assert by_feature.macs(2)[1] == 2 * 16 * (9 * 9 * 3 + 8 * 3 * 9)
 
 
+def test_a_layer_is_counted_for_each_time_it_is_used():
+    layer, model = nn.Conv2D(3, 3, padding=1), nn.HybridSequential()
+    model.add(layer, nn.MaxPool2D())
+    model.add(layer)
+    (row,) = plan(model, input_shape=(2, 3, 8, 8))
+    assert row.positions == ((8, 8), (4, 4))
+    assert row.macs(2) == (2 * 80 * 81, 2 * 80 * 81 + 2 * 9 * 81)
+
+
 def test_it_runs_as_in_evaluation():
     class Evaluated(HybridBlock):
         def __init__(self):

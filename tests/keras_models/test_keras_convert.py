@@ -106,11 +106,67 @@ def test_precisions(dtype, numbers, same):
     assert same(numbers(convert(model)(x)), numbers(model(x)))
 
 
+def squares(tensor):
+    return keras.ops.sum(tensor**2)
+
+
+class Doubled(keras.constraints.Constraint):
+    """A projection that Keras does not know by name."""
+
+    def __call__(self, tensor):
+        return 2 * tensor
+
+
+@pytest.mark.parametrize("layer_class", ["Conv2D", "SeparableConv2D", "Conv2DTranspose"])
+def test_functions_of_ones_own(layer_class, x):
+    def ones(shape, dtype=None):
+        return keras.ops.ones(shape, dtype)
+
+    layer = getattr(keras.layers, layer_class)(
+        4, 3, activation=lambda tensor: tensor * 3, bias_initializer=ones,
+        bias_regularizer=squares, bias_constraint=Doubled(),
+    )  # fmt: skip
+    model = small(layer, keras.layers.Activation(squares))
+    converted = convert(model)
+    folded = fold(converted)
+    assert verify(model, converted, x[0]) == 0
+    assert verify(model, folded, x[0]) < 1e-6
+    for new in (converted.layers[0], folded.layers[0]):
+        for name in ("activation", "bias_initializer", "bias_regularizer", "bias_constraint"):
+            assert getattr(new, name) is getattr(layer, name)
+    assert type(folded.layers[0]) is type(layer)
+
+
+@keras.saving.register_keras_serializable("tests")
+class OwnSlopes(keras.layers.PReLU):
+    """A layer of one's own, as an activation."""
+
+
+@pytest.mark.parametrize("layer_class", ["Conv2D", "SeparableConv2D", "DepthwiseConv2D"])
+def test_an_activation_that_is_a_layer_has_its_values(layer_class, x, shaken):
+    options = {} if layer_class == "DepthwiseConv2D" else {"filters": 3}
+    layer = getattr(keras.layers, layer_class)(kernel_size=3, activation=OwnSlopes(), **options)
+    model = small(layer, keras.layers.Dense(2, activation=keras.layers.PReLU(), name="dense"))
+    model(x[0])  # which builds the activations
+    layer.activation.trainable = False
+    shaken(model)
+    converted = convert(model)
+    folded = fold(converted)
+    x = -1000 * abs(x[0])
+    assert verify(model, converted, x) == 0
+    assert verify(model, folded, x) < 1e-6
+    for new in (converted, folded):
+        assert new.layers[0].activation is not layer.activation
+        trained = [v.name for v in new.trainable_weights if v.name != "depthwise_delta"]
+        assert trained == [v.name for v in model.trainable_weights]
+
+
 def test_what_is_trained_stays(network):
     network.get_layer("depthwise").trainable = False
     network.get_layer("inner").trainable = False
     network.get_layer("inner").get_layer("pointwise").trainable = True
     network.get_layer("shared").kernel.trainable = False
+    network.get_layer("norm").gamma.trainable = False
     converted = convert(network)
 
     def trained(model):

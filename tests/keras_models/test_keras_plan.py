@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from do_conv import choices
+from do_conv import DOConvError, choices
 from do_conv.tf import convert, plan
 from do_conv.tf.models.planning import in_own_order
 
@@ -45,18 +45,55 @@ def test_multiply_accumulates():
     by_feature = plan(model, composition="feature")
     assert by_feature.rows[0].macs(2)[1] == 2 * 16 * (9 * 9 * 3 + 8 * 3 * 9)
     assert by_feature.rows[1].macs(2) == up.macs(2)
-    assert [row.positions for row in found] == [(4, 4), (4, 4)]
+    assert [row.positions for row in found] == [((4, 4),), ((4, 4),)]
     assert plan(model).batch == 1
     assert plan(model, input_shape=(5, 8, 8, 3)).macs == tuple(
         map(sum, zip(first.macs(5), up.macs(5), strict=True))
     )
 
 
+def test_a_layer_is_counted_for_each_time_it_is_used():
+    inputs, layer = keras.Input((8, 8, 3)), keras.layers.Conv2D(3, 3, padding="same", name="conv")
+    inner = stack(layer, keras.layers.MaxPool2D(), size=(None, None, 3))
+    (row,) = found = plan(keras.Model(inputs, inner(inner(layer(inputs)))))
+    assert row.positions == ((8, 8), (8, 8), (4, 4))
+    assert found.macs == (144 * 3 * 3 * 9, 144 * 3 * 3 * 9 + 3 * 9 * 9 * 3 * 3)
+
+
+def test_layers_without_variables_are_not_counted():
+    model = keras.Sequential([keras.layers.Conv2D(4, 3), keras.layers.SeparableConv2D(4, 3)])
+    found = plan(model, input_shape=(1, 8, 8, 3))
+    assert found.macs is None
+    assert [row.becomes for row in found] == ["DOConv2D", "DOSeparableConv2D"]
+    assert not model.built
+    assert plan(convert(stack(keras.layers.Conv2D(4, 3)))).macs is None
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Conv2D(6, 3, groups=3),
+        keras.layers.DepthwiseConv2D(3, depth_multiplier=2),
+        keras.layers.Conv2DTranspose(4, 3),
+        keras.layers.SeparableConv2D(4, 3),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+@pytest.mark.parametrize("ours", [False, True])
+def test_exception_an_input_of_other_channels(layer, ours):
+    model = stack(layer, size=(None, None, 3))
+    model = convert(model) if ours else model
+    plan(model, input_shape=(2, 8, 8, 3))
+    match = r"made for 3 input channels, on axis 3; received an input of shape \(2, 8, 8, 1\)"
+    with pytest.raises(DOConvError, match=match):
+        plan(model, input_shape=(2, 8, 8, 1))
+
+
 def test_another_size_than_the_models_own(network):
     rows = {row.name: row.positions for row in plan(network)}
     assert rows == {
-        "shared": (8, 8), "depthwise": (8, 8), "inner/separable": (8, 8),
-        "inner/pointwise": (8, 8), "sequential/up": (8, 8),
+        "shared": ((8, 8), (8, 8)), "depthwise": ((8, 8),), "inner/separable": ((8, 8),),
+        "inner/pointwise": ((8, 8),), "sequential/up": ((8, 8),),
     }  # fmt: skip
     open_model = stack(
         keras.layers.Conv2D(4, (3, 1)), keras.Sequential([keras.layers.Conv2D(2, 2)]),
@@ -64,7 +101,7 @@ def test_another_size_than_the_models_own(network):
     )  # fmt: skip
     assert plan(open_model).macs is None
     found = plan(open_model, input_shape=(2, 9, 7, 3))
-    assert [row.positions for row in found] == [(7, 7), (6, 6)]
+    assert [row.positions for row in found] == [((7, 7),), ((6, 6),)]
     assert found.batch == 2
     two = plan(network, input_shape=[(3, 8, 8, 3), (3, 8, 8, 3)])
     assert (two.batch, two.macs[0] > plan(network).macs[0]) == (3, True)
@@ -74,9 +111,9 @@ def test_the_axes_are_the_models_own():
     layer = keras.layers.Conv2D(4, 3, data_format="channels_first")
     model = stack(layer, size=(3, 9, 8))
     (row,) = plan(model, input_shape=(1, 3, 9, 8))
-    assert row.positions == (7, 6)
+    assert row.positions == ((7, 6),)
     (row,) = plan(layer, input_shape=(1, 3, 5, 5))
-    assert row.positions == (3, 3)
+    assert row.positions == ((3, 3),)
 
 
 @pytest.mark.parametrize(

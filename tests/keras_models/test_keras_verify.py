@@ -54,6 +54,27 @@ def test_exception_other_shapes_and_nan(x, wrong):
         verify(keras.layers.Identity(), wrong, x[0])
 
 
+@pytest.mark.parametrize("remat", [False, True])
+def test_layers_whose_calls_are_traced(remat):
+    inputs = keras.Input((6, 4))
+    with keras.RematScope(mode="full" if remat else None):
+        outputs = keras.layers.Conv1D(4, 3, name="conv")(inputs)
+    model = keras.Model(inputs, keras.layers.LSTM(3, name="lstm")(outputs))
+    x = np.ones((2, 6, 4), "float32")
+    assert verify(model, convert(model), x) == 0
+    other = keras.models.clone_model(model)
+    with pytest.raises(DOConvError, match=f"in layer '{'lstm' if remat else 'conv'}'"):
+        verify(model, other, x)
+
+
+def test_a_kernel_that_a_call_moves_is_put_back(x, numbers, same):
+    conv = keras.layers.Conv2D(4, 3, name="inside")
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.SpectralNormalization(conv)])
+    before = numbers(model.variables)
+    verify(model, model, x[0], training=True)
+    assert same(numbers(model.variables), before)
+
+
 def test_half_precision_and_empty_outputs():
     layer = keras.layers.Conv2D(4, 3, dtype="bfloat16")
     x = np.ones((2, 8, 8, 3))

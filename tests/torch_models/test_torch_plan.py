@@ -51,6 +51,23 @@ def test_multiply_accumulates():
     assert by_feature.macs(2)[1] == 2 * 16 * (9 * 9 * 3 + 8 * 3 * 9)
 
 
+def test_a_layer_is_counted_for_each_time_it_is_used():
+    layer = nn.Conv2d(3, 3, 3, padding=1)
+    (row,) = plan(nn.Sequential(layer, nn.MaxPool2d(2), layer), input_shape=(2, 3, 8, 8))
+    assert row.positions == ((8, 8), (4, 4))
+    assert row.macs(2) == (2 * 80 * 81, 2 * 80 * 81 + 2 * 9 * 81)
+
+
+def test_lazy_layers_stay_lazy():
+    model = nn.Sequential(nn.LazyConv2d(8, 3), nn.LazyConvTranspose2d(4, 2))
+    first, up = plan(model, input_shape=(1, 3, 8, 8))
+    assert first.macs(1) == (36 * 8 * 3 * 9, 36 * 8 * 3 * 9 + 9 * 9 * 8 * 3)
+    assert up.macs(1)[0] == 36 * 8 * 4 * 4
+    assert type(model[0]) is nn.LazyConv2d
+    assert model[0].weight.__class__ is nn.UninitializedParameter
+    assert plan(model).macs is None
+
+
 def test_the_table_says_what_becomes_of_each_layer():
     model = torchvision.models.resnet18()
     table = str(plan(model, input_shape=(1, 3, 64, 64), d_mul=lambda spec: spec.area + 1))

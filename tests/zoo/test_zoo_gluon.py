@@ -4,8 +4,6 @@ import do_conv.gluon  # noqa: F401 - before mxnet, which reads names that this m
 
 # isort: split
 import importlib
-import sys
-import types
 import warnings
 
 import mxnet as mx
@@ -15,6 +13,7 @@ from mxnet import autograd, gluon
 
 from do_conv.gluon import convert, fold, plan
 from do_conv.gluon.models.copies import named_blocks
+from do_conv.zoo import import_gluoncv
 
 STEPS = 5
 # The first few are looked at each time.
@@ -70,27 +69,14 @@ class Start(mx.init.Xavier):
             super()._init_weight(name, array)
 
 
-def answered():
-    """GluonCV asks for the versions of MXNet and PyTorch, and refuses PyTorch 2 beside it."""
-
-    def no_torch(*_):
-        raise ImportError
-
-    check = types.ModuleType("gluoncv.check")
-    check._deprecate_python2 = check._require_mxnet_version = lambda *_: None
-    check._require_pytorch_version = no_torch
-    return check
-
-
 @pytest.fixture(scope="module")
 def zoo():
     """A function that makes a network."""
     if importlib.util.find_spec("gluoncv") is None:
         pytest.skip("GluonCV is not installed")
-    sys.modules.setdefault("gluoncv.check", answered())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model_zoo = importlib.import_module("gluoncv.model_zoo")
+        model_zoo = import_gluoncv()
     return lambda name, **options: model_zoo.get_model(name, pretrained=False, **options)
 
 

@@ -16,7 +16,16 @@ from do_conv.core.errors import require_installed
 
 KIND = "safetensors"
 
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_FLOATING = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_OTHERS = {
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1", "U8": "<u1", "BOOL": "<?",
+}  # fmt: skip
+_DTYPES = {**_FLOATING, **_OTHERS}
+# The format's names of the frameworks' dtypes.
+NAMES = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64",
+    "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
 _WORDS = 8  # The header fills whole words, so that the data begins at one.
 
 
@@ -36,18 +45,20 @@ class Raw:
 
     @classmethod
     def of(cls, array: np.ndarray, dtype: str) -> Raw:
-        """An array, rounded to a floating-point dtype."""
+        """An array, rounded to a dtype of `NAMES`."""
         bits = narrowed(array) if dtype == "BF16" else array
         return cls(dtype, array.shape, np.ascontiguousarray(bits, _DTYPES[dtype]).tobytes())
 
     def array(self) -> np.ndarray | None:
         """Its numbers in float32, or float64 if it is; None unless it is floating-point."""
-        if self.dtype not in _DTYPES:
+        if self.dtype not in _FLOATING:
             return None
+        return self.numbers().astype(np.float64 if self.dtype == "F64" else np.float32)
+
+    def numbers(self) -> np.ndarray:
+        """Its numbers in a dtype of NumPy's, of the names in `NAMES`; bfloat16 in float32."""
         stored = np.frombuffer(self.data, _DTYPES[self.dtype]).reshape(self.shape)
-        if self.dtype == "BF16":
-            return widened(stored)
-        return stored.astype(np.float64 if self.dtype == "F64" else np.float32)
+        return widened(stored) if self.dtype == "BF16" else stored
 
 
 def read(path: Path) -> Checkpoint:

@@ -1,104 +1,114 @@
-"""PyTorch's state dicts and the neutral file."""
+"""The layers of a PyTorch module, as they are carried: its order of axes is the core's."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator
+from typing import Any
 
-from do_conv.core.errors import require_installed
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
-require_installed("torch", extra="torch", user="do_conv.checkpoints.neutral.torch")
+from do_conv.checkpoints.layers import DELTA, SEPARABLE
+from do_conv.checkpoints.neutral.carrying import Carried, Slot
+from do_conv.checkpoints.neutral.description import Description
+from do_conv.core import rules
+from do_conv.torch.base import Composed, OverParameterized
+from do_conv.torch.models.wrappers import unwrapped
+from do_conv.torch.parametrization import is_over_parameterized
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from do_conv.checkpoints import layers  # noqa: E402
-from do_conv.checkpoints.formats.safetensors import Raw  # noqa: E402
-from do_conv.checkpoints.layers import DELTA, SEPARABLE  # noqa: E402
-from do_conv.checkpoints.neutral import Description, Neutral  # noqa: E402
-from do_conv.core import rules  # noqa: E402
-
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+# They count their steps, which nothing that is computed depends on.
+_COUNTERS = ("num_batches_tracked",)
 
 
-def from_state_dict(
-    state: Mapping[str, Tensor],
-    *,
-    transposed: Collection[str] = (),
-    plain: Mapping[str, int] | None = None,
-) -> Neutral:
-    """A state dict's tensors, and a description of the layers that are ours.
-
-    A layer whose `weight` was given a D by `over_parameterize` takes the names of a layer of ours.
-
-    Args:
-        state: a network's `state_dict()`.
-        transposed: the names of transposed layers, ours or plain: the state dict does not tell.
-        plain: the groups of plain convolutions by name, to describe these as well.
-
-    Returns:
-        everything in `state`, in its order.
+def carried(model: nn.Module) -> Iterator[Carried]:
+    """Each layer with arrays of its own, a shared one once, in the module's order.
 
     Raises:
-        DOConvError: if a layer's arrays do not fit each other, or a tensor has a dtype that
-            is not stored.
+        DOConvError: if a layer has no parameters yet.
     """
-    described: dict[str, Description] = {}
-    names = {name: name for name in state}
-    for stored in layers.found(state, layers.TORCH):
-        shapes = {role: tuple(state[key].shape) for role, key in stored.keys.items()}
-        if stored.kind == "separable" and not layers.is_separable(
-            shapes["weight"], shapes["delta"]
-        ):
+    inside: set[nn.Module] = set()  # what gives our parametrized layers their kernels
+    for name, module in unwrapped(model).named_modules():
+        if module in inside:
             continue
-        spec = layers.spec_of(stored, shapes)
-        kind = "separable" if stored.kind == "separable" else _kind(stored.name, transposed)
-        described[stored.name] = Description(kind, spec.kernel_size, spec.groups, spec.d_mul)
-        before = f"{stored.name}." if stored.name else ""
-        own = SEPARABLE if kind == "separable" else DELTA
-        names[stored.keys["weight"]] = f"{before}weight"
-        names[stored.keys["delta"]] = f"{before}{own}"
-    for name, groups in (plain or {}).items():
-        weight = state[f"{name}.weight" if name else "weight"]
-        kernel_size = tuple(weight.shape[2:])
-        described[name] = Description(_kind(name, transposed), kernel_size, groups)
-    tensors = {names[name]: _raw(name, tensor) for name, tensor in state.items()}
-    return Neutral(tensors, described)
+        if is_over_parameterized(module):
+            rules.one_parametrization(name, len(module.parametrizations.weight) == 1)
+            inside.update(module.parametrizations.modules())
+        description, tensors = _description(module), _tensors(module)
+        slots = {role: _slot(module, tensor) for role, tensor in tensors.items()}
+        if slots:
+            yield Carried(name, description, slots)
 
 
-def to_state_dict(neutral: Neutral) -> dict[str, Tensor]:
-    """The tensors of a neutral file, under the names of our PyTorch layers.
-
-    Raises:
-        DOConvError: if a tensor has a dtype that PyTorch does not have here.
-    """
-    return {name: _tensor(name, raw) for name, raw in neutral.tensors.items()}
-
-
-def _kind(name: str, transposed: Collection[str]) -> str:
-    return "transposed" if name in transposed else "convolution"
-
-
-def _raw(name: str, tensor: Tensor) -> Raw:
-    dtype = rules.known_name(f"dtype of '{name}'", str(tensor.dtype), map(str, _NAMES))
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    data = flat.view(torch.uint8).numpy().tobytes()
-    return Raw(_NAMES[getattr(torch, dtype.removeprefix("torch."))], tuple(tensor.shape), data)
+def _description(module: Any) -> Description | None:
+    """What a layer is; None if other frameworks have no such layer."""
+    if isinstance(module, OverParameterized) or is_over_parameterized(module):
+        return _convolution(module, _delta(module))
+    if isinstance(module, Composed):  # separable
+        spec = module.spec
+        return Description("separable", spec.kernel_size, spec.groups, spec.d_mul)
+    # Of a subclass with a forward pass of its own, it is not known what it does with its weight.
+    known = type(module).forward.__module__.startswith("torch.nn.")
+    return _plain(module) if known and "weight" in module._parameters else None
 
 
-def _tensor(name: str, raw: Raw) -> Tensor:
-    dtype = _DTYPES[rules.known_name(f"dtype of '{name}'", raw.dtype, _DTYPES)]
-    if not raw.data:
-        return torch.empty(raw.shape, dtype=dtype)
-    return torch.frombuffer(bytearray(raw.data), dtype=dtype).reshape(raw.shape)
+def _plain(module: Any) -> Description | None:
+    if isinstance(module, _ConvNd):
+        return _convolution(module, None)
+    if isinstance(module, nn.Linear):
+        return Description("dense")
+    if isinstance(module, nn.GroupNorm):
+        return Description("normalization", groups=module.num_groups, epsilon=module.eps)
+    is_of_one_axis = isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1
+    if isinstance(module, _BatchNorm) or is_of_one_axis:
+        return Description("normalization", epsilon=module.eps)
+    return None
+
+
+def _convolution(layer: Any, delta: Tensor | None) -> Description:
+    kind = "transposed" if layer.transposed else "convolution"
+    d_mul = None if delta is None else delta.shape[1]
+    return Description(kind, tuple(layer.kernel_size), layer.groups, d_mul)
+
+
+def _delta(layer: Any) -> Any:
+    if is_over_parameterized(layer):
+        return layer.parametrizations.weight[0].depthwise_delta
+    return layer.depthwise_delta
+
+
+def _tensors(module: Any) -> dict[str, Tensor]:
+    """The arrays of a layer, without those of what it holds, by their names in the file."""
+    own = {**module._parameters, **module._buffers}
+    kept = {
+        name: tensor
+        for name, tensor in own.items()
+        if tensor is not None
+        and name not in module._non_persistent_buffers_set
+        and name not in _COUNTERS
+    }
+    if is_over_parameterized(module):
+        first = {"weight": module.parametrizations.weight.original, DELTA: _delta(module)}
+        return {**first, **kept}
+    return dict(sorted(kept.items(), key=lambda item: _ORDER.get(item[0], len(_ORDER))))
+
+
+_ORDER = {role: i for i, role in enumerate(("weight", DELTA, SEPARABLE, "bias"))}
+
+
+def _slot(module: Any, tensor: Tensor) -> Slot:
+    made = not nn.parameter.is_lazy(tensor) and not tensor.is_meta
+    rules.built(type(module).__name__, made)
+
+    def read() -> np.ndarray:
+        kept = tensor.detach().cpu()
+        wide = kept.float() if tensor.dtype == torch.bfloat16 else kept
+        return np.array(wide.numpy())
+
+    def write(array: np.ndarray) -> None:
+        with torch.no_grad():
+            tensor.copy_(torch.from_numpy(np.array(array)))
+
+    return Slot(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), read, write)

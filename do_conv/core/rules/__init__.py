@@ -7,6 +7,7 @@ arguments   what a layer, a window or a command is made with
 arrays      parameters, inputs, and what was stored
 models      layers and models that are given to a function
 files       checkpoint files
+carrying    weights that go from one model to another
 """
 
 from do_conv.core.rules.arguments import (
@@ -44,6 +45,12 @@ from do_conv.core.rules.arrays import (
     stored_keys,
     stored_shape,
 )
+from do_conv.core.rules.carrying import (
+    carried_count,
+    carried_fit,
+    carried_names,
+    carried_pairs,
+)
 from do_conv.core.rules.files import (
     another_file,
     authors_in_file,
@@ -66,11 +73,15 @@ from do_conv.core.rules.files import (
     whole_file,
 )
 from do_conv.core.rules.models import (
+    compiled_again,
     differing,
     image_size,
+    image_taken,
     known_backend,
     known_function,
     plain_convolution,
+    reachable,
+    remakeable,
     separable_pair,
     slots_of_computed_weight,
     something_to_convert,
@@ -89,7 +100,12 @@ __all__ = [
     "authors_in_file",
     "axes",
     "built",
+    "carried_count",
+    "carried_fit",
+    "carried_names",
+    "carried_pairs",
     "choice",
+    "compiled_again",
     "composition",
     "decided_order",
     "depth_multiplier",
@@ -100,6 +116,7 @@ __all__ = [
     "free_names",
     "groups_divide",
     "image_size",
+    "image_taken",
     "input_dtype",
     "input_rank",
     "input_shape",
@@ -127,6 +144,8 @@ __all__ = [
     "padding_pairs",
     "plain_convolution",
     "present_file",
+    "reachable",
+    "remakeable",
     "same_format",
     "same_needs_stride_one",
     "separable_arrays",

@@ -192,5 +192,5 @@ def neutral_file(path: str, found: Any) -> NoReturn:
         "a neutral checkpoint must have the metadata format 'do_conv', version '1' and layers, "
         "a description of each",
         f"{path} with {found}",
-        "write it with do_conv.checkpoints.neutral.write",
+        "write it with do_conv.checkpoints.save",
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from do_conv.core.errors import DOConvError, broken
+from do_conv.core.errors import broken
 
 
 def plain_convolution(is_plain: bool, kind: str) -> None:
@@ -108,6 +108,15 @@ def image_size(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+def image_taken(image: str, trouble: str) -> NoReturn:
+    """Multiply-accumulates are counted for images that the network can be run on."""
+    raise broken(
+        "a network must take the images it is counted for",
+        f"images of size {image}, of which its framework says: {trouble}",
+        "give --image the channels and the size that the network was made for",
+    )
+
+
 def unchanged(kind: str, is_unchanged: bool) -> None:
     """A kernel that is kept for many forward passes belongs to the parameters it was made of."""
     if not is_unchanged:
@@ -119,14 +128,43 @@ def unchanged(kind: str, is_unchanged: bool) -> None:
 
 
 def differing(
-    difference: float, tolerance: float, where: str | None, training: bool
-) -> DOConvError:
-    """The error for two models that do not do the same."""
-    cause = "call eval() on both models first" if training else "look at that layer"
-    return broken(
+    difference: float, tolerance: float, where: str | None, remedy: str | None
+) -> NoReturn:
+    """Two models do the same; `remedy` is how one leaves training mode, if one was in it."""
+    raise broken(
         f"two models must give the same outputs, within {tolerance:g} of the largest value",
         f"a difference of {difference:.1e}"
         + (f", which begins in layer '{where}'" if where else "")
-        + (", from models in training mode" if training else ""),
-        cause,
+        + (", from models in training mode" if remedy else ""),
+        remedy or "look at that layer",
     )
+
+
+def remakeable(is_remakeable: bool, kind: str, remedy: str) -> None:
+    """A whole Keras model is made again layer by layer, so its layers' graph has to be known."""
+    if not is_remakeable:
+        raise broken(
+            "a whole model must be a Functional or Sequential model, whose layers are known",
+            f"a {kind}, a class with a way of its own",
+            remedy,
+        )
+
+
+def reachable(name: str | None) -> None:
+    """Folding leaves nothing of ours in a Keras model, so it has to reach every layer."""
+    if name is not None:
+        raise broken(
+            "a layer to fold must stand in a Functional or Sequential model, or in TimeDistributed",
+            f"layer '{name}' inside a layer of a class of its own",
+            "make the plain model, and give folded_weights(model) to its set_weights",
+        )
+
+
+def compiled_again(is_so: bool, trouble: str) -> None:
+    """A new Keras model is compiled as the one it was made from, by what Keras knows of that."""
+    if not is_so:
+        raise broken(
+            "a compiled model must be one that Keras can compile again",
+            trouble,
+            "call compile() of the new model, which is not compiled",
+        )

@@ -1,8 +1,8 @@
 """Whole models.
 
-conversion     `convert`, and `plan`, which says what it would do
-decisions      which convolutions are converted, and why others are left
-served         classes for subclasses of a convolution
+conversion     `convert`
+planning       `plan`, and what `convert` decides about each layer
+served         the class that takes a layer's place
 folding        `fold`
 state          `folded_parameters`: the folded parameters alone
 verification   `verify`

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
 
     Returns:
         a new network; `model` stays as it is. A separable layer becomes the `HybridSequential` of
-        two layers that its own `fold` gives.
+        two layers that its own `fold` gives. Layers that share parameters share them afterwards,
+        but a layer that shares its W with a plain one gets a weight of its own.
 
     Raises:
         DOConvError: if it holds no layer of ours, one has no parameters yet, or a kernel is not
@@ -30,36 +32,55 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
     ours = [block for _, block in named_blocks(model) if isinstance(block, Composed)]
     rules.something_to_fold(len(ours), type(model).__name__)
     pairs: dict[int, Any] = {}
+    made: dict[int, Any] = {}
     for layer in ours:
         if isinstance(layer, OverParameterized):
             _check(layer, check_finite)
         else:
             pairs[id(layer)] = _pair(layer, check_finite)
+            _tie(layer, pairs[id(layer)], made)
     folded, copy_of = copied(model, pairs)
-    done: set[int] = set()
+    others = [block for _, block in named_blocks(folded) if not isinstance(block, Composed)]
+    foreign = {id(parameter) for one in others for parameter in one._reg_params.values()}
+    kernels: dict[int, Any] = {}
     for layer in ours:
         if id(layer) not in pairs:
-            _fold_layer(copy_of[id(layer)], done)
+            _fold_layer(copy_of[id(layer)], kernels, foreign)
     return folded
 
 
-def _fold_layer(layer: Any, done: set[int]) -> None:
+def _fold_layer(layer: Any, kernels: dict[int, Any], foreign: set[int]) -> None:
     """Turn a layer into one of its plain class.
 
-    `done` holds the W that are kernels already: several layers may share one.
+    `kernels` holds what each W has become, since several layers may share one; `foreign` those that
+    a layer without a D reads, too, and that have to stay.
     """
     weight, delta = layer.weight, layer.depthwise_delta
     if delta is not None:
-        if id(weight) not in done:
-            kernel = layer.composed_weight(weight.list_ctx()[0])
+        if id(weight) not in kernels:
+            kernel, contexts = layer.composed_weight(weight.list_ctx()[0]), weight.list_ctx()
+            made = weight
+            if id(weight) in foreign:
+                made = copy.copy(weight)
+                made._var, made.name = None, f"{layer.prefix}weight"
             # The shape can be set to one that fits the old one only.
-            weight._shape = kernel.shape
-            weight._init_impl(kernel, weight.list_ctx())
-            done.add(id(weight))
+            made._shape = kernel.shape
+            made._init_impl(kernel, contexts)
+            kernels[id(weight)] = made
+        _replace(layer, "weight", kernels[id(weight)])
         del layer._reg_params["depthwise_delta"], layer.params._params[delta.name]
     for ours in ("depthwise_delta", "_spec", "composition", "depthwise_init"):
         del layer.__dict__[ours]
     layer.__class__ = layer._plain
+
+
+def _replace(layer: Any, name: str, parameter: Any) -> None:
+    """Give a layer another parameter, which Gluon allows while a layer is made only."""
+    old, held = layer._reg_params[name], layer.params._params
+    kept = [parameter if one is old else one for one in held.values()]
+    held.clear()
+    held.update((one.name, one) for one in kept)
+    layer._reg_params[name] = layer.__dict__[name] = parameter
 
 
 def _pair(layer: Any, check_finite: bool) -> Any:
@@ -69,6 +90,18 @@ def _pair(layer: Any, check_finite: bool) -> Any:
         for name in ("_active", "_flags", "_backend", "_backend_opts"):
             setattr(block, name, getattr(layer, name))
     return pair
+
+
+def _tie(layer: Any, pair: Any, made: dict[int, Any]) -> None:
+    """Share what two separable layers share: `made` has what their parameters have become."""
+    depthwise, pointwise = pair
+    for parameter, new, name in (
+        (layer.depthwise_weight, depthwise, "weight"),
+        (layer.weight, pointwise, "weight"),
+        (layer.bias, pointwise, "bias"),
+    ):
+        if parameter is not None:
+            _replace(new, name, made.setdefault(id(parameter), new._reg_params[name]))
 
 
 def _check(layer: Any, check_finite: bool) -> None:

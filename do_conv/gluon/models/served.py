@@ -1,7 +1,8 @@
-"""Subclasses of a convolution: a class is made for each, and folding restores its own.
+"""The class that takes a layer's place.
 
-One that inherits the forward pass gets that of our layers. One with a `hybrid_forward` of its own
-that is given `weight` keeps it, and is given the composed kernel there.
+For a subclass of a convolution one is made, and folding restores its own. A subclass that inherits
+the forward pass gets that of our layers. One with a `hybrid_forward` of its own that is given
+`weight` keeps it, and is given the composed kernel there.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def _subclass(kind: Any) -> Any:
     return type(f"DO{kind.__name__}", bases, {"_plain": kind, "__module__": __name__})
 
 
-def spec_of(layer: Any, d_mul: Any) -> Spec:
+def spec_of(layer: Any, d_mul: int | None) -> Spec:
     """The sizes of a plain layer, of which the input's channels may not be known yet."""
     options, weight = layer._kwargs, layer.weight.shape
     groups = options["num_group"]
@@ -98,5 +99,5 @@ def spec_of(layer: Any, d_mul: Any) -> Spec:
         inputs, make = weight[0], Spec.of_transposed
     else:
         inputs, make = weight[1] * groups, Spec
-    sizes = (inputs if inputs > 0 else None, layer._channels, options["kernel"], groups)
-    return make(*sizes, d_mul(make(*sizes)) if callable(d_mul) else d_mul)
+    known = inputs if inputs > 0 else None
+    return make(known, layer._channels, options["kernel"], groups, d_mul)

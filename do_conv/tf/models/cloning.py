@@ -16,7 +16,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from do_conv.tf.models import messages
+from do_conv.core import rules
+from do_conv.core.errors import DOConvError
+from do_conv.tf.configuration import made_like
 
 # Makes what takes a layer's place, or returns None; and gives it its values.
 Replace = Callable[[Any], Any]
@@ -26,7 +28,7 @@ Fill = Callable[[Any, Any], None]
 def known(model: Any, remedy: str) -> None:
     """Refuse a subclassed model: only its own code knows how its layers are called."""
     is_known = not isinstance(model, keras.Model) or is_remade(model)
-    messages.remakeable(is_known, type(model).__name__, remedy)
+    rules.remakeable(is_known, type(model).__name__, remedy)
 
 
 def cloned(model: Any, replace: Replace, fill: Fill) -> Any:
@@ -52,6 +54,8 @@ def cloned(model: Any, replace: Replace, fill: Fill) -> Any:
         if id(old) in cloning.replaced:
             if old.built:
                 fill(old, made)
+                for one, other in zip(children(old), children(made), strict=True):
+                    _copy_state(one, other)  # an activation may be a layer
         elif isinstance(old, keras.layers.Layer) and made is not old and not is_remade(old):
             _copy_state(old, made)
     _compile_as(model, new)
@@ -123,7 +127,7 @@ class _Cloning:
         # models use the same one. Keras numbers their calls apart.
         if isinstance(layer, keras.layers.Lambda) or not isinstance(layer, keras.layers.Layer):
             return layer
-        return type(layer).from_config(layer.get_config())
+        return made_like(layer, type(layer))
 
     def _functional(self, model: Any) -> Any:
         inputs = keras.tree.map_structure(lambda x: _same_input(model, x), model.input)
@@ -173,10 +177,17 @@ def _copy_state(old: Any, new: Any) -> None:
 
 def _compile_as(old: Any, new: Any) -> None:
     """Compile as the old model was, with the same loss; the optimizer starts anew."""
-    if not getattr(old, "compiled", False):
-        return
+    if getattr(old, "compiled", False):
+        try:
+            _compile(old, new)
+        except DOConvError as error:
+            warnings.warn(str(error), stacklevel=4)
+
+
+def _compile(old: Any, new: Any) -> None:
+    is_kerass = type(old).compile is keras.Model.compile
+    rules.compiled_again(is_kerass, f"a {type(old).__name__}, with a compile() of its own")
     try:
-        messages.compiled_by_keras(type(old).compile is keras.Model.compile)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Keras says of storing a lambda
             config = old.get_compile_config()
@@ -185,7 +196,6 @@ def _compile_as(old: Any, new: Any) -> None:
         del config["loss"]
         new.compile(loss=old.loss, **keras.saving.deserialize_keras_object(config))
     except (TypeError, ValueError, NotImplementedError) as error:
-        warnings.warn(messages.not_compiled(error), stacklevel=4)
-        return
+        rules.compiled_again(False, f"one of which it says: {error.args[0]}")
     if new.built and new.optimizer is not None:
         new.optimizer.build(new.trainable_variables)

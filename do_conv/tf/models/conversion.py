@@ -8,12 +8,13 @@ from keras import initializers, ops
 
 from do_conv.core import rules
 from do_conv.core.choices import Choice, Where
+from do_conv.core.decisions import DMul
 from do_conv.core.plan import Row
 from do_conv.core.spec import Spec
+from do_conv.tf.configuration import made_like
 from do_conv.tf.models.cloning import cloned, known
-from do_conv.tf.models.planning import OURS, DMul, decisions, kernel_of, plan
-
-__all__ = ["convert", "plan"]
+from do_conv.tf.models.planning import decisions
+from do_conv.tf.models.served import class_for, kernel_of
 
 
 def convert(
@@ -50,7 +51,7 @@ def convert(
     """
     start, composition = rules.depthwise_init(depthwise_init), rules.composition(composition)
     known(model, "convert the models and layers it holds, or use do_conv.tf's layers in its code")
-    found = list(decisions(model, where, d_mul, composition))
+    found = decisions(model, where, d_mul, composition)
     rules.something_to_convert([row.reason for _, row in found if row.becomes is None], len(found))
     rows = {id(layer): row for layer, row in found if row.becomes is not None}
 
@@ -64,7 +65,7 @@ def _over_parameterized(layer: Any, row: Row, start: str) -> Any:
     """A layer of ours with a plain one's configuration, without variables."""
     assert row.spec is not None
     ours = {"d_mul": row.spec.d_mul, "depthwise_init": start, "composition": row.composition}
-    return OURS[type(layer)].from_config({**layer.get_config(), **ours})
+    return made_like(layer, class_for(type(layer)), ours)
 
 
 def _fill(layer: Any, made: Any) -> None:

@@ -8,7 +8,6 @@ import keras
 
 from do_conv.core import rules
 from do_conv.tf.composed import Composed
-from do_conv.tf.models import messages
 from do_conv.tf.models.cloning import cloned, known, named_layers
 
 _REMEDY = "make the plain model, and give folded_weights(model) to its set_weights"
@@ -33,7 +32,7 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
     found = [(name, layer, owner) for name, layer, owner in named_layers(model) if _is_ours(layer)]
     rules.something_to_fold(len(found), type(model).__name__)
     known(model, _REMEDY)
-    messages.reachable(next((name for name, _, owner in found if owner is not None), None))
+    rules.reachable(next((name for name, _, owner in found if owner is not None), None))
     ours = {id(layer): layer for _, layer, _ in found}
     values = {key: one.folded_values(check_finite=check_finite) for key, one in ours.items()}
 

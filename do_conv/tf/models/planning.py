@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import keras
 
-from do_conv.core import rules
-from do_conv.core.choices import Choice, Where, chosen
+from do_conv.core import decisions as core
+from do_conv.core import reasons, rules
+from do_conv.core.choices import Choice, Where
+from do_conv.core.decisions import DMul, Found
 from do_conv.core.plan import Plan, Row
-from do_conv.core.spec import Shape, Spec
+from do_conv.core.spec import Shape
 from do_conv.tf.composed import Composed
-from do_conv.tf.depthwise import DODepthwiseConv2D
-from do_conv.tf.layers import DOConv1D, DOConv2D, DOConv3D
 from do_conv.tf.models.cloning import named_layers
-from do_conv.tf.separable_delta import DOSeparableConv1D, DOSeparableConv2D
-from do_conv.tf.transposed import DOConv1DTranspose, DOConv2DTranspose, DOConv3DTranspose
-
-_TRANSPOSED: dict[Any, Any] = {
-    keras.layers.Conv1DTranspose: DOConv1DTranspose,
-    keras.layers.Conv2DTranspose: DOConv2DTranspose,
-    keras.layers.Conv3DTranspose: DOConv3DTranspose,
-}
-OURS: dict[Any, Any] = {
-    keras.layers.Conv1D: DOConv1D,
-    keras.layers.Conv2D: DOConv2D,
-    keras.layers.Conv3D: DOConv3D,
-    keras.layers.DepthwiseConv2D: DODepthwiseConv2D,
-    keras.layers.SeparableConv1D: DOSeparableConv1D,
-    keras.layers.SeparableConv2D: DOSeparableConv2D,
-    **_TRANSPOSED,
-}
-_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
-# Layers with a depthwise kernel, which is what D' is for in a separable one.
-_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D, *_SEPARABLE)
-_CONVOLUTIONS = (*OURS, keras.layers.DepthwiseConv1D)
-
-# D_mul for all layers, or for the layer of a spec; None is |K|.
-DMul = int | Callable[[Spec], int] | None
+from do_conv.tf.models.served import CONVOLUTIONS, class_for, input_channels, is_transposed, spec_of
 
 
 def plan(
@@ -59,17 +37,17 @@ def plan(
             own order, such as `(1, 224, 224, 3)`; for several inputs a list or dict of shapes.
             Without it the shape the model was made for is taken, and a batch of 1; where that
             leaves a size open they are not counted. Nothing is computed: Keras infers the shapes.
-            A layer inside `TimeDistributed` is counted for one step, and of a separable layer the
-            depthwise part.
+            A layer inside `TimeDistributed` is counted for one step, of a separable layer the
+            depthwise part, and a layer without variables not at all.
         where, d_mul, composition: as for `convert`.
 
     Raises:
-        DOConvError: if an option breaks a rule.
+        DOConvError: if an option breaks a rule, or the input has other channels than the model's.
     """
     shape = _made_for(model) if input_shape is None else input_shape
     positions = {} if shape is None else _positions(model, shape)
     rows = tuple(
-        Row(**{**vars(row), "positions": positions.get(id(layer))})
+        replace(row, positions=tuple(positions.get(id(layer), ())))
         for layer, row in decisions(model, where, d_mul, rules.composition(composition))
     )
     batch = keras.tree.flatten(shape)[0] if shape else 1
@@ -78,24 +56,32 @@ def plan(
 
 def decisions(
     model: Any, where: Where | Choice | None, d_mul: DMul, composition: str
-) -> Iterator[tuple[Any, Row]]:
-    """Each convolution once, in the model's order, with what becomes of it."""
+) -> list[tuple[Any, Row]]:
+    """Each convolution once, in the model's order, with what becomes of it.
+
+    Raises:
+        DOConvError: if `d_mul` breaks a rule.
+    """
+    return core.decisions(_found(model), where, d_mul, composition)
+
+
+def _found(model: Any) -> Iterator[Found]:
     seen: set[int] = set()
     for name, layer, owner in named_layers(model):
-        if not isinstance(layer, _CONVOLUTIONS) or id(layer) in seen:
-            continue
-        kind, reason = type(layer), _reason(layer, owner)
-        spec = None if isinstance(layer, Composed) else _spec(layer, None)
-        if reason is None and spec is not None:
-            if chosen(where, name, layer, spec, len(seen)):
-                spec = _spec(layer, d_mul)
-            else:
-                reason = "not chosen"
-        becomes = None if reason else OURS[kind].__name__
-        # Keras has no grouped transposed convolution, which feature composition would need.
-        way = "kernel" if kind in _TRANSPOSED else composition
-        yield layer, Row(name, kind.__name__, becomes, reason, _count(layer), spec, composition=way)
-        seen.add(id(layer))
+        if isinstance(layer, CONVOLUTIONS) and id(layer) not in seen:
+            seen.add(id(layer))
+            reason = _reason(layer, owner)
+            ours = None if reason else class_for(type(layer))
+            yield Found(
+                name,
+                layer,
+                reason,
+                _count(layer),
+                spec_of=None if isinstance(layer, Composed) else functools.partial(spec_of, layer),
+                becomes=ours,
+                # Keras has no grouped transposed convolution, which feature composition would need.
+                kernel_only=is_transposed(layer),
+            )
 
 
 def _reason(layer: Any, owner: Any) -> str | None:
@@ -103,47 +89,16 @@ def _reason(layer: Any, owner: Any) -> str | None:
     is_computed = getattr(layer, "lora_enabled", False) or isinstance(
         owner, keras.layers.SpectralNormalization
     )
-    reasons = (
-        (isinstance(layer, Composed), "has a depthwise kernel already"),
-        (is_computed, "its weight is computed from other parameters"),
-        (math.prod(layer.kernel_size) == 1, "its kernel has one position"),
-        (layer.quantization_mode is not None, "it is prepared for quantisation"),
-        (owner is not None, f"only the code of {type(owner).__name__} could make it again"),
-        (type(layer) not in _CONVOLUTIONS, "its class is not Keras's own"),
-        (type(layer) not in OURS, "its class has no over-parameterized one"),
+    table = (
+        (isinstance(layer, Composed), reasons.HAS_DEPTHWISE),
+        (is_computed, reasons.COMPUTED_WEIGHT),
+        (math.prod(layer.kernel_size) == 1, reasons.ONE_POSITION),
+        (layer.quantization_mode is not None, reasons.QUANTISED),
+        (owner is not None, reasons.owned_by(type(owner).__name__)),
+        (type(layer) not in CONVOLUTIONS, reasons.OTHER_CLASS),
+        (class_for(type(layer)) is None, reasons.NO_SUCH_CLASS),
     )
-    return next((reason for holds, reason in reasons if holds), None)
-
-
-def _spec(layer: Any, d_mul: DMul) -> Spec:
-    """The sizes of a plain layer; one without variables knows only its output channels."""
-    make = Spec.of_transposed if isinstance(layer, tuple(_TRANSPOSED)) else Spec
-    sizes = (*_channels(layer), layer.kernel_size, _groups(layer))
-    return make(*sizes, d_mul(make(*sizes)) if callable(d_mul) else d_mul)
-
-
-def _channels(layer: Any) -> tuple[int | None, int | None]:
-    is_depthwise = isinstance(layer, _DEPTHWISE)
-    if not layer.built:
-        return None, None if is_depthwise else layer.filters
-    *_, inner, outer = kernel_of(layer).shape
-    if is_depthwise:
-        return inner, inner * outer
-    return (
-        outer if isinstance(layer, tuple(_TRANSPOSED)) else inner * _groups(layer),
-        layer.filters,
-    )
-
-
-def _groups(layer: Any) -> int:
-    if isinstance(layer, _DEPTHWISE):
-        return int(kernel_of(layer).shape[-2]) if layer.built else 1
-    return getattr(layer, "groups", 1)
-
-
-def kernel_of(layer: Any) -> Any:
-    """The kernel that a D' belongs to."""
-    return layer.depthwise_kernel if isinstance(layer, _SEPARABLE) else layer.kernel
+    return next((reason for holds, reason in table if holds), None)
 
 
 def _count(layer: Any) -> int:
@@ -168,21 +123,24 @@ def _made_for(model: Any) -> Any:
     return None if None in keras.tree.flatten(shapes) else shapes
 
 
-def _positions(model: Any, input_shape: Any) -> dict[int, Shape]:
+def _positions(model: Any, input_shape: Any) -> dict[int, list[Shape]]:
     """The spatial size of each convolution's output; of a transposed one's, of its input."""
-    sizes: dict[int, Shape] = {}
-    layers = [found[1] for found in named_layers(model) if isinstance(found[1], _CONVOLUTIONS)]
+    sizes: dict[int, list[Shape]] = {}
+    layers = [found[1] for found in named_layers(model) if isinstance(found[1], CONVOLUTIONS)]
     kept = {id(layer): layer for layer in layers}
 
     def keep(layer: Any) -> None:
-        infer = layer.compute_output_shape
+        infer, channels = layer.compute_output_shape, input_channels(layer)
+        rank, last = len(layer.kernel_size), layer.data_format == "channels_last"
 
         @functools.wraps(infer)
         def recorded(input_shape: Any) -> Any:
+            if channels is not None:
+                rules.input_shape(input_shape, rank, channels, channels_last=last)
             out = infer(input_shape)
-            shape = input_shape if isinstance(layer, tuple(_TRANSPOSED)) else out
-            last = layer.data_format == "channels_last"
-            sizes[id(layer)] = tuple(shape[1:-1] if last else shape[2:])
+            shape = input_shape if is_transposed(layer) else out
+            size = tuple(shape[1:-1] if last else shape[2:])
+            sizes.setdefault(id(layer), []).append(size)
             return out
 
         layer.compute_output_shape = recorded

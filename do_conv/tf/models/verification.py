@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from do_conv.tf.models import messages
+from do_conv.core.comparison import Inside, agreement, flattened
 from do_conv.tf.models.cloning import named_layers
 
 
@@ -23,8 +24,8 @@ def verify(
         before, after: two models or layers, such as a model and its conversion.
         inputs: what both are called with.
         tolerance: the largest difference allowed, relative to the largest value of `before`.
-        training: the mode both are run in. True sets the random seed, for both alike; running
-            averages are put back afterwards.
+        training: the mode both are run in. True sets the random seed, for both alike; what a call
+            moves, such as running averages, is put back afterwards.
 
     Returns:
         the largest relative difference.
@@ -33,21 +34,12 @@ def verify(
         DOConvError: if it is above the tolerance; the message says where it begins, how large it
             is, and whether the models were run in training mode.
     """
-    (outputs, inside), (others, inside_other) = (
-        _run(model, inputs, training) for model in (before, after)
-    )
-    alike = [one.shape for one in outputs] == [one.shape for one in others]
-    difference = max(map(_difference, outputs, others), default=0.0) if alike else float("inf")
-    if not difference <= tolerance:
-        common = (name for name in inside if name in inside_other)
-        apart = (n for n in common if not _difference(inside[n], inside_other[n]) <= tolerance)
-        raise messages.differing(difference, tolerance, next(apart, None), training)
-    return difference
+    (first, inside), (second, others) = (_run(one, inputs, training) for one in (before, after))
+    remedy = "leave training=True out" if training else None
+    return agreement(first, second, tolerance, lambda: (inside, others), remedy)
 
 
-def _run(
-    model: Any, inputs: tuple[Any, ...], training: bool
-) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+def _run(model: Any, inputs: tuple[Any, ...], training: bool) -> tuple[list[np.ndarray], Inside]:
     """The arrays a model gives, and the first of each layer it holds, in the order they come."""
     if training:
         keras.utils.set_random_seed(0)
@@ -59,8 +51,8 @@ def _run(
 
 @contextlib.contextmanager
 def _state_kept(model: Any) -> Iterator[None]:
-    """Put running averages and seeds back: a call in training mode moves them."""
-    moved = [v for v in model.variables if not v.trainable]
+    """Put the variables back: a call in training mode moves averages, seeds, and some kernels."""
+    moved = list(model.variables)
     values = [np.array(ops.convert_to_numpy(variable)) for variable in moved]
     try:
         yield
@@ -80,9 +72,9 @@ def _outputs_kept(model: Any) -> Iterator[dict[str, np.ndarray]]:
 
         def kept(*args: Any, **kwargs: Any) -> Any:
             outputs = call(*args, **kwargs)
-            first = next(_arrays(outputs), None)
-            if first is not None:
-                inside[name] = first
+            # In a function that the backend traces, such as a recurrent layer's, are no values.
+            with contextlib.suppress(TypeError, AttributeError, NotImplementedError):
+                inside.update((name, one) for one in itertools.islice(_arrays(outputs), 1))
             return outputs
 
         layer.call = kept
@@ -97,20 +89,6 @@ def _outputs_kept(model: Any) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _arrays(value: Any) -> Iterator[np.ndarray]:
-    """The arrays in what a model gives: alone, in sequences, in mappings."""
-    for one in keras.tree.flatten(value):
-        if ops.is_tensor(one):
-            yield np.array(ops.convert_to_numpy(one))
-
-
-def _difference(before: np.ndarray, after: np.ndarray) -> float:
-    """The largest difference, relative to the largest value of `before`; NaN counts as infinite."""
-    if before.shape != after.shape:
-        return float("inf")
-    if not before.size:
-        return 0.0
-    wide = before.astype("float64"), after.astype("float64")
-    scale = float(abs(wide[0]).max())
-    difference = float(abs(wide[0] - wide[1]).max())
-    relative = difference / scale if scale else difference
-    return relative if np.isfinite(relative) else float("inf")
+    """The arrays in what a model gives."""
+    for one in flattened(value, ops.is_tensor):
+        yield np.array(ops.convert_to_numpy(one))

@@ -1,7 +1,8 @@
 """Whole models.
 
-conversion     `convert`, and `plan`, which says what it would do
-served         classes for subclasses of a convolution with a forward pass of their own
+conversion     `convert`
+planning       `plan`, and what `convert` decides about each layer
+served         the class that takes a layer's place
 folding        `fold`
 guards         networks that re-parameterise themselves
 wrappers       networks inside `DataParallel` and the like

@@ -1,7 +1,8 @@
-"""Subclasses of a convolution that have a forward pass of their own, such as timm's `Conv2dSame`.
+"""The class that takes a layer's place.
 
-A class is made for each: it composes the kernel, shows it to the subclass's forward pass as
-`weight`, and leaves everything else as it was.
+For a subclass of a convolution that has a forward pass of its own, such as timm's `Conv2dSame`, one
+is made: it composes the kernel, shows it to the subclass's forward pass as `weight`, and leaves
+everything else as it was.
 """
 
 from __future__ import annotations
@@ -10,8 +11,36 @@ from functools import cache
 from inspect import isfunction
 from typing import Any
 
+from torch import nn
+
+from do_conv.core.spec import Spec
 from do_conv.torch.base import Composed, OverParameterized
+from do_conv.torch.layers import DOConv1d, DOConv2d, DOConv3d
+from do_conv.torch.lazy import (
+    LazyDOConv1d,
+    LazyDOConv2d,
+    LazyDOConv3d,
+    LazyDOConvTranspose1d,
+    LazyDOConvTranspose2d,
+    LazyDOConvTranspose3d,
+)
 from do_conv.torch.models.folding import fold
+from do_conv.torch.transposed import DOConvTranspose1d, DOConvTranspose2d, DOConvTranspose3d
+
+_OURS: dict[type[nn.Module], Any] = {
+    nn.Conv1d: DOConv1d,
+    nn.Conv2d: DOConv2d,
+    nn.Conv3d: DOConv3d,
+    nn.ConvTranspose1d: DOConvTranspose1d,
+    nn.ConvTranspose2d: DOConvTranspose2d,
+    nn.ConvTranspose3d: DOConvTranspose3d,
+    nn.LazyConv1d: LazyDOConv1d,
+    nn.LazyConv2d: LazyDOConv2d,
+    nn.LazyConv3d: LazyDOConv3d,
+    nn.LazyConvTranspose1d: LazyDOConvTranspose1d,
+    nn.LazyConvTranspose2d: LazyDOConvTranspose2d,
+    nn.LazyConvTranspose3d: LazyDOConvTranspose3d,
+}
 
 
 class Served(OverParameterized):
@@ -35,6 +64,11 @@ class Served(OverParameterized):
         return _made, (self._plain,), self.__getstate__()
 
 
+def class_for(kind: Any) -> Any:
+    """The class that over-parameterizes layers of a class."""
+    return _OURS[kind] if kind in _OURS else served_class(kind)
+
+
 @cache
 def served_class(plain: Any) -> type[Served]:
     """The class that over-parameterizes layers of the class `plain`."""
@@ -43,11 +77,20 @@ def served_class(plain: Any) -> type[Served]:
 
 def reads_weight(plain: Any) -> bool:
     """Whether a class's forward pass can be seen to read `weight`, or to call one that does."""
+    if plain in _OURS:
+        return True
     own = [base for base in plain.__mro__ if not base.__module__.startswith("torch.nn.")]
     methods = [method for base in own for method in vars(base).values() if isfunction(method)]
     passes = [m for m in methods if m.__name__ in ("forward", "_conv_forward")]
     names = {name for method in methods for name in method.__code__.co_names}
     return not passes or bool(names & {"weight", "forward", "_conv_forward"})
+
+
+def spec_of(layer: Any, d_mul: int | None) -> Spec:
+    """The sizes of a plain layer; a lazy one knows only its output channels."""
+    make = Spec.of_transposed if layer.transposed else Spec
+    channels = (layer.in_channels or None, layer.out_channels)
+    return make(*channels, layer.kernel_size, layer.groups, d_mul)
 
 
 def _made(plain: Any) -> Any:

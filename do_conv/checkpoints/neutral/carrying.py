@@ -1,0 +1,261 @@
+"""Carrying weights from one live model to another, of the same framework or not.
+
+Data walks one way: the layers of a model, a neutral file, the layers of another model. What is
+over-parameterized in one and plain in the other is composed, or given the identity, on the way.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from do_conv import zoo
+from do_conv.checkpoints import neutral
+from do_conv.checkpoints.formats.safetensors import NAMES, Raw
+from do_conv.checkpoints.layers import DELTA
+from do_conv.checkpoints.neutral.description import Description, array_name, pair
+from do_conv.core import rules
+from do_conv.core.composition import compose
+from do_conv.core.spec import Shape, Spec
+
+# What a layer adds, and what a normalization multiplies by, that has no such array.
+ABSENT = {"bias": 0.0}
+ABSENT_OF_NORMALIZATION = {"bias": 0.0, "weight": 1.0}
+
+Match = str | Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One array of a layer of a live model, its axes in the core's order.
+
+    Attributes:
+        shape: its shape.
+        dtype: its dtype's name, such as "float32".
+        read: gives it as a new NumPy array; bfloat16 as float32.
+        write: takes a NumPy array of this shape, and rounds it.
+    """
+
+    shape: Shape
+    dtype: str
+    read: Callable[[], np.ndarray]
+    write: Callable[[np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A layer of a live model.
+
+    Attributes:
+        name: its name, with dots between a parent's and its own.
+        description: what it is; None for a layer that other frameworks do not have.
+        slots: its arrays, by their names in a neutral file.
+    """
+
+    name: str
+    description: Description | None
+    slots: dict[str, Slot]
+
+
+def save(model: Any, path: str | Path) -> None:
+    """Write a model's weights to a neutral file, for a model of any of the frameworks.
+
+    Args:
+        model: a PyTorch module, Keras model or layer, or Gluon block, with over-parameterized
+            layers or without.
+        path: a name that ends in `.safetensors`.
+
+    Raises:
+        DOConvError: if a layer has no parameters yet, or the file cannot be written.
+        MissingFrameworkError: if safetensors is not installed.
+    """
+    layers = _layers(model)
+    described = {one.name: one.description for one in layers if one.description is not None}
+    tensors = {
+        array_name(one.name, role): Raw.of(slot.read(), NAMES[slot.dtype])
+        for one in layers
+        for role, slot in one.slots.items()
+    }
+    neutral.write(path, neutral.Neutral(tensors, described))
+
+
+def load(model: Any, path: str | Path, *, match: Match = "name") -> dict[str, str]:
+    """Give a model the weights of a neutral file, and so the outputs of the model it is from.
+
+    A plain layer takes the kernel that an over-parameterized one composes; an over-parameterized
+    one takes a plain layer's kernel and the identity. What the file does not hold stays with the
+    model: strides, padding, activations, and the order in which a dense layer sees the channels
+    and positions of what is flattened before it.
+
+    Args:
+        model: a PyTorch module, Keras model or layer, or Gluon block, whose layers have parameters.
+        path: a neutral file.
+        match: "name" pairs layers of the same name; "order" pairs them in the order they have in
+            both models, and refuses a pair of different kinds or shapes; a dict has the model's
+            name for a name in the file, where they are not the same.
+
+    Returns:
+        for the name of each layer in the file, that in the model.
+
+    Raises:
+        DOConvError: if layers do not pair up, or do not fit; then the model is as it was.
+        MissingFrameworkError: if safetensors is not installed.
+    """
+    held, layers = neutral.read(path), _layers(model)
+    stored = _split(_stored(held), {one.name for one in layers})
+    ours = {one.name: one for one in layers if one.description is not None}
+    pairs = _pairs(stored, ours, match)
+    writes = [
+        (ours[name].slots[role], array)
+        for layer, name in pairs.items()
+        for role, array in _fitted(stored[layer], layer, ours[name]).items()
+    ]
+    writes += _others(held, layers, match)
+    for slot, array in writes:
+        slot.write(array)
+    return pairs
+
+
+def _layers(model: Any) -> list[Carried]:
+    """A model's layers, by the module that knows its framework."""
+    framework = zoo.backend(model).__name__.rpartition(".")[2]
+    module = importlib.import_module(f"do_conv.checkpoints.neutral.{framework}")
+    return list(module.carried(model))
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A layer of a file."""
+
+    description: Description
+    arrays: dict[str, np.ndarray]
+
+
+def _stored(held: neutral.Neutral) -> dict[str, _Stored]:
+    return {name: _Stored(one, held.arrays(name)) for name, one in held.layers.items()}
+
+
+def _split(stored: dict[str, _Stored], names: set[str]) -> dict[str, _Stored]:
+    """The layers of a file; a separable one is two where the model has its two plain layers."""
+    split: dict[str, _Stored] = {}
+    for name, layer in stored.items():
+        if layer.description.kind != "separable" or array_name(name, "depthwise") not in names:
+            split[name] = layer
+            continue
+        depthwise, weight = layer.arrays["depthwise_weight"], layer.arrays["weight"]
+        channels, slots, *size = depthwise.shape
+        first, second = pair(name, layer.description, channels).items()
+        kernel = depthwise.reshape(channels * slots, 1, *size)
+        split[first[0]] = _Stored(first[1], {"weight": kernel})
+        outputs, group_channels, _ = weight.shape
+        pointwise = weight.reshape(outputs, group_channels * slots, *second[1].kernel_size)
+        bias = {role: array for role, array in layer.arrays.items() if role == "bias"}
+        split[second[0]] = _Stored(second[1], {"weight": pointwise, **bias})
+    return split
+
+
+def _pairs(
+    stored: Mapping[str, _Stored], ours: Mapping[str, Carried], match: Match
+) -> dict[str, str]:
+    """The model's name for each layer of the file."""
+    if match == "order":
+        rules.carried_count(len(stored), len(ours))
+        return dict(zip(stored, ours, strict=True))
+    names = {} if isinstance(match, str) else match
+    if isinstance(match, str):
+        rules.choice("match", match, ("name", "order"))
+    rules.carried_names(set(names), set(names.values()), set(stored), set(ours))
+    pairs = {name: names.get(name, name) for name in stored}
+    rules.carried_pairs(
+        [one for one in stored if pairs[one] not in ours],
+        [one for one in ours if one not in pairs.values()],
+    )
+    return pairs
+
+
+def _fitted(stored: _Stored, name: str, layer: Carried) -> dict[str, np.ndarray]:
+    """What a layer of the model takes of one in the file, in the layer's own shapes."""
+    theirs, own = stored.description, layer.description
+    assert own is not None
+    for member in ("kind", "kernel_size", "groups", "epsilon"):
+        there, here = getattr(theirs, member), getattr(own, member)
+        rules.carried_fit(name, layer.name, member, there, here, there == here)
+    arrays = dict(stored.arrays)
+    if DELTA in arrays and DELTA not in layer.slots:
+        spec = Spec.of_shapes(arrays["weight"].shape, arrays[DELTA].shape, theirs.groups)
+        weight, delta = (arrays.pop(role).astype("float64") for role in ("weight", DELTA))
+        arrays["weight"] = compose(weight, delta, groups=spec.groups)
+    elif DELTA in layer.slots and DELTA not in arrays:
+        arrays |= _identity(arrays["weight"], layer, own)
+    for role in {*arrays} | {*layer.slots}:
+        _fill(arrays, role, layer, theirs)
+    there = {role: array.shape for role, array in arrays.items()}
+    here = {role: slot.shape for role, slot in layer.slots.items()}
+    rules.carried_fit(name, layer.name, "arrays", there, here, there == here)
+    return arrays
+
+
+def _identity(kernel: np.ndarray, layer: Carried, own: Description) -> dict[str, np.ndarray]:
+    """W and D' that compose to a kernel: its slots in the first block, and D' = 0.
+
+    Slots after the whole blocks stay as they are: D is zero there, and zeros would never train.
+    """
+    weight, delta = layer.slots["weight"], layer.slots[DELTA]
+    spec = Spec.of_shapes(weight.shape, delta.shape, own.groups)
+    zeros = np.zeros(delta.shape)
+    if spec.has_plain_weight or kernel.shape[:2] != weight.shape[:2]:
+        return {"weight": kernel, DELTA: zeros}
+    slots = weight.read()
+    slots[:, :, : spec.whole_blocks * spec.area] = 0
+    slots[:, :, : spec.area] = kernel.reshape(*kernel.shape[:2], spec.area)
+    return {"weight": slots, DELTA: zeros}
+
+
+def _fill(
+    arrays: dict[str, np.ndarray], role: str, layer: Carried, description: Description
+) -> None:
+    """Add an array that only the model's layer has, or leave out one that only the file has.
+
+    Both are possible where it is what a layer without it does: a bias of zeros, say.
+    """
+    absent = {**ABSENT, "weight": 1.0} if description.kind == "normalization" else ABSENT
+    if (
+        role not in absent
+        or role.startswith("running")
+        or (role in arrays) == (role in layer.slots)
+    ):
+        return
+    if role in layer.slots:
+        arrays[role] = np.full(layer.slots[role].shape, absent[role])
+    elif bool((arrays[role] == absent[role]).all()):
+        del arrays[role]
+
+
+def _others(
+    held: neutral.Neutral, layers: list[Carried], match: Match
+) -> Iterator[tuple[Slot, np.ndarray]]:
+    """The arrays of layers that only one framework has, by name."""
+    names = {} if isinstance(match, str) else match
+    slots = {
+        array_name(one.name, role): slot
+        for one in layers
+        if one.description is None
+        for role, slot in one.slots.items()
+    }
+    found: dict[str, Raw] = {}
+    for key, raw in held.others().items():
+        layer, _, role = key.rpartition(".")
+        found[array_name(names.get(layer, layer), role)] = raw
+    rules.carried_pairs(
+        [one for one in found if one not in slots], [one for one in slots if one not in found]
+    )
+    for key, raw in found.items():
+        rules.known_name(f"dtype of '{key}'", raw.dtype, NAMES.values())
+        here = slots[key].shape
+        rules.carried_fit(key, key, "shape", raw.shape, here, raw.shape == here)
+        yield slots[key], raw.numbers()

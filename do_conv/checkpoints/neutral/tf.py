@@ -1,0 +1,175 @@
+"""The layers of a Keras model, as they are carried: Keras's order of axes to the core's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from do_conv.checkpoints.layers import DELTA, SEPARABLE
+from do_conv.checkpoints.neutral.carrying import Carried, Slot
+from do_conv.checkpoints.neutral.description import Description, array_name
+from do_conv.core import layouts, rules
+from do_conv.core.spec import SeparableSpec, Spec
+from do_conv.tf.base import OverParameterized
+from do_conv.tf.composed import Composed
+
+_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+_SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
+_DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+_CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, *_TRANSPOSED, *_DEPTHWISE)
+_NORMALIZATIONS = {
+    layers.BatchNormalization: {
+        "weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
+        "running_var": "moving_variance",
+    },
+    layers.LayerNormalization: {"weight": "gamma", "bias": "beta"},
+    layers.GroupNormalization: {"weight": "gamma", "bias": "beta"},
+}  # fmt: skip
+
+# An array in Keras's order to the core's, and the way back.
+Layout = tuple[Callable[[Any], Any], Callable[[Any], Any]]
+_SAME: Layout = (lambda array: array, lambda array: array)
+_KERNEL: Layout = (layouts.kernel_from_keras, layouts.kernel_to_keras)
+_DELTA: Layout = (layouts.delta_from_keras, layouts.delta_to_keras)
+_DENSE: Layout = (np.transpose, np.transpose)
+
+
+def carried(model: Any) -> Iterator[Carried]:
+    """Each layer with variables of its own, a shared one once, in the model's order.
+
+    A separable layer with a kernel for each of its parts is two: its depthwise part, which may have
+    a D', and its pointwise one.
+
+    Raises:
+        DOConvError: if a layer has not been built.
+    """
+    seen: set[int] = set()
+    for name, layer in _named(model, ""):
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        rules.built(layer.name, layer.built or not _may_have_variables(layer))
+        yield from _carried(name, layer)
+
+
+def _named(layer: Any, name: str) -> Iterator[tuple[str, Any]]:
+    yield name, layer
+    # A model lists its layers in its order; any other layer has them as they were made.
+    own = getattr(layer, "layers", None) if isinstance(layer, keras.Model) else None
+    for child in own or layer._flatten_layers(include_self=False, recursive=False):
+        yield from _named(child, array_name(name, child.name))
+
+
+def _may_have_variables(layer: Any) -> bool:
+    return isinstance(layer, (*_CONVOLUTIONS, *_SEPARABLE, layers.Dense, *_NORMALIZATIONS))
+
+
+def _carried(name: str, layer: Any) -> Iterator[Carried]:
+    """A layer's arrays, as one layer or, of a separable one, as two."""
+    kind = layer._plain if isinstance(layer, Composed) else type(layer)
+    if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
+        kind = None  # the kernel that is applied is another one
+    if kind in _SEPARABLE and isinstance(layer, Composed) and not _is_delta(layer):
+        yield _trained_pair(name, layer)
+    elif kind in _SEPARABLE:
+        yield _depthwise(array_name(name, "depthwise"), layer, layer.depthwise_kernel, bias=None)
+        ones = (1,) * len(layer.kernel_size)
+        slots = {"weight": _slot(layer.pointwise_kernel, _KERNEL), **_bias(layer.bias)}
+        yield Carried(array_name(name, "pointwise"), Description("convolution", ones), slots)
+    elif kind in _DEPTHWISE:
+        yield _depthwise(name, layer, layer.kernel, layer.bias)
+    elif kind in _CONVOLUTIONS:
+        what = "transposed" if kind in _TRANSPOSED else "convolution"
+        slots = {"weight": _slot(layer.kernel, _KERNEL), **_delta(layer), **_bias(layer.bias)}
+        size, groups = tuple(layer.kernel_size), getattr(layer, "groups", 1)
+        yield Carried(name, Description(what, size, groups, _d_mul(layer)), slots)
+    elif kind is layers.Dense:
+        slots = {"weight": _slot(layer.kernel, _DENSE), **_bias(layer.bias)}
+        yield Carried(name, Description("dense"), slots)
+    elif kind in _NORMALIZATIONS:
+        yield from _normalization(name, layer, _NORMALIZATIONS[kind])
+    else:
+        yield from _unknown(name, layer)
+
+
+def _is_delta(layer: Any) -> bool:
+    return isinstance(layer, OverParameterized)
+
+
+def _d_mul(layer: Any) -> int | None:
+    has_delta = _is_delta(layer) and layer.depthwise_delta is not None
+    return layer.spec.d_mul if has_delta else None
+
+
+def _delta(layer: Any) -> dict[str, Slot]:
+    return {} if _d_mul(layer) is None else {DELTA: _slot(layer.depthwise_delta, _DELTA)}
+
+
+def _bias(variable: Any) -> dict[str, Slot]:
+    return {} if variable is None else {"bias": _slot(variable, _SAME)}
+
+
+def _depthwise(name: str, layer: Any, kernel: Any, bias: Any) -> Carried:
+    """A depthwise kernel `(*K or D_mul, C_in, multiplier)`: one group for each input channel."""
+    *_, channels, multiplier = kernel.shape
+    size = tuple(layer.kernel_size)
+    spec = Spec(channels, channels * multiplier, size, channels)
+    layout: Layout = (
+        layouts.depthwise_kernel_from_keras,
+        lambda array: layouts.depthwise_kernel_to_keras(array, spec),
+    )
+    slots = {"weight": _slot(kernel, layout), **_delta(layer), **_bias(bias)}
+    return Carried(name, Description("convolution", size, channels, _d_mul(layer)), slots)
+
+
+def _trained_pair(name: str, layer: Any) -> Carried:
+    """A separable layer that is trained as one: W has its slots, `(C_out, C_in, D_mul)`."""
+    spec: SeparableSpec = layer.spec
+    shapes = spec.weight_shape, tuple(layer.pointwise_kernel.shape)
+    layout: Layout = (
+        lambda array: layouts.kernel_from_keras(array).reshape(shapes[0]),
+        lambda array: layouts.kernel_to_keras(
+            array.reshape(spec.out_channels, -1, *(1,) * spec.rank)
+        ),
+    )
+    slots = {
+        "weight": _slot(layer.pointwise_kernel, layout),
+        SEPARABLE: _slot(layer.depthwise_kernel, _DELTA),
+        **_bias(layer.bias),
+    }
+    return Carried(name, Description("separable", spec.kernel_size, 1, spec.d_mul), slots)
+
+
+def _normalization(name: str, layer: Any, names: dict[str, str]) -> Iterator[Carried]:
+    variables = {role: getattr(layer, own, None) for role, own in names.items()}
+    kept = {role: one for role, one in variables.items() if one is not None}
+    if any(len(one.shape) > 1 for one in kept.values()):
+        yield from _unknown(name, layer)
+        return
+    groups = getattr(layer, "groups", 1)
+    slots = {role: _slot(one, _SAME) for role, one in kept.items()}
+    if slots:
+        yield Carried(name, Description("normalization", (), groups, None, layer.epsilon), slots)
+
+
+def _unknown(name: str, layer: Any) -> Iterator[Carried]:
+    """The variables of a layer that other frameworks do not have, without those it holds."""
+    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    if own:
+        yield Carried(name, None, {one.name: _slot(one, _SAME) for one in own})
+
+
+def _slot(variable: Any, layout: Layout) -> Slot:
+    to_core, from_core = layout
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+
+    def read() -> np.ndarray:
+        array = ops.convert_to_numpy(variable)
+        return np.array(to_core(array.astype("float32") if dtype == "bfloat16" else array))
+
+    shape = tuple(to_core(np.broadcast_to(np.zeros(()), tuple(variable.shape))).shape)
+    return Slot(shape, dtype, read, lambda array: variable.assign(from_core(array)))

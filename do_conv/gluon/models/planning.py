@@ -1,0 +1,165 @@
+"""What could be converted, what is left and why, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import mxnet as mx
+from mxnet import autograd
+from mxnet.gluon import Constant, SymbolBlock
+from mxnet.gluon.nn.conv_layers import _Conv
+
+from do_conv.core import decisions as core
+from do_conv.core import reasons, rules
+from do_conv.core.choices import Choice, Where
+from do_conv.core.decisions import DMul, Found
+from do_conv.core.plan import Plan, Row
+from do_conv.core.spec import Shape
+from do_conv.gluon.base import Composed
+from do_conv.gluon.models.copies import copied, named_blocks
+from do_conv.gluon.models.served import (
+    Served,
+    class_for,
+    is_transposed,
+    plain_base,
+    reads_weight,
+    spec_of,
+)
+
+
+def plan(
+    model: Any,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    where: Where | Choice | None = None,
+    d_mul: DMul = None,
+    composition: str = "kernel",
+) -> Plan:
+    """What `convert` would do with these options; `str` of it is a table.
+
+    Args:
+        model: a block.
+        input_shape: of the batch `(N, C, *size)` to count multiply-accumulates for; a copy of the
+            network is run on it once, on zeros, and sizes that were not known yet are those it
+            sees. Without it multiply-accumulates are not counted.
+        where, d_mul, composition: as for `convert`.
+
+    Raises:
+        DOConvError: if an option breaks a rule.
+    """
+    positions: dict[int, list[Shape]] = {}
+    if input_shape is not None:
+        model, positions = _positions(model, input_shape)
+    rows = tuple(
+        replace(row, positions=tuple(positions.get(id(layer), ())))
+        for layer, row in decisions(model, where, d_mul, rules.composition(composition))
+    )
+    parameters = _count(model.collect_params().values())
+    return Plan(rows, parameters, 1 if input_shape is None else input_shape[0])
+
+
+def decisions(
+    model: Any, where: Where | Choice | None, d_mul: DMul, composition: str
+) -> list[tuple[Any, Row]]:
+    """Each convolution once, in the model's order, with what becomes of it.
+
+    Raises:
+        DOConvError: if `d_mul` breaks a rule.
+    """
+    holders = ((block, block._reg_params.values()) for _, block in named_blocks(model))
+    return core.decisions(_found(model), where, d_mul, composition, holders)
+
+
+def _found(model: Any) -> Iterator[Found]:
+    for name, layer in named_blocks(model):
+        if isinstance(layer, SymbolBlock):
+            hidden, count = _hidden(layer)
+            if hidden:
+                yield Found(name, layer, reasons.hidden(hidden), count, None, None, count=hidden)
+        elif isinstance(layer, _Conv):
+            reason = _reason(layer)
+            ours = None if reason else class_for(type(layer))
+            yield Found(
+                name,
+                layer,
+                reason,
+                _count(layer._reg_params.values()),
+                spec_of=partial(spec_of, layer) if _is_plain(layer) else None,
+                becomes=ours,
+                kernel_only=ours is not None and issubclass(ours, Served),
+                weight=layer._reg_params.get("weight"),
+            )
+
+
+def _reason(layer: Any) -> str | None:
+    """Why a convolution has to be left, or None."""
+    if isinstance(layer, Composed):
+        return reasons.HAS_DEPTHWISE
+    if "weight" not in layer._reg_params:
+        return reasons.COMPUTED_WEIGHT
+    if math.prod(layer._kwargs["kernel"]) == 1:
+        return reasons.ONE_POSITION
+    if plain_base(type(layer)) is None or not reads_weight(layer):
+        return reasons.UNREAD_WEIGHT
+    return None if _is_plain(layer) else reasons.layout(layer._kwargs["layout"])
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether a convolution's parameters have the shapes that its sizes can be read from."""
+    return not isinstance(layer, Composed) and (
+        "weight" in layer._reg_params and layer._kwargs["layout"].startswith("NC")
+    )
+
+
+def _hidden(block: Any) -> tuple[int, int]:
+    """How many convolutions a symbolic graph holds, and how many parameters they have."""
+    nodes = json.loads(block._cached_graph[1].tojson())["nodes"]
+    inside = [node for node in nodes if node["op"] in ("Convolution", "Deconvolution")]
+    names = {nodes[entry[0]]["name"] for node in inside for entry in node["inputs"]}
+    return len(inside), _count(p for n, p in block.params.items() if n in names)
+
+
+def _count(parameters: Iterable[Any]) -> int:
+    """The numbers that can be trained; a shape that is not known yet counts as none."""
+    counted = {id(p): p for p in parameters if p._differentiable and p.shape}
+    return sum(math.prod(p.shape) for p in counted.values() if min(p.shape) > 0)
+
+
+def _positions(model: Any, input_shape: tuple[int, ...]) -> tuple[Any, dict[int, list[Shape]]]:
+    """A copy that has seen an input, and the spatial size of each convolution's output.
+
+    Of a transposed convolution it is the size of its input.
+    """
+    model, _ = copied(model)
+    sizes: dict[int, list[Shape]] = {}
+
+    def keep(layer: Any, given: Any, out: Any) -> None:
+        read = given[0] if is_transposed(layer) else out
+        sizes.setdefault(id(layer), []).append(tuple(read.shape[2:]))
+
+    for _, block in named_blocks(model):
+        block._active = False  # or a graph runs, and not the layers
+        if isinstance(block, _Conv):
+            block.register_forward_hook(keep)
+    parameters = list(model.collect_params().values())
+    for parameter in parameters:
+        _prepare(parameter)
+    like = next((p for p in parameters if p._differentiable), None)
+    options = {} if like is None else {"dtype": like.dtype, "ctx": like.list_ctx()[0]}
+    zeros = mx.np.zeros if mx.util.is_np_array() else mx.nd.zeros
+    with autograd.pause(train_mode=False):
+        model(zeros(input_shape, **options))
+    return model, sizes
+
+
+def _prepare(parameter: Any) -> None:
+    """Let a parameter without values start at zero: no random number is drawn for a count."""
+    if parameter._data is None:
+        ctx = parameter.list_ctx() if parameter._deferred_init else None
+        zero = None if isinstance(parameter, Constant) else mx.init.Zero()
+        parameter.initialize(init=zero, ctx=ctx)

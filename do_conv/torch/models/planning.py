@@ -1,0 +1,128 @@
+"""What could be converted, what is left and why, and what it costs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.parameter import is_lazy
+
+from do_conv.core import decisions as core
+from do_conv.core import reasons, rules
+from do_conv.core.choices import Choice, Where
+from do_conv.core.decisions import DMul, Found
+from do_conv.core.plan import Plan, Row
+from do_conv.core.spec import Shape
+from do_conv.torch.base import Composed
+from do_conv.torch.models.served import Served, class_for, reads_weight, spec_of
+from do_conv.torch.models.wrappers import unwrapped
+
+
+def plan(
+    model: nn.Module,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    where: Where | Choice | None = None,
+    d_mul: DMul = None,
+    composition: str = "kernel",
+) -> Plan:
+    """What `convert` would do with these options; `str` of it is a table.
+
+    Args:
+        model: a module.
+        input_shape: of the batch `(N, C, *size)` to count multiply-accumulates for; the model is
+            run on it once, on zeros, in evaluation mode; one with lazy layers on a copy, whose
+            sizes are those it sees. Without it they are not counted.
+        where, d_mul, composition: as for `convert`.
+
+    Raises:
+        DOConvError: if an option breaks a rule.
+    """
+    model, positions = unwrapped(model), {}
+    if input_shape is not None:
+        if any(map(is_lazy, model.parameters())):
+            model = copy.deepcopy(model)
+        positions = _positions(model, input_shape)
+    rows = tuple(
+        replace(row, positions=tuple(positions.get(layer, ())))
+        for layer, row in decisions(model, where, d_mul, rules.composition(composition))
+    )
+    return Plan(rows, _count(model.parameters()), 1 if input_shape is None else input_shape[0])
+
+
+def decisions(
+    model: nn.Module, where: Where | Choice | None, d_mul: DMul, composition: str
+) -> list[tuple[Any, Row]]:
+    """Each convolution once, in the model's order, with what becomes of it.
+
+    Raises:
+        DOConvError: if `d_mul` breaks a rule.
+    """
+    holders = ((module, module._parameters.values()) for module in model.modules())
+    return core.decisions(_found(model), where, d_mul, composition, holders)
+
+
+def _found(model: nn.Module) -> Iterator[Found]:
+    for name, layer in model.named_modules():
+        if isinstance(layer, _ConvNd):
+            reason = _reason(layer)
+            ours = None if reason else class_for(type(layer))
+            yield Found(
+                name,
+                layer,
+                reason,
+                _count(layer.parameters(recurse=False)),
+                spec_of=None if isinstance(layer, Composed) else partial(spec_of, layer),
+                becomes=ours,
+                kernel_only=ours is not None and issubclass(ours, Served),
+                weight=layer._parameters.get("weight"),
+            )
+
+
+def _reason(layer: Any) -> str | None:
+    """Why a convolution has to be left, or None."""
+    if isinstance(layer, Composed):
+        return reasons.HAS_DEPTHWISE
+    if "weight" not in layer._parameters:
+        return reasons.COMPUTED_WEIGHT
+    if not spec_of(layer, None).has_delta:
+        return reasons.ONE_POSITION
+    if type(layer).__module__.startswith("torch.ao."):
+        return reasons.QUANTISED
+    if not reads_weight(type(layer)):
+        return reasons.UNREAD_WEIGHT
+    return None
+
+
+def _count(parameters: Iterable[Any]) -> int:
+    """The numbers in them; a lazy one has none yet."""
+    return sum(parameter.numel() for parameter in parameters if not is_lazy(parameter))
+
+
+@torch.no_grad()
+def _positions(model: nn.Module, input_shape: tuple[int, ...]) -> dict[nn.Module, list[Shape]]:
+    """The spatial size of each convolution's output; of a transposed one's, of its input."""
+    sizes: dict[nn.Module, list[Shape]] = {}
+
+    def keep(layer: Any, given: Any, out: Tensor) -> None:
+        read = given[0] if layer.transposed else out
+        sizes.setdefault(layer, []).append(tuple(read.shape[-len(layer.kernel_size) :]))
+
+    layers = [layer for layer in model.modules() if isinstance(layer, _ConvNd)]
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    modes = {module: module.training for module in model.modules()}
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    try:
+        model.eval()(torch.zeros(input_shape, dtype=like.dtype, device=like.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes.items():
+            module.training = training
+    return sizes

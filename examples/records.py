@@ -1,0 +1,104 @@
+"""What is kept of a training run: a line for each epoch, and a header.
+
+`RESULTS/EXPERIMENT-ARM-seedN.jsonl` has one JSON object a line, with at least `experiment`, `arm`,
+`seed`, `epoch` (from 1) and `accuracy` (in %); `.json` beside it has the run's settings, versions
+and machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from do_conv.files import replacing
+
+ARMS = ("plain", "do-conv")
+RESULTS = Path(__file__).parent / "results"
+
+
+class Record:
+    """The files of one arm of one seed of an experiment.
+
+    Args:
+        folder: where they are.
+        experiment: what is compared, such as "mnist-torch".
+        settings: what makes two runs the same: with others, it is refused.
+        packages: those whose versions are kept.
+        threads: how many the run computes with.
+
+    Attributes:
+        name: of the run, and of its files without their endings.
+        lines: the epochs that are kept.
+
+    Raises:
+        DOConvError: if a file cannot be written.
+        ValueError: if the files are of a run with other settings.
+    """
+
+    def __init__(
+        self, folder: Path, experiment: str, arm: str, seed: int, settings: Mapping[str, Any],
+        packages: tuple[str, ...], threads: int,
+    ) -> None:  # fmt: skip
+        self._whose = {"experiment": experiment, "arm": arm, "seed": seed}
+        self.name = f"{experiment}-{arm}-seed{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file, self._header = folder / f"{self.name}.jsonl", folder / f"{self.name}.json"
+        self._claim(json.loads(json.dumps(settings)), packages, threads)
+        kept = self._file.read_text(encoding="utf-8") if self._file.exists() else ""
+        self.lines: list[dict[str, Any]] = [json.loads(line) for line in kept.splitlines()]
+
+    def _claim(self, settings: Any, packages: tuple[str, ...], threads: int) -> None:
+        """Write the header, or hold the settings to the one that is there."""
+        machine = {
+            "system": platform.system(), "processor": _processor(), "cores": os.cpu_count(),
+            "threads": threads,
+        }  # fmt: skip
+        versions = {one: metadata.version(one) for one in ("do-conv", "numpy", *packages)}
+        place = {"versions": {"python": platform.python_version(), **versions}, "machine": machine}
+        header = {**self._whose, "settings": settings, "places": [place]}
+        if self._header.exists():
+            header = json.loads(self._header.read_text(encoding="utf-8"))
+            if header["settings"] != settings:
+                both = (header["settings"], settings)
+                others = {
+                    key for one in both for key in one if both[0].get(key) != both[1].get(key)
+                }
+                raise ValueError(
+                    f"{self._header} is of a run with {_of(header['settings'], others)}, not "
+                    f"{_of(settings, others)}: name another folder with --out"
+                )
+            if place in header["places"]:
+                return
+            header["places"].append(place)
+        _write(self._header, json.dumps(header, indent=1) + "\n")
+
+    def add(self, epoch: int, **found: Any) -> None:
+        """Keep a line for an epoch that is finished, with its accuracy and what else was found."""
+        self.keep([*self.lines, {**self._whose, "epoch": epoch, **found}])
+
+    def keep(self, lines: list[dict[str, Any]]) -> None:
+        """Keep these lines alone."""
+        _write(self._file, "".join(json.dumps(line) + "\n" for line in lines))
+        self.lines = lines
+
+
+def _of(settings: Mapping[str, Any], names: set[str]) -> str:
+    return ", ".join(f"{name} {settings.get(name)!r}" for name in sorted(names))
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def _processor() -> str:
+    """Its name where the system tells it, its architecture elsewhere."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

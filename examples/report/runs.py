@@ -1,0 +1,106 @@
+"""The runs that are kept, and what they say: means, spreads, and paired differences."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+LAST = 5  # epochs whose accuracies are averaged, as in the paper
+
+
+@dataclass
+class Experiment:
+    """The whole runs of one experiment.
+
+    Attributes:
+        settings: those of its do-conv arm, or of its plain arm where there is no other.
+        runs: the accuracies in % by arm, by seed, by epoch.
+        places: the versions and machines it ran on, each once.
+        unfinished: how many runs are not whole.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    runs: dict[str, dict[int, list[float]]] = field(
+        default_factory=lambda: {"plain": {}, "do-conv": {}}
+    )
+    places: list[dict[str, Any]] = field(default_factory=list)
+    unfinished: int = 0
+
+
+def load(folder: Path) -> dict[str, Experiment]:
+    """The experiments of a folder by name; a variant of D has the plain runs of what it varies."""
+    found: dict[str, Experiment] = {}
+    for path in sorted(folder.glob("*.json")):
+        header = json.loads(path.read_text(encoding="utf-8"))
+        lines = path.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
+        one = found.setdefault(header["experiment"], Experiment())
+        if header["arm"] == "do-conv" or not one.settings:
+            one.settings = header["settings"]
+        if len(lines) < header["settings"]["epochs"]:
+            one.unfinished += 1
+            continue
+        one.runs[header["arm"]][header["seed"]] = [json.loads(line)["accuracy"] for line in lines]
+        one.places += [place for place in header["places"] if place not in one.places]
+    for one in found.values():
+        one.runs["plain"] = one.runs["plain"] or _plain_runs(one, found)
+    return found
+
+
+def _plain_runs(one: Experiment, found: dict[str, Experiment]) -> dict[int, list[float]]:
+    """The plain runs with the settings that a variant shares with them."""
+    common = ("dataset", "network", "schedule")
+    for other in found.values():
+        if other.runs["plain"] and all(
+            other.settings.get(name) == one.settings.get(name) for name in common
+        ):
+            return other.runs["plain"]
+    return {}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both arms of an experiment over the seeds that both have.
+
+    Attributes:
+        seeds: how many.
+        plain, ours: each seed's accuracy, the mean of its last epochs.
+        gain: the mean of the seeds' differences, in percentage points.
+        interval: half the width of its confidence interval, Student's t; None for one seed.
+        reached: the first epoch at which each arm's mean over the seeds is that of the plain arm's
+            end, or None.
+    """
+
+    seeds: int
+    plain: np.ndarray
+    ours: np.ndarray
+    gain: float
+    interval: float | None
+    reached: tuple[int | None, int | None]
+
+
+def compare(one: Experiment, last: int = LAST) -> Comparison | None:
+    """The comparison, or None while there is no seed that both arms have run."""
+    seeds = sorted(one.runs["plain"].keys() & one.runs["do-conv"].keys())
+    if not seeds:
+        return None
+    curves = {arm: np.array([runs[seed] for seed in seeds]) for arm, runs in one.runs.items()}
+    plain, ours = (curves[arm][:, -last:].mean(1) for arm in ("plain", "do-conv"))
+    means = [curves[arm].mean(0) for arm in ("plain", "do-conv")]
+    differences = ours - plain
+    interval = None
+    if len(seeds) > 1:
+        quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)
+        interval = float(quantile * differences.std(ddof=1) / np.sqrt(len(seeds)))
+    first, second = (_first_at_least(mean, plain.mean()) for mean in means)
+    return Comparison(len(seeds), plain, ours, float(differences.mean()), interval, (first, second))
+
+
+def _first_at_least(curve: np.ndarray, goal: float) -> int | None:
+    above = np.flatnonzero(curve >= goal)
+    return int(above[0]) + 1 if len(above) else None

@@ -1,0 +1,97 @@
+"""The page of results, from runs that the test makes."""
+
+import json
+
+import pytest
+
+from examples.report import __main__ as report
+from examples.report import paper, runs
+
+PLACE = {
+    "versions": {"python": "3.11", "torch": "2.13"},
+    "machine": {"processor": "a processor", "cores": 2, "threads": 1},
+}
+CIFAR = {"dataset": "cifar100", "network": "resnet_v2_20", "schedule": "short", "epochs": 6}
+
+
+def write(folder, experiment, arm, seed, accuracies, settings):
+    name = folder / f"{experiment}-{arm}-seed{seed}"
+    whose = {"experiment": experiment, "arm": arm, "seed": seed}
+    header = {**whose, "settings": settings, "places": [PLACE]}
+    name.with_suffix(".json").write_text(json.dumps(header))
+    lines = [{**whose, "epoch": epoch, "accuracy": one} for epoch, one in enumerate(accuracies, 1)]
+    name.with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for seed, (plain, ours) in enumerate([(60, 61), (62, 62.5), (61, 63)]):
+        write(folder, "cifar100-resnet_v2_20", "plain", seed, [10, *[plain] * 5], CIFAR)
+        of_d = {**CIFAR, "stages": [0, 1, 2, 3]}
+        write(folder, "cifar100-resnet_v2_20", "do-conv", seed, [10, 59, *[ours] * 4], of_d)
+    of_d = {**CIFAR, "stages": [0]}
+    write(folder, "cifar100-resnet_v2_20-stages0", "do-conv", 0, [10, *[60.5] * 5], of_d)
+    write(folder, "cifar100-resnet_v2_20-stages1", "do-conv", 0, [10, 60.5], of_d)  # unfinished
+    for seed in range(2):
+        for arm, last in (("plain", 95 + seed), ("do-conv", 96)):
+            accuracies = [80 if arm == "plain" else 85, last]
+            write(folder, "mnist-torch", arm, seed, accuracies, {"epochs": 2, "batch": 32})
+    return folder
+
+
+def test_paired_differences(results):
+    found = runs.load(results)
+    result = runs.compare(found["cifar100-resnet_v2_20"])
+    # Of a do-conv run the last five epochs are 59 and four times its end.
+    differences = [(59 + 4 * ours) / 5 - plain for plain, ours in ((60, 61), (62, 62.5), (61, 63))]
+    mean = sum(differences) / 3
+    deviation = (sum((d - mean) ** 2 for d in differences) / 2) ** 0.5
+    assert result.seeds == 3
+    assert result.gain == pytest.approx(mean)
+    # 4.3027 is the quantile 0.975 of Student's t with two degrees of freedom, in any table.
+    assert result.interval == pytest.approx(4.3027 * deviation / 3**0.5, rel=1e-4)
+    assert result.reached == (2, 3)
+
+
+def test_an_unfinished_run_does_not_count(results):
+    found = runs.load(results)
+    assert found["cifar100-resnet_v2_20-stages1"].unfinished == 1
+    assert runs.compare(found["cifar100-resnet_v2_20-stages1"]) is None
+
+
+def test_a_variant_is_compared_with_the_plain_runs_of_its_seeds(results):
+    result = runs.compare(runs.load(results)["cifar100-resnet_v2_20-stages0"])
+    assert (result.seeds, result.gain, result.interval) == (1, 0.5, None)
+
+
+def test_the_page(results, tmp_path):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    assert report.main(["--results", str(results), "--docs", str(docs)]) == 0
+    page = (docs / "results.md").read_text()
+    mnist = next(line for line in page.splitlines() if line.startswith("| PyTorch |"))
+    assert mnist.startswith(
+        "| PyTorch | 95.50 ± 0.71 | 96.00 ± 0.00 | +0.50 ± 6.35 | 2 | 95.156 | +0.52 |"
+    )
+    assert "the plain network has 80.00 ± 0.00, with DO-Conv 85.00 ± 0.00: +5.00 ± 0.00." in page
+    assert "| stages 0 | - | +0.17 | 60.00 | 60.50 | +0.50 | 1 | short | 2 / 2 |" in page
+    assert "| stages 1 | - | +0.02 | not run |" in page
+    assert page.count("not run") > 30
+    assert "![Test accuracy by epoch of mnist-torch, plain and with DO-Conv]" in page
+    assert (docs / "images/results/mnist-torch.png").stat().st_size > 1000
+    for row in (row for table in paper.TABLES for row in table.rows):
+        assert f"| {row.label} |" in page
+
+
+def test_every_command_of_the_paper_s_rows_is_one(tmp_path):
+    """What a row says is run has the row's experiment."""
+    from examples.cifar import state, train
+
+    for table in paper.TABLES:
+        for row in table.rows:
+            if row.command.startswith("examples.cifar.train "):
+                options = row.command.split(" ", 1)[1].replace('"', "").split()
+                given = train._arguments().parse_args(options)
+                assert state.experiment(given, "do-conv") == row.experiment
