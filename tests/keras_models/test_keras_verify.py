@@ -63,7 +63,9 @@ def test_layers_whose_calls_are_traced(remat):
     x = np.ones((2, 6, 4), "float32")
     assert verify(model, convert(model), x) == 0
     other = keras.models.clone_model(model)
-    with pytest.raises(DOConvError, match=f"in layer '{'lstm' if remat else 'conv'}'"):
+    # jax traces what it is to compute again, and no values are seen in there.
+    first = "lstm" if remat and keras.backend.backend() == "jax" else "conv"
+    with pytest.raises(DOConvError, match=f"in layer '{first}'"):
         verify(model, other, x)
 
 
