@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from do_conv import zoo
+from do_conv import frameworks, zoo
 from do_conv.core import rules
 from do_conv.core.errors import DOConvError
 from do_conv.core.plan import Plan
@@ -48,10 +48,10 @@ def run(given: argparse.Namespace) -> int:
 
 def _plan(model: Any, image: tuple[int, ...] | None, given: argparse.Namespace) -> Plan:
     """The plan, for a batch of images `(N, C, *size)` if there is one."""
-    shape = None if image is None else zoo.in_own_order(model, image)
+    shape = None if image is None else frameworks.in_own_order(model, image)
     options = {"d_mul": given.d_mul, "composition": given.composition}
     try:
-        plan: Plan = zoo.backend(model).plan(model, input_shape=shape, **options)
+        plan: Plan = frameworks.backend(model).plan(model, input_shape=shape, **options)
     except DOConvError:
         raise
     except Exception as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from do_conv import zoo
+from do_conv import frameworks
 from do_conv.checkpoints import neutral
 from do_conv.checkpoints.formats.safetensors import NAMES, Raw
 from do_conv.checkpoints.layers import DELTA
@@ -123,7 +123,7 @@ def load(model: Any, path: str | Path, *, match: Match = "name") -> dict[str, st
 
 def _layers(model: Any) -> list[Carried]:
     """A model's layers, by the module that knows its framework."""
-    framework = zoo.backend(model).__name__.rpartition(".")[2]
+    framework = frameworks.backend(model).__name__.rpartition(".")[2]
     module = importlib.import_module(f"do_conv.checkpoints.neutral.{framework}")
     return list(module.carried(model))
 
