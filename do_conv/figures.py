@@ -8,30 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from do_conv.core.composition import compose, identity_part
+from do_conv.core import rules
+from do_conv.core.composition import kernel_change
 from do_conv.core.errors import require_installed
-from do_conv.core.spec import Spec
 from do_conv.files import replacing
 
 Curves = Mapping[str, Sequence[Sequence[float]]]
+PICTURES = (".png", ".svg", ".pdf")
+COLUMNS = 7  # heat maps in a row
 _COLOURS = {"plain": "tab:gray", "do-conv": "tab:red"}
-
-
-def kernel_change(weight: np.ndarray, delta: np.ndarray, groups: int = 1) -> np.ndarray:
-    """|W' - W| at each kernel position, the mean over all channels, as shares of its largest.
-
-    Args:
-        weight: W, `(C_out, C_in/groups, D_mul)` or plain.
-        delta: D', `(C_in, D_mul, *K)`.
-        groups: G.
-
-    Returns:
-        an array of shape K in [0, 1]; zeros while D is the identity.
-    """
-    spec = Spec.of_shapes(weight.shape, delta.shape, groups)
-    change = np.abs(compose(weight, delta, groups) - identity_part(weight, spec)).mean((0, 1))
-    largest = change.max()
-    return change / largest if largest > 0 else change
 
 
 def draw_curves(axes: Any, curves: Curves, *, goal: float | None = None) -> None:
@@ -89,5 +74,35 @@ def training_picture(
             axes.set_axis_on()
             draw_change(axes, kernel_change(*pair))
             axes.set_title(f"|W′ - W|, layer {index}", fontsize="small")
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=150)
+
+
+def change_picture(path: Path, changes: Mapping[str, np.ndarray]) -> None:
+    """A heat map for each layer (Figure 6).
+
+    Args:
+        path: where the picture goes; its suffix says the format.
+        changes: by the layer's name, its `kernel_change`; of a 3-D kernel the mean over its depth
+            is drawn.
+
+    Raises:
+        MissingFrameworkError: if matplotlib is not installed.
+        DOConvError: if the file cannot be written, or is of another format.
+    """
+    rules.known_name("picture's ending", path.suffix, PICTURES)
+    require_installed("matplotlib", extra="demo", user="a picture")
+    from matplotlib.figure import Figure
+
+    columns = min(len(changes), COLUMNS)
+    rows = -(-len(changes) // columns)
+    figure = Figure(figsize=(1.6 * columns, 1.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, (name, change) in zip(grid.flat, changes.items(), strict=False):
+        axes.set_axis_on()
+        draw_change(axes, change.mean(0) if change.ndim == 3 else change)
+        axes.set_title(name, fontsize="x-small")
     with replacing(path) as beside:
         figure.savefig(beside, dpi=150)

@@ -44,6 +44,7 @@ class Record:
         self, folder: Path, experiment: str, arm: str, seed: int, settings: Mapping[str, Any],
         packages: tuple[str, ...], threads: int,
     ) -> None:  # fmt: skip
+        self.arm = arm
         self._whose = {"experiment": experiment, "arm": arm, "seed": seed}
         self.name = f"{experiment}-{arm}-seed{seed}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,6 +77,11 @@ class Record:
                 return
             header["places"].append(place)
         _write(self._header, json.dumps(header, indent=1) + "\n")
+
+    def note(self, **more: Any) -> None:
+        """Keep more in the header, such as what a run has found at its end."""
+        header = json.loads(self._header.read_text(encoding="utf-8"))
+        _write(self._header, json.dumps({**header, **more}, indent=1) + "\n")
 
     def add(self, epoch: int, **found: Any) -> None:
         """Keep a line for an epoch that is finished, with its accuracy and what else was found."""

@@ -46,7 +46,7 @@ def fold(
     described = _described(checkpoint, source)
     before = numbers(checkpoint, format)
     report = Report(str(source), str(target), numbers_before=before[1])
-    found = [(state, _found(state, format)) for state in checkpoint.states]
+    found = [(state, found_in(state, format)) for state in checkpoint.states]
     renamed = _plain_groups(checkpoint, format)
     total = sum(len(stored) for _, stored in found)
     for state, stored in found:
@@ -93,8 +93,12 @@ def _described(checkpoint: Checkpoint, source: Path) -> dict[str, neutral.Descri
     return described
 
 
-def _found(state: dict[str, Any], format: Format) -> list[Stored]:
-    """The layers with a D in a state."""
+def found_in(state: dict[str, Any], format: Format) -> list[Stored]:
+    """The layers with a D in a state.
+
+    Raises:
+        DOConvError: if an array of one is missing, or there are too many.
+    """
     tensors = {
         name: shape
         for name, tensor in state.items()
@@ -132,6 +136,29 @@ def _rename(checkpoint: Checkpoint, renamed: dict[str, str], folded: list[Layer]
     ]
 
 
+def core_arrays(state: dict[str, Any], stored: Stored, format: Format) -> dict[str, np.ndarray]:
+    """A layer's `weight`, `delta` and perhaps `bias` in the core's order of axes.
+
+    Raises:
+        DOConvError: if one is not of a floating-point dtype, or has too few axes.
+    """
+    naming = naming_of(format)
+    to_core: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "weight": naming.weight_to_core, "delta": naming.delta_to_core, "bias": np.asarray,
+    }  # fmt: skip
+    arrays = {}
+    for role, key in stored.keys.items():
+        array = format.array(state[key])
+        if array is None:
+            dtype = getattr(state[key], "dtype", type(state[key]).__name__)
+            rules.layer_dtype(stored.name, f"{key} of dtype {dtype}")
+        if role != "bias" and array.ndim < 3:
+            shapes = {r: format.shape(state[k]) or () for r, k in stored.keys.items()}
+            rules.layer_shapes(stored.name, shapes)
+        arrays[role] = to_core[role](array)
+    return arrays
+
+
 class Folder:
     """Folds layers of one state, in place."""
 
@@ -144,7 +171,7 @@ class Folder:
     def fold(self, stored: Stored) -> Layer:
         """Put the plain layer's arrays in the place of a layer's."""
         tensors = {role: self._state[key] for role, key in stored.keys.items()}
-        arrays = {role: self._array(stored, role, tensor) for role, tensor in tensors.items()}
+        arrays = core_arrays(self._state, stored, self._format)
         spec = layers.spec_of(stored, {role: array.shape for role, array in arrays.items()})
         tied = (
             stored.kind,
@@ -158,22 +185,6 @@ class Folder:
             made["bias"] = tensors["bias"]
         self._replace(stored, {stored.plain[role]: tensor for role, tensor in made.items()})
         return Layer(stored.name, stored.kind, spec.kernel_size, spec.groups, spec.d_mul)
-
-    def _array(self, stored: Stored, role: str, tensor: Any) -> np.ndarray:
-        """A tensor in the core's order of axes."""
-        array = self._format.array(tensor)
-        if array is None:
-            dtype = getattr(tensor, "dtype", type(tensor).__name__)
-            rules.layer_dtype(stored.name, f"{stored.keys[role]} of dtype {dtype}")
-        if role == "bias":
-            return array
-        if array.ndim < 3:
-            shapes = {
-                r: self._format.shape(self._state[key]) or () for r, key in stored.keys.items()
-            }
-            rules.layer_shapes(stored.name, shapes)
-        to_core = self._naming.delta_to_core if role == "delta" else self._naming.weight_to_core
-        return to_core(array)
 
     def _plain(
         self, stored: Stored, arrays: dict[str, np.ndarray], tensors: dict[str, Any], spec: Any

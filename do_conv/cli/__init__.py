@@ -39,11 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from do_conv.cli import cost, demo, fold, import_, parity
+    from do_conv.cli import cost, demo, fold, heatmap, import_, parity
 
     parser = argparse.ArgumentParser("do-conv", description=do_conv.__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=f"do-conv {do_conv.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (parity, demo, fold, import_, cost):
+    for command in (parity, demo, fold, import_, cost, heatmap):
         command.add_to(commands)
     return parser

@@ -67,6 +67,23 @@ def compose_spec(weight: np.ndarray, delta: np.ndarray, spec: Spec) -> np.ndarra
     return identity_part(weight, spec) + _per_output_channel(change, spec)
 
 
+def kernel_change(weight: np.ndarray, delta: np.ndarray, groups: int = 1) -> np.ndarray:
+    """|W' - W| at each kernel position, the mean over all channels, as shares of its largest.
+
+    Args:
+        weight: W, `(C_out, C_in/groups, D_mul)` or plain.
+        delta: D', `(C_in, D_mul, *K)`.
+        groups: G.
+
+    Returns:
+        an array of shape K in [0, 1]; zeros while D is the identity.
+    """
+    spec = Spec.of_shapes(weight.shape, delta.shape, groups)
+    change = np.abs(compose_spec(weight, delta, spec) - identity_part(weight, spec)).mean((0, 1))
+    largest = change.max()
+    return change / largest if largest > 0 else change
+
+
 def compose_gradients(
     grad: np.ndarray, weight: np.ndarray, delta: np.ndarray, groups: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from do_conv.checkpoints.heatmap import kernel_changes
 from do_conv.files import replacing
 from examples.cifar.schedules import BATCH, DECAY, MOMENTUM, RATE, SCHEDULES
 from examples.records import Record
@@ -74,7 +75,11 @@ class Run:
         self.epoch = epoch
 
     def finish(self) -> None:
-        """The run has ended: its lines are all that is needed."""
+        """The run has ended: its lines are all that is needed, and what D did (Figure 6)."""
+        if self._checkpoint.exists() and self.record.arm == "do-conv":
+            found = kernel_changes(self._checkpoint)
+            changes = {name: change.round(3).tolist() for name, change in found.items()}
+            self.record.note(kernel_change=changes)
         self._checkpoint.unlink(missing_ok=True)
 
 

@@ -6,9 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from do_conv.figures import draw_curves
+from do_conv.figures import change_picture, draw_curves
 from do_conv.files import replacing
 from examples.records import RESULTS
 from examples.report import page, runs
@@ -23,11 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--docs", type=Path, default=DOCS)
     given = parser.parse_args(arguments)
     found = runs.load(given.results)
-    pictures = {}
+    pictures: dict[str, list[str]] = {}
+    (given.docs / "images" / "results").mkdir(parents=True, exist_ok=True)
     for name, one in sorted(found.items()):
         if one.runs["plain"] and one.runs["do-conv"]:
-            pictures[name] = f"images/results/{name}.png"
-            _draw(given.docs / pictures[name], name, one)
+            pictures[name] = [f"images/results/{name}.png"]
+            _draw(given.docs / pictures[name][0], name, one)
+        if one.kernel_change:
+            pictures.setdefault(name, []).append(f"images/results/{name}-heatmap.png")
+            changes = {layer: np.array(change) for layer, change in one.kernel_change.items()}
+            change_picture(given.docs / pictures[name][-1], changes)
     with replacing(given.docs / "results.md") as beside:
         beside.write_text(page.page(found, pictures), encoding="utf-8")
     return 0
@@ -35,7 +41,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _draw(path: Path, name: str, one: runs.Experiment) -> None:
     """Both arms' test accuracy by epoch, as in Figure 5."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.subplots()
     draw_curves(axes, {arm: list(by_seed.values()) for arm, by_seed in one.runs.items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from examples.report import paper
@@ -33,12 +33,13 @@ figure was not at hand there is a dash.
 NOT_RUN = "not run"
 
 
-def page(found: Mapping[str, Experiment], pictures: Mapping[str, str]) -> str:
+def page(found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]]) -> str:
     """The page.
 
     Args:
         found: the experiments by name.
-        pictures: the path of an experiment's picture, from the page, by the experiment's name.
+        pictures: the paths of an experiment's pictures, from the page, by the experiment's name:
+            its curves, and perhaps its heat map.
     """
     parts = [HEAD, ON_MNIST, _mnist(found), *_figures(found, pictures, "mnist"), ON_PAPER]
     for table in paper.TABLES:
@@ -115,11 +116,16 @@ def _ours(result: Comparison | None) -> tuple[str, str, str, str]:
 
 
 def _figures(
-    found: Mapping[str, Experiment], pictures: Mapping[str, str], start: str
+    found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]], start: str
 ) -> Iterable[str]:
-    for name, path in pictures.items():
+    for name, paths in pictures.items():
         if name.startswith(start) and name in found:
-            yield f"![Test accuracy by epoch of {name}, plain and with DO-Conv]({path})\n"
+            shown = (f"Test accuracy by epoch of {name}, plain and with DO-Conv: the mean over the "
+                     "seeds, and their range (Figure 5)",
+                     f"|W' - W| of each layer of {name}, seed {min(found[name].runs['do-conv'])}, "
+                     "as a share of its largest (Figure 6)")  # fmt: skip
+            for path, what in zip(paths, shown, strict=False):
+                yield f"![{what}]({path})\n\n*{what}.*\n"
 
 
 def _places(found: Mapping[str, Experiment]) -> Iterable[str]:

@@ -23,6 +23,7 @@ class Experiment:
         runs: the accuracies in % by arm, by seed, by epoch.
         places: the versions and machines it ran on, each once.
         unfinished: how many runs are not whole.
+        kernel_change: what D did to each kernel in the run of the first seed (Figure 6).
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -31,6 +32,7 @@ class Experiment:
     )
     places: list[dict[str, Any]] = field(default_factory=list)
     unfinished: int = 0
+    kernel_change: dict[str, Any] = field(default_factory=dict)
 
 
 def load(folder: Path) -> dict[str, Experiment]:
@@ -46,6 +48,7 @@ def load(folder: Path) -> dict[str, Experiment]:
             one.unfinished += 1
             continue
         one.runs[header["arm"]][header["seed"]] = [json.loads(line)["accuracy"] for line in lines]
+        one.kernel_change = one.kernel_change or header.get("kernel_change", {})
         one.places += [place for place in header["places"] if place not in one.places]
     for one in found.values():
         one.runs["plain"] = one.runs["plain"] or _plain_runs(one, found)

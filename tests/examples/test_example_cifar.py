@@ -56,6 +56,9 @@ def test_a_line_for_each_epoch_and_a_header(run):
     assert header["settings"]["network"] == "resnet_v2_20"
     assert header["places"][0]["versions"]["torch"] == torch.__version__
     assert not list(folder.glob("*.pt"))
+    changes = header["kernel_change"]
+    assert len(changes) == 19
+    assert all(np.shape(change) == (3, 3) and np.max(change) == 1 for change in changes.values())
     # From the same weights on the same batches, D has moved after some steps.
     assert found(folder, "plain")[0]["loss"] != found(folder, "do-conv")[0]["loss"]
 

@@ -14,10 +14,10 @@ PLACE = {
 CIFAR = {"dataset": "cifar100", "network": "resnet_v2_20", "schedule": "short", "epochs": 6}
 
 
-def write(folder, experiment, arm, seed, accuracies, settings):
+def write(folder, experiment, arm, seed, accuracies, settings, **more):
     name = folder / f"{experiment}-{arm}-seed{seed}"
     whose = {"experiment": experiment, "arm": arm, "seed": seed}
-    header = {**whose, "settings": settings, "places": [PLACE]}
+    header = {**whose, "settings": settings, "places": [PLACE], **more}
     name.with_suffix(".json").write_text(json.dumps(header))
     lines = [{**whose, "epoch": epoch, "accuracy": one} for epoch, one in enumerate(accuracies, 1)]
     name.with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -30,7 +30,8 @@ def results(tmp_path):
     for seed, (plain, ours) in enumerate([(60, 61), (62, 62.5), (61, 63)]):
         write(folder, "cifar100-resnet_v2_20", "plain", seed, [10, *[plain] * 5], CIFAR)
         of_d = {**CIFAR, "stages": [0, 1, 2, 3]}
-        write(folder, "cifar100-resnet_v2_20", "do-conv", seed, [10, 59, *[ours] * 4], of_d)
+        write(folder, "cifar100-resnet_v2_20", "do-conv", seed, [10, 59, *[ours] * 4], of_d,
+              kernel_change={"conv1": [[0, 1], [0.5, 0]], "conv2": [[1, 1], [0, 0]]})  # fmt: skip
     of_d = {**CIFAR, "stages": [0]}
     write(folder, "cifar100-resnet_v2_20-stages0", "do-conv", 0, [10, *[60.5] * 5], of_d)
     write(folder, "cifar100-resnet_v2_20-stages1", "do-conv", 0, [10, 60.5], of_d)  # unfinished
@@ -79,7 +80,10 @@ def test_the_page(results, tmp_path):
     assert "| stages 0 | - | +0.17 | 60.00 | 60.50 | +0.50 | 1 | short | 2 / 2 |" in page
     assert "| stages 1 | - | +0.02 | not run |" in page
     assert page.count("not run") > 30
-    assert "![Test accuracy by epoch of mnist-torch, plain and with DO-Conv]" in page
+    assert "![Test accuracy by epoch of mnist-torch, plain and with DO-Conv: the mean" in page
+    assert "|W' - W| of each layer of cifar100-resnet_v2_20, seed 0, as" in page
+    heatmap = docs / "images/results/cifar100-resnet_v2_20-heatmap.png"
+    assert heatmap.read_bytes().startswith(b"\x89PNG")
     assert (docs / "images/results/mnist-torch.png").stat().st_size > 1000
     for row in (row for table in paper.TABLES for row in table.rows):
         assert f"| {row.label} |" in page

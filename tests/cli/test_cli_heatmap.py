@@ -1,0 +1,84 @@
+"""`do-conv heatmap`: what D did to each kernel, from any checkpoint."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from do_conv import checkpoints, cli
+from do_conv.core.composition import kernel_change
+from do_conv.torch import DepthwiseSeparableConv2d, DOConv1d, DOConv2d
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        DOConv2d(4, 6, 3, groups=2, d_mul=20, depthwise_init="he"),
+        DOConv1d(6, 4, 5),
+        DepthwiseSeparableConv2d(4, 4, 3),
+        nn.Conv2d(4, 4, 3),
+    )
+
+
+def expected(layer):
+    """The absolute change of each position, the mean over channels, as shares of the largest."""
+    with torch.no_grad():
+        weight = layer.weight.double().reshape(layer.out_channels, -1, layer.spec.d_mul)
+        area, blocks = layer.spec.area, layer.spec.whole_blocks
+        plain = sum(weight[:, :, i * area : (i + 1) * area] for i in range(blocks))
+        composed = layer.double().composed_weight().reshape(plain.shape)
+        change = (composed - plain).abs().mean((0, 1)).reshape(layer.kernel_size)
+    return (change / (change.max() or 1)).numpy()
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_the_numbers(model, ending, tmp_path, capsys):
+    path = tmp_path / f"model{ending}"
+    if ending == ".pt":
+        torch.save({"epoch": 1, "model": model.state_dict()}, path)
+    else:
+        checkpoints.save(model, path)
+    assert cli.main(["heatmap", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["0", "1"]  # a separable layer has no kernel without its D
+    np.testing.assert_allclose(found["0"], expected(model[0]), rtol=1e-6)
+    assert found["1"] == [0.0] * 5  # the identity
+
+
+def test_the_picture(model, tmp_path, capsys):
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    arguments = ["heatmap", str(tmp_path / "model.pt"), str(tmp_path / "heatmap.png")]
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out.startswith("Drew 2 layers: ")
+    assert (tmp_path / "heatmap.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_table_for_a_person(model, tmp_path, capsys):
+    torch.save(model[1].state_dict(), tmp_path / "model.pt")
+    assert cli.main(["heatmap", str(tmp_path / "model.pt")]) == 0
+    assert capsys.readouterr().out == "(the one layer)\n  0.00 0.00 0.00 0.00 0.00\n"
+
+
+def test_only_where_d_differs():
+    weight, delta = np.ones((2, 1, 9)), np.zeros((1, 9, 3, 3))
+    delta[0, 4, 2, 1] = -0.5  # position (2, 1) of the kernel
+    change = kernel_change(weight, delta)
+    assert change[2, 1] == 1
+    assert change.sum() == 1
+
+
+def test_exception_no_layer_of_ours(tmp_path, capsys):
+    torch.save(nn.Conv2d(4, 6, 3).state_dict(), tmp_path / "model.pt")
+    assert cli.main(["heatmap", str(tmp_path / "model.pt")]) == 2
+    assert "must hold a layer of do_conv" in capsys.readouterr().err
+
+
+def test_exception_another_ending(model, tmp_path, capsys):
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    arguments = ["heatmap", str(tmp_path / "model.pt"), str(tmp_path / "heatmap.txt")]
+    assert cli.main(arguments) == 2
+    assert "a picture's ending must be one of the 3 there are" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
