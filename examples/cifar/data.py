@@ -33,15 +33,26 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.images.device
+
+    def to(self, device: torch.device) -> Images:
+        """The same on a device."""
+        kept = (self.images, self.labels, self.mean, self.deviation)
+        return Images(*(tensor.to(device) for tensor in kept))
+
     def normalised(self, images: Tensor) -> Tensor:
         """Bytes as numbers of mean 0 and deviation 1 over the training images."""
         return (images.float() - self.mean) / self.deviation
 
     def shuffled(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches in random order, each image cropped from its padded self and perhaps flipped."""
+        # Drawn on the CPU, so that every device sees the same batches.
         order = torch.randperm(len(self), generator=generator)
         for start in range(0, len(order), size):
-            chosen = order[start : start + size]
+            chosen = order[start : start + size].to(self.device)
             yield (
                 self.normalised(augmented(self.images[chosen], generator)),
                 self.labels[chosen],
@@ -56,7 +67,7 @@ class Images:
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     """A random crop of each padded image, flipped or not."""
-    count, side = len(images), images.shape[-1]
+    count, side, device = len(images), images.shape[-1], images.device
     padded = torch.nn.functional.pad(images, (BORDER,) * 4)
     top, left = torch.randint(0, 2 * BORDER + 1, (2, count), generator=generator)
     flip = torch.rand(count, generator=generator) < 0.5
@@ -64,8 +75,10 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     columns = torch.where(flip[:, None], steps.flip(0), steps) + left[:, None]
     rows = steps + top[:, None]
     which = torch.arange(count)[:, None, None]
+    where = (one.to(device) for one in (which, rows[:, :, None], columns[:, None, :]))
+    image, row, column = where
     # Indexing puts the indexed axes first: (n, rows, columns, 3).
-    return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return padded[image, :, row, column].permute(0, 3, 1, 2)
 
 
 def load(name: str, directory: str | Path) -> tuple[Images, Images]:

@@ -3,12 +3,15 @@
     python -m examples.cifar.train --data DIR --network resnet_v2_20 --schedule short --seeds 0 1 2
 
 writes a line for each epoch of each run to `examples/results/`, where a run that was interrupted is
-taken up again. Tables 1, 6, 7 and 8 of the paper are rows of options: see README.md.
+taken up again. Tables 1, 6, 7 and 8 of the paper are rows of options: see README.md. Under
+`torchrun --nproc-per-node N` each process takes its share of the runs, on a device of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
 import sys
 import time
 from pathlib import Path
@@ -44,11 +47,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run_all(given: argparse.Namespace) -> int:
     torch.set_num_threads(given.threads)
-    train, test = data.load(given.dataset, given.data)
-    for seed in given.seeds:
-        for arm in given.arms:
-            run(given, train, test, arm, seed)
+    # A network this small is best trained by one process: so what is shared out is the runs, and
+    # each has the result that it has alone.
+    rank, processes = (int(os.environ.get(one, number)) for one, number in _TORCHRUN)
+    device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and processes > 1:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    train, test = (part.to(device) for part in data.load(given.dataset, given.data))
+    runs = itertools.product(given.seeds, given.arms)
+    for seed, arm in itertools.islice(runs, rank, None, processes):
+        run(given, train, test, arm, seed)
     return 0
+
+
+_TORCHRUN = (("RANK", 0), ("WORLD_SIZE", 1))
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -63,6 +75,7 @@ def _arguments() -> argparse.ArgumentParser:
     add("--stages", nargs="+", type=int, default=[0, 1, 2, 3], help="Table 6: those converted")
     add("--depthwise-init", choices=("identity", "he"), default="identity", help="Table 7")
     add("--d-mul", choices=D_MULS, default="MN", help="Table 8")
+    add("--device", help="default: cuda if there is one, else cpu")
     add("--threads", type=int, default=torch.get_num_threads())
     add("--out", type=Path, default=RESULTS, help="where the results go")
     return parser
@@ -88,7 +101,7 @@ def run(
 ) -> None:
     """Train one arm of one seed to its end, from where it was left."""
     schedule = schedules.SCHEDULES[given.schedule]
-    model = model_of(given, arm, seed).to(memory_format=torch.channels_last)
+    model = model_of(given, arm, seed).to(train.device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
     kept = Run(given, arm, seed, model, optimizer)
     for epoch in range(kept.epoch + 1, schedule.epochs + 1):

@@ -83,6 +83,17 @@ def test_a_run_that_was_interrupted_is_taken_up_to_the_same_result(run, monkeypa
     assert found(run("--arms", "do-conv"), "do-conv") == expected  # and has ended
 
 
+def test_processes_share_the_runs(run, monkeypatch):
+    alone = run("--seeds", "0", "1", "--arms", "plain", "do-conv", out="alone")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        shared = run("--seeds", "0", "1", "--arms", "plain", "do-conv", out="shared")
+        assert len(list(shared.glob("*.jsonl"))) == 2 + 2 * int(rank)
+    for arm in train.ARMS:
+        assert found(shared, arm) == found(alone, arm)
+
+
 def test_both_arms_start_from_the_same_weights(tmp_path):
     given = train._arguments().parse_args(["--data", str(tmp_path)])
     plain, ours = (train.model_of(given, arm, 3) for arm in train.ARMS)
