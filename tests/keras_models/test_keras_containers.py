@@ -240,3 +240,16 @@ def test_a_compile_that_cannot_be_repeated_is_said(make, metric, reason):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fold(converted)
+
+
+def test_the_scopes_in_variables_paths_stay():
+    inputs = keras.Input((8, 8, 3))
+    with keras.name_scope("block"):
+        outputs = keras.layers.Conv2D(4, 3, name="conv")(inputs)
+        outputs = keras.layers.BatchNormalization(name="norm")(outputs)
+    model = keras.Model(inputs, outputs)
+    converted = convert(model)
+    assert converted.get_layer("conv").depthwise_delta.path == "block/conv/depthwise_delta"
+    assert model.variables[0].path == "block/conv/kernel"
+    for other in (fold(converted), fold(convert(fold(converted)))):
+        assert [v.path for v in other.variables] == [v.path for v in model.variables]

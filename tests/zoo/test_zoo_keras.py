@@ -14,6 +14,11 @@ QUICK = {"ResNet50", "MobileNet", "Xception"}
 NETWORKS = [name for name, one in vars(keras.applications).items() if callable(one)]
 # As small as each takes; 32 for all others.
 SIZES = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}
+# In so many layers of random weights gradients grow by more than float32 spans, so that clipped by
+# their norm the smallest are zero.
+CLIPPED_BY_VALUE = {
+    "EfficientNetB6", "EfficientNetB7", "EfficientNetV2M", "EfficientNetV2L",
+}  # fmt: skip
 
 
 def entries():
@@ -38,7 +43,7 @@ def variables(model):
 
 def test_the_zoo_is_complete():
     assert len(NETWORKS) == 40
-    assert set(NETWORKS) >= QUICK | set(SIZES)
+    assert set(NETWORKS) >= QUICK | set(SIZES) | CLIPPED_BY_VALUE
 
 
 @pytest.mark.parametrize("name", list(entries()))
@@ -51,7 +56,8 @@ def test_converted_trained_and_folded(name, zoo_row):
     model = convert(plain)
     converting = verify(plain, model, x, tolerance=0)
 
-    model.compile(keras.optimizers.SGD(1e-2, clipnorm=1.0), sum_of_squares, jit_compile=False)
+    clipped = {"clipvalue" if name in CLIPPED_BY_VALUE else "clipnorm": 1.0}
+    model.compile(keras.optimizers.SGD(1e-2, **clipped), sum_of_squares, jit_compile=False)
     model.fit(x, np.zeros(2), batch_size=2, epochs=STEPS, verbose=0)
     deltas = [v for v in model.trainable_variables if v.name == "depthwise_delta"]
     assert len(deltas) == len(planned.converted)

@@ -108,6 +108,9 @@ class _Cloning:
     def successor(self, layer: Any) -> Any:
         if id(layer) not in self.made:
             made = self._make(layer)
+            if isinstance(layer, keras.layers.Layer) and made is not layer:
+                # The scopes it was built in are part of its variables' paths.
+                made._parent_path = layer._parent_path
             self.made[id(layer)] = layer, made
         return self.made[id(layer)][1]
 
