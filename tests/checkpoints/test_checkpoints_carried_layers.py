@@ -12,6 +12,7 @@ from mxnet.gluon import nn as gluon_nn
 from torch import nn
 
 from do_conv import DOConvError, checkpoints
+from do_conv.checkpoints import neutral
 from do_conv.torch import DOConv2d, convert, over_parameterize
 
 CHANNELS = 6
@@ -113,6 +114,24 @@ def test_layers_of_ones_own_go_by_name_to_the_same_framework(tmp_path):
     assert torch.equal(target.scale, source.scale)
     assert torch.equal(target.conv.weight, source.conv.weight)
     assert target.steps == 2**40 + 1
+    stored = neutral.read(tmp_path / "a.safetensors").tensors
+    assert set(stored) == {"scale", "steps", "conv.weight", "conv.bias"}
+
+
+class Halved(nn.Conv2d):
+    """Applies another kernel than it stores."""
+
+    def forward(self, x):
+        return self._conv_forward(x, self.weight / 2, self.bias)
+
+
+def test_a_layer_that_applies_another_kernel_is_no_convolution_elsewhere(tmp_path):
+    source, target = Halved(4, 6, 3), Halved(4, 6, 3)
+    checkpoints.save(source, tmp_path / "a.safetensors")
+    checkpoints.load(target, tmp_path / "a.safetensors")
+    assert torch.equal(target.weight, source.weight)
+    with pytest.raises(DOConvError, match="must be the same, by name"):
+        checkpoints.load(nn.Conv2d(4, 6, 3), tmp_path / "a.safetensors")
 
 
 def test_a_weight_given_a_d_by_over_parameterize_is_a_layer_of_ours(tmp_path):
