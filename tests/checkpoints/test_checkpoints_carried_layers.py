@@ -95,6 +95,14 @@ def test_layers_of_other_kinds(name, tmp_path):
         assert abs(run(again) - expected).max() < 1e-6 * abs(expected).max()
 
 
+def test_a_scale_that_gluon_stores_and_does_not_apply(tmp_path):
+    source, target = started(gluon_nn.BatchNorm(scale=False)), nn.BatchNorm1d(CHANNELS)
+    source.gamma.set_data(mx.nd.full(CHANNELS, 3))
+    checkpoints.save(source, tmp_path / "a.safetensors")
+    checkpoints.load(target, tmp_path / "a.safetensors")
+    assert abs(run(target) - run(source)).max() < 1e-6
+
+
 class Scaled(nn.Module):
     """A layer that no other framework has."""
 
