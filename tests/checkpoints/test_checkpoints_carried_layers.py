@@ -103,6 +103,13 @@ def test_a_scale_that_gluon_stores_and_does_not_apply(tmp_path):
     assert abs(run(target) - run(source)).max() < 1e-6
 
 
+def test_a_kernel_with_a_lora_is_not_the_one_that_is_applied(tmp_path):
+    layer = started(keras.layers.Dense(4))
+    layer.enable_lora(2)
+    checkpoints.save(layer, tmp_path / "a.safetensors")
+    assert not neutral.read(tmp_path / "a.safetensors").layers
+
+
 class Scaled(nn.Module):
     """A layer that no other framework has."""
 

@@ -142,6 +142,25 @@ def test_a_file_that_is_not_a_neutral_one(metadata, said, tmp_path):
     assert said in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("description", "shapes"),
+    [
+        ({"kind": "convolution", "kernel_size": [3, 5]}, {"weight": (6, 4, 3, 3)}),
+        ({"kind": "dense"}, {"weight": (6, 4, 1)}),
+        ({"kind": "dense"}, {"weight": (6, 4), "bias": (4,)}),
+        ({"kind": "normalization", "epsilon": 1e-5}, {"weight": (6,), "bias": (4,)}),
+        ({"kind": "normalization", "epsilon": 1e-5}, {"weight": (6, 1)}),
+    ],
+)
+def test_a_plain_layer_that_does_not_fit_its_description(description, shapes, tmp_path):
+    arrays = {f"a.{role}": np.ones(shape, "float32") for role, shape in shapes.items()}
+    table = json.dumps({"a": description})
+    metadata = {"format": "do_conv", "version": "1", "layers": table}
+    save_file(arrays, tmp_path / "a.safetensors", metadata)
+    with pytest.raises(DOConvError, match="must fit each other; received layer 'a' with"):
+        neutral.read(tmp_path / "a.safetensors")
+
+
 def test_nothing_is_written_of_what_does_not_fit(tmp_path):
     checkpoints.save(network(), tmp_path / "a.safetensors")
     held = neutral.read(tmp_path / "a.safetensors")
