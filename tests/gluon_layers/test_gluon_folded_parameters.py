@@ -20,13 +20,17 @@ from do_conv.gluon import (
 )
 
 
-class Pair(nn.HybridSequential):
+class Pair(nn.HybridBlock):
     """What a separable layer folds to."""
 
     def __init__(self, channels, kernel_size, d_mul=1):
         super().__init__()
-        self.add(nn.Conv2D(8 * d_mul, kernel_size, groups=8, use_bias=False, in_channels=8))
-        self.add(nn.Conv2D(channels, 1))
+        options = {"groups": 8, "use_bias": False, "in_channels": 8}
+        self.depthwise = nn.Conv2D(8 * d_mul, kernel_size, **options)
+        self.pointwise = nn.Conv2D(channels, 1)
+
+    def hybrid_forward(self, F, x):  # noqa: N803
+        return self.pointwise(self.depthwise(x))
 
 
 PLAIN = (nn.Conv2D, nn.Conv2DTranspose, Pair)
