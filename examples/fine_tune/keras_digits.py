@@ -68,7 +68,7 @@ def _arguments() -> argparse.ArgumentParser:
     add("--weights", type=_weights_file, help="the weights of the plain network")
     add("--epochs", type=int, default=5)
     add("--steps", type=int, help="at most so many steps in an epoch")
-    add("--rate", type=float, default=0.02, help="the learning rate")
+    add("--rate", type=float, default=0.01, help="the learning rate")
     add("--seed", type=int, default=0)
     out = Path("digits.weights.h5")
     add("--out", type=_weights_file, default=out, help="where the folded weights go")
