@@ -95,12 +95,12 @@ def _table(table: paper.Table, found: Mapping[str, Experiment]) -> str:
 
 def _schedules(name: str, found: Mapping[str, Experiment]) -> Iterable[tuple[str, Experiment]]:
     """The runs of an experiment by their schedules; the short one is not in the name."""
-    parts = name.split("-")
+    data, network, *variant = name.split("-")
     for schedule in ("short", "medium", "full"):
         between = [] if schedule == "short" else [schedule]
-        full = "-".join([*parts[:2], *between, *parts[2:]])
-        if full in found:
-            yield schedule, found[full]
+        one = found.get("-".join([data, network, *between, *variant]))
+        if one is not None:
+            yield str(one.settings.get("schedule", "as published")), one
 
 
 def _ours(result: Comparison | None) -> tuple[str, str, str, str]:

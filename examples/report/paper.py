@@ -53,8 +53,19 @@ def _shown(name: str) -> str:
 
 def _imagenet(rows: dict[str, tuple[float, float]]) -> tuple[Row, ...]:
     return tuple(
-        Row(label, plain, gain, f"imagenet-{label}", "") for label, (plain, gain) in rows.items()
-    )
+        Row(label, plain, gain, f"imagenet-{label}", f"examples.recipes.classification --data DIR "
+            f"--network {label.lower().replace('-', '_')}")
+        for label, (plain, gain) in rows.items()
+    )  # fmt: skip
+
+
+def _transfer(task: str, command: str, experiment: str) -> tuple[Row, ...]:
+    """Fine-tuning, plain and with DO-Conv, of what was trained either way before."""
+    return tuple(
+        Row(f"{task}, {shown} pre-training", None, None, f"{experiment}-from-{before}",
+            f"examples.recipes.{command} --data DIR --pretrained FILE")
+        for before, shown in (("plain", "plain"), ("do-conv", "DO-Conv"))
+    )  # fmt: skip
 
 
 _RESNET_V2_20 = "examples.cifar.train --data DIR --network resnet_v2_20"
@@ -74,6 +85,14 @@ TABLES = (
         "ResNeXt-50-32x4d": (79.21, 0.40), "MobileNet-v1": (73.30, 0.03),
         "MobileNet-v2": (71.89, 0.16), "MobileNet-v3": (75.16, 0.14),
     })),
+    Table("Table 4", "semantic segmentation, DeepLabV3: mIoU", (
+        *_transfer("Cityscapes, ResNet-50", "segmentation --layout cityscapes "
+                   "--network deeplabv3_resnet_50", "cityscapes-deeplabv3_resnet_50"),
+        *_transfer("PASCAL VOC, ResNet-101", "segmentation --layout voc-aug "
+                   "--network deeplabv3_resnet_101", "voc-aug-deeplabv3_resnet_101"),
+    )),
+    Table("Table 5", "detection, Faster R-CNN with ResNet-50: AP", _transfer(
+        "COCO", "detection --network faster_rcnn_resnet_50", "coco-faster_rcnn_resnet_50")),
     Table("Table 6", "ResNet-v2-20 on CIFAR-100, DO-Conv in some stages alone", tuple(
         Row("stages " + ", ".join(stages), None, gain,
             "cifar100-resnet_v2_20" + ("" if stages == "0123" else f"-stages{stages}"),

@@ -57,11 +57,9 @@ def load(folder: Path) -> dict[str, Experiment]:
 
 def _plain_runs(one: Experiment, found: dict[str, Experiment]) -> dict[int, list[float]]:
     """The plain runs with the settings that a variant shares with them."""
-    common = ("dataset", "network", "schedule")
+    common = {name: one.settings.get(name) for name in ("dataset", "network", "schedule")}
     for other in found.values():
-        if other.runs["plain"] and all(
-            other.settings.get(name) == one.settings.get(name) for name in common
-        ):
+        if None not in common.values() and other.settings.items() >= common.items():
             return other.runs["plain"]
     return {}
 

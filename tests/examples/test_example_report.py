@@ -99,3 +99,9 @@ def test_every_command_of_the_paper_s_rows_is_one(tmp_path):
                 options = row.command.split(" ", 1)[1].replace('"', "").split()
                 given = train._arguments().parse_args(options)
                 assert state.experiment(given, "do-conv") == row.experiment
+
+
+def test_another_experiment_s_plain_runs_are_not_taken(tmp_path):
+    for name, arm in (("mnist-torch", "plain"), ("mnist-keras", "do-conv")):
+        write(tmp_path, name, arm, 0, [90], {"epochs": 1, "batch": 32})
+    assert runs.compare(runs.load(tmp_path)["mnist-keras"]) is None

@@ -1,0 +1,38 @@
+"""What a run would do and cost, without its data."""
+
+from __future__ import annotations
+
+import argparse
+
+from torch import nn
+
+from do_conv import choices
+from do_conv.torch import plan
+from examples.recipes import distributed
+from examples.recipes.recipe import Recipe
+
+
+def told(recipe: Recipe, given: argparse.Namespace, model: nn.Module) -> str:
+    """The plan, the number of steps, and the cost, for the plain network `model`."""
+    shape = recipe.input_shape(given)
+    where = None if given.where is None else choices.named(given.where)
+    planned = plan(model, input_shape=shape, where=where)
+    before, composing = planned.macs or (0, 0)
+    # A kernel is composed once for all images that a process has in a batch.
+    training = before + (composing - before) // (given.batch // distributed.world() or 1)
+    steps = given.images // given.batch
+    size = " x ".join(map(str, shape[2:]))
+    lines = [] if given.arm == "plain" else [str(planned), ""]
+    parameters = f"{planned.parameters:,} parameters"
+    macs = f"{before:,} multiply-accumulates of convolutions for an image of {size}"
+    lines.append(f"{given.network}: {parameters}, {macs}")
+    if given.arm != "plain":
+        lines.append(
+            f"in training: {planned.training_parameters:,} parameters, {training:,} "
+            "multiply-accumulates for an image; after folding those of the plain network"
+        )
+    lines.append(
+        f"{given.epochs} epochs of {steps:,} steps of {given.batch} images out of {given.images:,}"
+        f": {given.epochs * steps:,} steps"
+    )
+    return "\n".join(lines)
