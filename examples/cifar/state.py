@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from do_conv.checkpoints.formats.torch import save
 from do_conv.checkpoints.heatmap import kernel_changes
 from do_conv.files import replacing
 from examples.cifar.schedules import BATCH, DECAY, MOMENTUM, RATE, SCHEDULES
@@ -71,7 +72,7 @@ class Run:
             "epoch": epoch,
         }
         with replacing(self._checkpoint) as beside:
-            torch.save(state, beside)
+            save(state, beside)
         self.epoch = epoch
 
     def finish(self) -> None:

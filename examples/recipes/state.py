@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from do_conv.checkpoints.formats.torch import save
 from do_conv.files import replacing
 from do_conv.torch import folded_state_dict
 from examples.recipes import distributed
@@ -96,7 +97,4 @@ class Run:
 
 def _save(state: dict[str, Any], path: Path) -> None:
     with replacing(path) as beside:
-        try:
-            torch.save(state, beside)
-        except RuntimeError as error:  # what PyTorch makes of a full disk
-            raise OSError(str(error).splitlines()[0]) from error
+        save(state, beside)

@@ -1,6 +1,9 @@
 """The CIFAR experiment, on a few images that the test makes."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import torch
 
 from examples.cifar import data, networks, schedules, state, train
 
+ROOT = Path(__file__).parents[2]
 COUNTS = {"train.bin": 256, "test.bin": 100}
 
 
@@ -219,6 +223,42 @@ def test_the_variants_of_d_share_the_plain_runs(run):
     before = lines(folder, "plain")
     run("--arms", "plain", "--stages", "1")
     assert lines(folder, "plain") == before
+
+
+FULL = """
+import resource, runpy, sys
+from examples.cifar import data, schedules
+kept = schedules.SCHEDULES
+kept["short"] = schedules.Schedule(2, kept["short"].factor)
+data.TRAIN = {"cifar100": {"train.bin": 256}}
+data.TEST = {"cifar100": {"test.bin": 100}}
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+sys.argv[0] = "train"
+runpy.run_module("examples.cifar.train", run_name="__main__")
+"""
+
+
+def test_exception_a_full_disk_leaves_the_checkpoint_before(run, tmp_path, monkeypatch):
+    def interrupted(*_, flush):
+        raise KeyboardInterrupt
+
+    # After the first epoch is kept, before the next one is.
+    monkeypatch.setattr(train, "print", interrupted, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        run("--arms", "do-conv")
+    (checkpoint,) = (tmp_path / "results").glob("*.pt")
+    before = checkpoint.read_bytes()
+    options = ["--data", tmp_path / "data", "--out", tmp_path / "results", "--seeds", "0"]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, *map(str, options), "--arms", "do-conv", "--threads", "1"],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "an output path must be writable" in done.stderr
+    assert "(File too large)" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert checkpoint.read_bytes() == before
+    assert not list(checkpoint.parent.glob(".*"))
 
 
 def test_exception_an_unknown_network(run, capsys, tmp_path):

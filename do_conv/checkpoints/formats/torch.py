@@ -76,10 +76,19 @@ class _Sink:
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
     """Write everything that was read, with the states as they are now."""
+    save(checkpoint.rest, path)
+
+
+def save(content: Any, path: Path) -> None:
+    """`torch.save`, which says of a full disk that it is full.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
     with path.open("wb", buffering=0) as file:
         sink = _Sink(file)
         try:
-            torch.save(checkpoint.rest, sink)  # type: ignore[arg-type]  # it has what is called
+            torch.save(content, sink)  # type: ignore[arg-type]  # it has what is called
         except RuntimeError as error:
             raise sink.error or error from None
 
