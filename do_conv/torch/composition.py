@@ -12,6 +12,7 @@ from torch.fx import Proxy
 from torch.nn import functional
 
 from do_conv.core.spec import SeparableSpec, Spec
+from do_conv.torch.products import product
 
 
 def compose(weight: Tensor, delta: Tensor | None, groups: int = 1) -> Tensor:
@@ -59,15 +60,12 @@ def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
             compose if spec.whole_blocks else compose_separable, weight, delta, spec.groups
         )
     with _without_autocast(weight):
-        per_group = (spec.groups, spec.group_in_channels)
-        kernels = weight.reshape(spec.groups, -1, spec.group_in_channels, spec.d_mul)
-        matrices = delta.reshape(*per_group, spec.d_mul, spec.area)
-        change = torch.matmul(kernels.transpose(1, 2), matrices).transpose(1, 2)
-        change = change.reshape(spec.composed_shape)
+        change = product(weight, delta, spec)
         if not spec.whole_blocks:
-            return change
+            return change.reshape(spec.composed_shape)
         # The sum takes its memory format from W, its first term.
-        return _identity_part(weight, spec) + change
+        identity_part = _identity_part(weight, spec).reshape(change.shape)
+        return (identity_part + change).reshape(spec.composed_shape)
 
 
 def depthwise_kernel(delta: Tensor, spec: Spec) -> Tensor:
