@@ -4,7 +4,7 @@
 
 writes a line for each epoch of each run to `examples/results/`, where a run that was interrupted is
 taken up again. Tables 1, 6, 7 and 8 of the paper are rows of options: see README.md. Under
-`torchrun --nproc-per-node N` each process takes its share of the runs, on a device of its own.
+`torchrun --nproc-per-node N` each process takes its share of the runs; several may share a device.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def _run_all(given: argparse.Namespace) -> int:
     rank, processes = (int(os.environ.get(one, number)) for one, number in _TORCHRUN)
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and processes > 1:
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        # More processes than devices share them: a network this small does not fill one.
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     train, test = (part.to(device) for part in data.load(given.dataset, given.data))
     runs = itertools.product(given.seeds, given.arms)
     for seed, arm in itertools.islice(runs, rank, None, processes):
