@@ -14,7 +14,7 @@ The paper's experiments, run again with this library. `make results` writes this
 in `examples/results`, which have a line for each epoch of each run, and its settings, versions
 and machine. Both arms start from the same weights and see the same batches in the same order.
 Spreads are standard deviations over the seeds; a gain is the mean of the seeds' paired differences,
-with its 95 % confidence interval (Student's t). A gain whose interval holds zero, or one of a single
+with its 95 % confidence interval (Student's t). A gain whose interval holds zero, or of one
 seed, shows nothing.
 """
 ON_MNIST = """## MNIST
