@@ -51,8 +51,9 @@ docs: $(STAMP)
 results: $(STAMP)
 	$(BIN)/python -m examples.report
 
+# Ratios of training steps; `make bench QUICK=1` measures the most telling sizes alone.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/composition.py
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 # torch is pinned exactly, so that an index or a folder that holds its build for the CPU serves that
 # one; a newer one would be taken with several gigabytes of CUDA packages. The lock names the public

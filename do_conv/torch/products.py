@@ -16,7 +16,7 @@ from torch import Tensor
 
 from do_conv.core.spec import Spec
 
-# As `benchmarks/composition.py` has them.
+# As the benchmark of composition has them.
 BLOCK_WIDTH = 36  # what a block of several channels may have
 FEWEST_ROWS = 64  # output channels of a group, below which making the blocks costs what they save
 WIDEST_UNROLLED = 16  # slots or kernel positions

@@ -1,0 +1,1 @@
+"""What DO-Conv costs: `make bench`, or `python -m benchmarks NAME ...`."""

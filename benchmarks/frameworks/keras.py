@@ -1,0 +1,122 @@
+"""Keras on the backend that `KERAS_BACKEND` names: compiled functions, as in `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import do_conv.tf as do_keras  # isort: skip  # says what is missing before keras is imported
+import keras
+import numpy as np
+from keras import ops
+
+from do_conv.core.spec import Spec
+
+MODES = ("compiled",)
+
+
+def versions() -> dict[str, str]:
+    """The versions of Keras and of what it computes with."""
+    name = keras.backend.backend()
+    package = __import__(name)
+    return {"keras": keras.__version__, name: package.__version__}
+
+
+def set_threads(threads: int) -> None:
+    """Compute with so many; jax takes what the environment says."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+class Authors(do_keras.DOConv2D):
+    """A layer of ours that composes by the authors' formula."""
+
+    def composed_kernel(self) -> Any:
+        """W', by the formula."""
+        return authors_kernel(self.kernel, self.depthwise_delta, self.spec)
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """The plain layer's, with that kernel."""
+        return keras.layers.Conv2D.convolution_op(self, inputs, self.composed_kernel())
+
+
+def authors_kernel(kernel: Any, delta: Any, spec: Spec) -> Any:
+    """W', without groups: W is turned to the order of the einsum and back, as their code does."""
+    identity = ops.reshape(ops.eye(spec.area, dtype=delta.dtype), (spec.area, 1, spec.d_mul))
+    depthwise = ops.reshape(delta, (spec.area, -1, spec.d_mul)) + identity
+    slots = ops.reshape(kernel, (spec.d_mul, spec.in_channels, -1))
+    composed = ops.einsum("mis,sio->mio", depthwise, slots)
+    return ops.reshape(composed, (*spec.kernel_size, spec.in_channels, spec.out_channels))
+
+
+def composing(spec: Spec, mode: str) -> dict[str, Callable[[], Any]]:
+    """Forward and backward of W'."""
+    rng = np.random.default_rng(0)
+    shapes = ((*spec.kernel_size, spec.in_channels // spec.groups, spec.out_channels),
+              (*spec.kernel_size, spec.in_channels, spec.d_mul))  # fmt: skip
+    weight, delta = (rng.standard_normal(shape).astype("float32") for shape in shapes)
+    grad = rng.standard_normal(shapes[0]).astype("float32")
+    functions = {"DO-Conv": lambda w, d: do_keras.compose(w, d, spec.groups)}
+    if spec.groups == 1:
+        functions = {"authors": lambda w, d: authors_kernel(w, d, spec), **functions}
+    return {name: _step(run, (weight, delta), grad) for name, run in functions.items()}
+
+
+def training(spec: Spec, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
+    """A step of a layer whose output has its input's size, without an optimizer."""
+    options: dict[str, Any] = {"padding": "same", "groups": spec.groups}
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, size, size, spec.in_channels)).astype("float32")
+    grad = rng.standard_normal((batch, size, size, spec.out_channels)).astype("float32")
+    classes = {"plain": keras.layers.Conv2D, "authors": Authors, "DO-Conv": do_keras.DOConv2D}
+    if spec.groups > 1:
+        del classes["authors"]
+    steps = {}
+    for name, layer_class in classes.items():
+        layer = layer_class(spec.out_channels, spec.kernel_size, **options)
+        layer.build(x.shape)
+        steps[name] = _layer_step(layer, x, grad)
+    return steps
+
+
+def _layer_step(layer: Any, x: np.ndarray, grad: np.ndarray) -> Callable[[], Any]:
+    variables = layer.trainable_variables
+
+    def run(given: Any, *values: Any) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return layer(given)
+
+    return _step(run, (x, *(ops.convert_to_numpy(one) for one in variables)), grad)
+
+
+def _step(function: Callable[..., Any], arrays: Any, grad: np.ndarray) -> Callable[[], Any]:
+    """The output and all gradients, compiled."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        given, last = [jax.numpy.asarray(one) for one in arrays], jax.numpy.asarray(grad)
+
+        def differentiate(last: Any, *given: Any) -> Any:
+            output, backward = jax.vjp(function, *given)
+            return output, backward(last)
+
+        compiled = jax.jit(differentiate)
+        return lambda: jax.block_until_ready(compiled(last, *given))
+    import tensorflow as tf
+
+    tensors, end = [tf.constant(one) for one in arrays], tf.constant(grad)
+
+    @tf.function
+    def step(end: Any, *given: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            output = function(*given)
+        return output, tape.gradient(output, given, end)
+
+    def run() -> Any:
+        return step(end, *tensors)[0].numpy()  # waits for the end
+
+    return run

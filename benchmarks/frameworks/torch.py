@@ -1,0 +1,88 @@
+"""PyTorch, eager and compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from do_conv.core.spec import Spec
+from do_conv.torch import DOConv2d, compose
+
+MODES = ("eager", "compiled")
+
+
+def versions() -> dict[str, str]:
+    """The version of PyTorch."""
+    return {"torch": torch.__version__}
+
+
+def set_threads(threads: int) -> None:
+    """Compute with so many."""
+    torch.set_num_threads(threads)
+
+
+class Authors(DOConv2d):
+    """A layer of ours that composes by the authors' formula; a layer may be made one of them.
+
+    With groups their W has another order, `(C_out/G, C_in, D_mul)`, so that one einsum serves.
+    """
+
+    def composed_weight(self) -> Tensor:
+        """W', by the formula."""
+        return authors_kernel(self.weight, self.depthwise_delta, self.spec)
+
+
+def authors_kernel(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
+    """W', of a W in the authors' order."""
+    identity = torch.eye(spec.area, dtype=delta.dtype, device=delta.device)
+    depthwise = delta.flatten(2) + identity.repeat(spec.in_channels, 1, 1)
+    kernels = weight.reshape(-1, spec.in_channels, spec.d_mul)
+    return torch.einsum("ism,ois->oim", depthwise, kernels).reshape(spec.composed_shape)
+
+
+def composing(spec: Spec, mode: str) -> dict[str, Callable[[], Any]]:
+    """Forward and backward of W'."""
+    torch.manual_seed(0)
+    weight = torch.randn(spec.weight_shape, requires_grad=True)
+    delta = torch.randn(spec.delta_shape, requires_grad=True)
+    grad = torch.randn(spec.composed_shape)
+    functions = {
+        "authors": lambda: authors_kernel(weight, delta, spec),
+        "DO-Conv": lambda: compose(weight, delta, spec.groups),
+    }
+    return {name: _step(_in(mode, run), (weight, delta), grad) for name, run in functions.items()}
+
+
+def _in(mode: str, function: Any) -> Any:
+    return torch.compile(function) if mode == "compiled" else function
+
+
+def _step(function: Callable[[], Tensor], leaves: Any, grad: Tensor) -> Callable[[], None]:
+    def step() -> None:
+        for leaf in leaves:
+            leaf.grad = None
+        function().backward(grad)
+
+    return step
+
+
+def training(spec: Spec, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
+    """A step of a layer whose output has its input's size, without an optimizer."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"padding": "same", "groups": spec.groups}
+    sizes = (spec.in_channels, spec.out_channels, spec.kernel_size)
+    layers = {
+        "plain": nn.Conv2d(*sizes, **options),
+        "authors": Authors(*sizes, **options),
+        "DO-Conv": DOConv2d(*sizes, **options),
+    }
+    x = torch.randn(batch, spec.in_channels, size, size, requires_grad=True)
+    grad = torch.randn(batch, spec.out_channels, size, size)
+    steps = {}
+    for name, layer in layers.items():
+        run = _in(mode, layer)
+        steps[name] = _step(lambda run=run: run(x), (x, *layer.parameters()), grad)
+    return steps

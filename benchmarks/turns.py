@@ -1,0 +1,49 @@
+"""Contenders take turns in one process, so that the machine's mood hits all alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+WARM_UP = 3
+FEWEST, MOST = 5, 200
+
+
+def take_turns(contenders: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Any]:
+    """Run all of them again and again.
+
+    Args:
+        contenders: what to run, by name; the first is what the others are held to.
+        seconds: how long, about; never less than five rounds.
+
+    Returns:
+        for each name the median time of a round in seconds, the middle half of the times, and the
+        median over the rounds of its ratio to the first one's time in the same round.
+    """
+    for _ in range(WARM_UP):
+        for run in contenders.values():
+            run()
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    ends = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < FEWEST or (rounds < MOST and time.perf_counter() < ends):
+        for name, run in contenders.items():
+            began = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - began)
+        rounds += 1
+    first = next(iter(times.values()))
+    return {name: _summary(own, first) for name, own in times.items()}
+
+
+def _summary(times: list[float], first: list[float]) -> dict[str, Any]:
+    low, median, high = statistics.quantiles(times, n=4)
+    ratios = [one / other for one, other in zip(times, first, strict=True)]
+    return {
+        "rounds": len(times),
+        "seconds": median,
+        "middle_half": [low, high],
+        "ratio": statistics.median(ratios),
+    }
