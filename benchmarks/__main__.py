@@ -11,17 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-
-from do_conv.files import replacing
 
 NAMES = ("composition", "layer")
 FRAMEWORKS = {
@@ -63,11 +59,6 @@ def _measure(name: str, framework: str, path: Path, given: argparse.Namespace) -
         env={**os.environ, "OMP_NUM_THREADS": threads, **environment},
         check=True,
     )
-    report = json.loads(path.read_text(encoding="utf-8"))
-    machine = {"processor": platform.machine(), "threads": given.threads}
-    with replacing(path) as beside:
-        head = {"date": date.today().isoformat(), "machine": machine}
-        beside.write_text(json.dumps({**head, **report}, indent=1) + "\n", encoding="utf-8")
 
 
 def _show(path: Path) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import platform
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,12 @@ def main() -> None:
         print(given.framework, json.dumps(row), flush=True)
         found.append(row)
     with replacing(given.out) as beside:
-        report = {"versions": framework.versions(), "rows": found}
+        report = {
+            "date": date.today().isoformat(),
+            "machine": {"processor": platform.machine(), "threads": given.threads},
+            "versions": framework.versions(),
+            "rows": found,
+        }
         beside.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

@@ -34,13 +34,9 @@ def set_threads(threads: int) -> None:
 class Authors(do_keras.DOConv2D):
     """A layer of ours that composes by the authors' formula."""
 
-    def composed_kernel(self) -> Any:
+    def _composed(self, kernel: Any) -> Any:
         """W', by the formula."""
-        return authors_kernel(self.kernel, self.depthwise_delta, self.spec)
-
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        """The plain layer's, with that kernel."""
-        return keras.layers.Conv2D.convolution_op(self, inputs, self.composed_kernel())
+        return authors_kernel(kernel, ops.convert_to_tensor(self.depthwise_delta), self.spec)
 
 
 def authors_kernel(kernel: Any, delta: Any, spec: Spec) -> Any:
