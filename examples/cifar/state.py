@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from do_conv.checkpoints.formats.torch import save
 from do_conv.checkpoints.heatmap import kernel_changes
-from do_conv.files import replacing
+from examples import states
 from examples.cifar.schedules import BATCH, DECAY, MOMENTUM, RATE, SCHEDULES
 from examples.records import Record
 
@@ -32,14 +31,14 @@ class Run:
 
     Raises:
         DOConvError: if a file cannot be written.
-        ValueError: if its files are of a run with other settings.
+        ValueError: if its files are of a run with other settings, or broken.
     """
 
     def __init__(
         self, given: argparse.Namespace, arm: str, seed: int, model: nn.Module,
         optimizer: torch.optim.Optimizer,
     ) -> None:  # fmt: skip
-        self._model, self._optimizer = model, optimizer
+        self._parts = {"model": model, "optimizer": optimizer}
         of_d = () if arm == "plain" else SETTINGS_OF_D
         settings = {name: getattr(given, name) for name in (*SETTINGS, *of_d)}
         settings |= {"epochs": SCHEDULES[given.schedule].epochs, **TRAINING}
@@ -53,10 +52,7 @@ class Run:
         """Read what is there; lines after the checkpoint's epoch are of an epoch not kept."""
         lines = self.record.lines
         if self._checkpoint.exists():
-            state = torch.load(self._checkpoint, weights_only=True)
-            self._model.load_state_dict(state["model"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            epoch: int = state["epoch"]
+            epoch = states.take_up(self._parts, self._checkpoint)
         else:
             epoch = lines[-1]["epoch"] if lines else 0  # it has ended, or not begun
         if len(lines) > epoch:
@@ -66,13 +62,7 @@ class Run:
     def add(self, epoch: int, **found: Any) -> None:
         """Keep a finished epoch: its line, then the state after it."""
         self.record.add(epoch, **found)
-        state = {
-            "model": self._model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "epoch": epoch,
-        }
-        with replacing(self._checkpoint) as beside:
-            save(state, beside)
+        states.keep(self._parts, epoch, self._checkpoint)
         self.epoch = epoch
 
     def finish(self) -> None:

@@ -25,6 +25,7 @@ from examples.cifar import data, networks, schedules
 from examples.cifar.schedules import BATCH, DECAY, MOMENTUM, RATE
 from examples.cifar.state import Run
 from examples.records import ARMS, RESULTS
+from examples.states import epoch_seed
 
 # D_mul of Table 8, for a kernel of M x N positions.
 D_MULS = {
@@ -32,6 +33,7 @@ D_MULS = {
     "(M+2)(N+2)": lambda spec: (spec.kernel_size[0] + 2) * (spec.kernel_size[1] + 2),
     "4MN": lambda spec: 4 * spec.area,
 }
+STAGES = [0, 1, 2, 3]
 TEST_BATCH = 500
 
 
@@ -73,7 +75,7 @@ def _arguments() -> argparse.ArgumentParser:
     add("--arms", nargs="+", choices=ARMS, default=ARMS)
     add("--seeds", nargs="+", type=int, default=[0, 1, 2])
     add("--schedule", choices=schedules.SCHEDULES, default="short")
-    add("--stages", nargs="+", type=int, default=[0, 1, 2, 3], help="Table 6: those converted")
+    add("--stages", nargs="+", type=int, choices=STAGES, default=STAGES, help="Table 6: those")
     add("--depthwise-init", choices=("identity", "he"), default="identity", help="Table 7")
     add("--d-mul", choices=D_MULS, default="MN", help="Table 8")
     add("--device", help="default: cuda if there is one, else cpu")
@@ -132,7 +134,7 @@ def train_epoch(
     The order and the augmentation depend on the seed and the epoch alone, so both arms see the same
     batches, and a run that is taken up sees those it would have seen.
     """
-    generator = torch.Generator().manual_seed(1000 * seed + epoch)
+    generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
     steps = -(-len(train) // BATCH)
     total = 0.0
     model.train()

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from examples.recipes import distributed
+from examples.states import epoch_seed
 
 MANY = 1_000_003  # a prime: seeds of different images rarely meet
 
@@ -65,11 +66,6 @@ class InOrder:
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for start in range(0, len(self._places), self._batch):
             yield [(0, place) for place in self._places[start : start + self._batch]]
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """What the random numbers of an epoch begin with."""
-    return 1000 * seed + epoch
 
 
 def loader(

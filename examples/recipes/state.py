@@ -8,16 +8,13 @@ of the plain network, folded if need be, and stands for a run that has ended.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
 
-from do_conv.checkpoints.formats.torch import save
-from do_conv.files import replacing
 from do_conv.torch import folded_state_dict
+from examples import states
 from examples.recipes import distributed
 from examples.records import Record
 
@@ -58,31 +55,17 @@ class Run:
         # Every process reads the state: momentum is not among what is sent around.
         is_there, ended = distributed.shared((self._checkpoint.exists(), self.plain.exists()))
         self.has_ended = ended and not is_there
-        self.epoch = self._take_up() if is_there else 0
+        self.epoch = states.take_up(parts, self._checkpoint) if is_there else 0
         # Lines after the state's epoch are of an epoch that was not kept.
         if self._record is not None and not self.has_ended:
             self._record.keep(self._record.lines[: self.epoch])
-
-    def _take_up(self) -> int:
-        try:
-            state = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
-            for name, part in self._parts.items():
-                part.load_state_dict(state[name])
-        except (OSError, RuntimeError, KeyError, EOFError, UnpicklingError) as error:
-            raise ValueError(
-                f"{self._checkpoint} cannot be read as the state of this run: remove it to begin "
-                "anew"
-            ) from error
-        epoch: int = state["epoch"]
-        return epoch
 
     def add(self, epoch: int, **found: Any) -> None:
         """Keep a finished epoch: its line, then the state after it."""
         self.epoch = epoch
         if self._record is not None:
             self._record.add(epoch, **found)
-            state = {name: part.state_dict() for name, part in self._parts.items()}
-            _save({**state, "epoch": epoch}, self._checkpoint)
+            states.keep(self._parts, epoch, self._checkpoint)
 
     def finish(self, model: nn.Module) -> None:
         """The run has ended: write the plain network, whose lines and weights are all that stays.
@@ -91,10 +74,5 @@ class Run:
             DOConvError: if a kernel is not finite, or a file cannot be written.
         """
         if self._record is not None:
-            _save(folded_state_dict(model), self.plain)
+            states.write(folded_state_dict(model), self.plain)
             self._checkpoint.unlink()
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    with replacing(path) as beside:
-        save(state, beside)

@@ -17,6 +17,7 @@ from do_conv.torch import composed
 from examples.recipes import distributed, dry_run, feeding, options, stages
 from examples.recipes.recipe import Recipe, moved
 from examples.recipes.state import Run
+from examples.states import epoch_seed
 
 MOMENTUM = 0.9
 SAID_EVERY = 30.0  # seconds, within an epoch
@@ -123,7 +124,7 @@ class Training:
             ValueError: if the loss is not a number.
         """
         # What a network draws, such as dropout, depends on these alone, too.
-        seed = feeding.epoch_seed(self.given.seed, epoch) * feeding.MANY
+        seed = epoch_seed(self.given.seed, epoch) * feeding.MANY
         torch.manual_seed(seed + distributed.rank())
         self._order.epoch, steps = epoch, len(self._order)
         self._parallel.train()

@@ -261,6 +261,27 @@ def test_exception_a_full_disk_leaves_the_checkpoint_before(run, tmp_path, monke
     assert not list(checkpoint.parent.glob(".*"))
 
 
+@pytest.mark.parametrize("broken", [b"no state", b""], ids=["other bytes", "empty"])
+def test_exception_a_broken_state(run, capsys, tmp_path, broken):
+    folder = run("--arms", "plain")
+    file = folder / "cifar100-resnet_v2_20-plain-seed0.pt"
+    file.write_bytes(broken)
+    before = found(folder, "plain")
+    options = ["--data", str(tmp_path / "data"), "--seeds", "0", "--arms", "plain"]
+    assert train.main([*options, "--out", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert said == f"{file} cannot be read as the state of this run: remove it to begin anew\n"
+    assert found(folder, "plain") == before
+
+
+def test_exception_an_unknown_stage(capsys):
+    with pytest.raises(SystemExit) as left:
+        train.main(["--data", "data", "--stages", "1", "4"])
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert "argument --stages: invalid choice: 4 (choose from 0, 1, 2, 3)" in said
+
+
 def test_exception_an_unknown_network(run, capsys, tmp_path):
     common = ["--data", str(tmp_path / "data"), "--out", str(tmp_path)]
     assert train.main([*common, "--network", "resnet_v2_21"]) == 2
