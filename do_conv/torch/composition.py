@@ -12,7 +12,7 @@ from torch.fx import Proxy
 from torch.nn import functional
 
 from do_conv.core.spec import SeparableSpec, Spec
-from do_conv.torch.products import product
+from do_conv.torch.products import composed_kernel
 
 
 def compose(weight: Tensor, delta: Tensor | None, groups: int = 1) -> Tensor:
@@ -59,13 +59,10 @@ def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
         return _node(
             compose if spec.whole_blocks else compose_separable, weight, delta, spec.groups
         )
+    if weight.dim() != len(spec.weight_shape):  # `compose` takes two shapes
+        weight = weight.reshape(spec.weight_shape)
     with _without_autocast(weight):
-        change = product(weight, delta, spec)
-        if not spec.whole_blocks:
-            return change.reshape(spec.composed_shape)
-        # The sum takes its memory format from W, its first term.
-        identity_part = _identity_part(weight, spec).reshape(change.shape)
-        return (identity_part + change).reshape(spec.composed_shape)
+        return composed_kernel(weight, delta, spec)
 
 
 def depthwise_kernel(delta: Tensor, spec: Spec) -> Tensor:
@@ -91,15 +88,6 @@ def add_identity(delta: Tensor, spec: Spec | None = None) -> Tensor:
 def pointwise_kernel(weight: Tensor, spec: Spec) -> Tensor:
     """W as a grouped pointwise convolution's kernel, `(C_out, C_in/G * D_mul, 1, ...)`."""
     return weight.reshape(spec.out_channels, -1, *[1] * spec.rank)
-
-
-def _identity_part(weight: Tensor, spec: Spec) -> Tensor:
-    """W I: the sum of W's whole blocks."""
-    if spec.has_plain_weight:
-        return weight.reshape(spec.composed_shape)
-    whole = weight[:, :, : spec.whole_blocks * spec.area]
-    blocks = whole.reshape(*whole.shape[:2], spec.whole_blocks, spec.area)
-    return blocks.sum(2).reshape(spec.composed_shape)
 
 
 def _node(function: Callable[..., Any], array: Any, *arguments: Any) -> Any:

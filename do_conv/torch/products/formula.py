@@ -1,0 +1,46 @@
+"""A matrix product for each input channel, and its gradients, in few operators."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from do_conv.core.spec import Spec
+
+
+def formula(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
+    """W D', and W + W D' if D_mul = |K|: `(C_out, C_in/G, *K)`."""
+    return finished(each_channel(kernels(weight, spec), matrices(delta, spec)), weight, spec)
+
+
+def gradients(weight: Tensor, delta: Tensor, grad: Tensor, spec: Spec) -> tuple[Tensor, Tensor]:
+    """Those of W and D', in operators that have gradients themselves."""
+    grads = kernels(grad, spec)
+    grad_weight = each_channel(grads, matrices(delta, spec).transpose(2, 3)).reshape(weight.shape)
+    grad_delta = torch.matmul(kernels(weight, spec).permute(0, 2, 3, 1), grads.transpose(1, 2))
+    if spec.has_plain_weight:
+        grad_weight = grad + grad_weight
+    return grad_weight, grad_delta.reshape(delta.shape)
+
+
+def kernels(kernel: Tensor, spec: Spec) -> Tensor:
+    """W or W' as `(G, C_out/G, C_in/G, slots)`."""
+    return kernel.reshape(spec.groups, spec.group_out_channels, spec.group_in_channels, -1)
+
+
+def matrices(delta: Tensor, spec: Spec) -> Tensor:
+    """D' as `(G, C_in/G, D_mul, |K|)`."""
+    return delta.reshape(spec.groups, spec.group_in_channels, spec.d_mul, spec.area)
+
+
+def each_channel(kernels: Tensor, matrices: Tensor) -> Tensor:
+    """`(G, C_out/G, C_in/G, |K|)`, each channel's kernels by its matrix."""
+    return torch.matmul(kernels.transpose(1, 2), matrices).transpose(1, 2)
+
+
+def finished(change: Tensor, weight: Tensor, spec: Spec) -> Tensor:
+    """`(C_out, C_in/G, *K)`; a sum takes its memory format from W, its first term."""
+    change = change.unflatten(-1, spec.kernel_size)
+    if spec.has_plain_weight:
+        change = weight.unflatten(0, (spec.groups, -1)) + change
+    return change.flatten(0, 1)
