@@ -9,24 +9,33 @@ another machine. What is found goes to `benchmarks/results/NAME-FRAMEWORK.json`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
+import rich.table
 from rich.console import Console
-from rich.table import Table
 
-NAMES = ("composition", "layer")
+from benchmarks.report import RESULTS, table
+
 FRAMEWORKS = {
     "torch": ("torch", {}),
     "keras-tensorflow": ("keras", {"KERAS_BACKEND": "tensorflow"}),
     "keras-jax": ("keras", {"KERAS_BACKEND": "jax"}),
     "gluon": ("gluon", {}),
 }
-RESULTS = Path(__file__).parent / "results"
+# Each is a module here, and says what it measures; those without frameworks are in PyTorch alone.
+NAMES = {
+    "composition": tuple(FRAMEWORKS),
+    "layer": tuple(FRAMEWORKS),
+    "networks": ("torch",),
+    "memory": ("torch",),
+    "growth": ("torch",),
+    "separable": ("torch",),
+    "models": ("torch",),
+    "seeds": ("torch",),
+}
 
 
 def main() -> int:
@@ -43,10 +52,11 @@ def main() -> int:
         parser.error(f"the benchmarks are {', '.join(NAMES)}, not {', '.join(sorted(unknown))}")
     given.out.mkdir(parents=True, exist_ok=True)
     for name in given.names or NAMES:
-        for framework in given.frameworks:
-            path = given.out / f"{name}-{framework}.json"
-            _measure(name, framework, path, given)
-            _show(path)
+        for framework in NAMES[name]:
+            if framework in given.frameworks:
+                path = given.out / f"{name}-{framework}.json"
+                _measure(name, framework, path, given)
+                _show(path)
     return 0
 
 
@@ -62,24 +72,13 @@ def _measure(name: str, framework: str, path: Path, given: argparse.Namespace) -
 
 
 def _show(path: Path) -> None:
-    report = json.loads(path.read_text(encoding="utf-8"))
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    threads = report["machine"]["threads"]
-    table = Table(title=f"{path.stem}: {versions}, {threads} threads: ms (middle half), ratio")
-    names = {name: None for row in report["rows"] for name in row["found"]}
-    for head in ("", *names):
-        table.add_column(head)
-    for row in report["rows"]:
-        sizes = ", ".join(f"{key} {value}" for key, value in row.items() if key != "found")
-        table.add_row(sizes, *(_cell(row["found"].get(name)) for name in names))
-    Console().print(table)
-
-
-def _cell(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return ""
-    low, high = (1000 * second for second in found["middle_half"])
-    return f"{1000 * found['seconds']:.2f} ({low:.2f} to {high:.2f}), {found['ratio']:.2f}"
+    found = table(path)
+    shown = rich.table.Table(title=f"{found.name}: {found.about}")
+    for head in found.heads:
+        shown.add_column(head)
+    for line in found.lines:
+        shown.add_row(*line)
+    Console().print(shown)
 
 
 if __name__ == "__main__":

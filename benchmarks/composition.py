@@ -1,10 +1,14 @@
-"""Composition alone, forward and backward: channels, kernels, groups, in every framework."""
+"""Composition alone, forward and backward: channels, kernels, groups, in every framework.
+
+Beside the contenders stands the floor: what the machine takes to move and multiply so many numbers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks import machine
 from benchmarks.turns import take_turns
 from do_conv.core.spec import Spec
 
@@ -15,14 +19,16 @@ QUICK = ((64, 3, 1), (512, 3, 1), (256, 3, "depthwise"))
 LARGEST = 512 * 512 * 49  # numbers in a kernel; five or so are in memory at a time
 
 
-def rows(framework: Any, quick: bool) -> Iterator[dict[str, Any]]:
+def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
     """A row for each mode and each size."""
     sizes = QUICK if quick else tuple(_sizes())
+    rates = machine.measured(threads)
     for mode in framework.MODES:
         for channels, kernel, groups in sizes:
             number = channels if groups == "depthwise" else groups
             spec = Spec(channels, channels, (kernel, kernel), number)
             found = take_turns(framework.composing(spec, mode), 1.0 if quick else 3.0)
+            found["floor"] = {"seconds": rates.composing(spec)}
             yield {
                 "mode": mode, "channels": channels, "kernel": kernel, "groups": groups,
                 "found": found,

@@ -16,7 +16,7 @@ SIZES = (
 QUICK = ((64, 32, 32), (512, 4, 32))
 
 
-def rows(framework: Any, quick: bool) -> Iterator[dict[str, Any]]:
+def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
     """A row for each mode and each size."""
     for mode in framework.MODES:
         for channels, size, batch in QUICK if quick else SIZES:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from do_conv.files import replacing
+from examples.records import processor
 
 
 def main() -> None:
@@ -29,16 +30,19 @@ def main() -> None:
     framework = importlib.import_module(f"benchmarks.frameworks.{given.framework}")
     framework.set_threads(given.threads)
     found: list[dict[str, Any]] = []
-    for row in importlib.import_module(f"benchmarks.{given.name}").rows(framework, given.quick):
+    benchmark = importlib.import_module(f"benchmarks.{given.name}")
+    for row in benchmark.rows(framework, given.quick, given.threads):
         print(given.framework, json.dumps(row), flush=True)
         found.append(row)
+    machine = {
+        "system": platform.system(), "processor": processor(), "threads": given.threads
+    }  # fmt: skip
+    versions = {"python": platform.python_version(), **framework.versions()}
     with replacing(given.out) as beside:
         report = {
-            "date": date.today().isoformat(),
-            "machine": {"processor": platform.machine(), "threads": given.threads},
-            "versions": framework.versions(),
-            "rows": found,
-        }
+            "date": date.today().isoformat(), "quick": given.quick, "machine": machine,
+            "versions": versions, "rows": found,
+        }  # fmt: skip
         beside.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

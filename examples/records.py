@@ -56,7 +56,7 @@ class Record:
     def _claim(self, settings: Any, packages: tuple[str, ...], threads: int) -> None:
         """Write the header, or hold the settings to the one that is there."""
         machine = {
-            "system": platform.system(), "processor": _processor(), "cores": os.cpu_count(),
+            "system": platform.system(), "processor": processor(), "cores": os.cpu_count(),
             "threads": threads,
         }  # fmt: skip
         versions = {one: metadata.version(one) for one in ("do-conv", "numpy", *packages)}
@@ -102,7 +102,7 @@ def _write(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
-def _processor() -> str:
+def processor() -> str:
     """Its name where the system tells it, its architecture elsewhere."""
     told = Path("/proc/cpuinfo")
     lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from benchmarks.frameworks.unet import UNet
 from do_conv.core.spec import Spec
-from do_conv.torch import DOConv2d, compose
+from do_conv.torch import DOConv2d, compose, composed, convert, fold
+from tests.support.cpu_torchvision import torchvision
 
 MODES = ("eager", "compiled")
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "ResNet-18": torchvision.models.resnet18,
+    "ResNet-50": torchvision.models.resnet50,
+    "MobileNetV2": torchvision.models.mobilenet_v2,
+    "U-Net": UNet,
+}
 
 
 def versions() -> dict[str, str]:
@@ -79,6 +89,7 @@ def training(spec: Spec, size: int, batch: int, mode: str) -> dict[str, Callable
         "authors": Authors(*sizes, **options),
         "DO-Conv": DOConv2d(*sizes, **options),
     }
+    layers["folded"] = layers["DO-Conv"].fold()
     x = torch.randn(batch, spec.in_channels, size, size, requires_grad=True)
     grad = torch.randn(batch, spec.out_channels, size, size)
     steps = {}
@@ -86,3 +97,57 @@ def training(spec: Spec, size: int, batch: int, mode: str) -> dict[str, Callable
         run = _in(mode, layer)
         steps[name] = _step(lambda run=run: run(x), (x, *layer.parameters()), grad)
     return steps
+
+
+def training_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
+    """A training step of a network, with SGD."""
+    x = torch.randn(batch, 3, size, size)
+    return {kind: _update(model, _in(mode, model), x) for kind, model in _variants(name).items()}
+
+
+def _variants(name: str) -> dict[str, nn.Module]:
+    torch.manual_seed(0)
+    plain = NETWORKS[name]().train()
+    return {"plain": plain, "authors": by_authors(convert(plain)), "DO-Conv": convert(plain)}
+
+
+def by_authors(model: nn.Module) -> nn.Module:
+    """The same model, whose layers of ours compose by the authors' formula."""
+    for layer in model.modules():
+        if type(layer) is DOConv2d:
+            layer.__class__ = Authors
+    return model
+
+
+def _update(model: nn.Module, run: Any, x: Tensor) -> Callable[[], None]:
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3, 0.9)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        functional.mse_loss(output := run(x), torch.zeros_like(output)).backward()
+        optimizer.step()
+
+    return step
+
+
+def evaluating_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
+    """Ten batches through a network."""
+    models = {kind: model.eval() for kind, model in _variants(name).items()}
+    models["folded"] = fold(models["DO-Conv"])
+    x = torch.randn(batch, 3, size, size)
+    steps = {kind: _batches(_in(mode, model), x) for kind, model in models.items()}
+    ours = models["DO-Conv"]
+    if mode == "eager":
+        steps["composed once"] = _batches(ours, x, lambda: composed(ours))
+    return steps
+
+
+def _batches(
+    run: Any, x: Tensor, context: Callable[[], Any] = contextlib.nullcontext
+) -> Callable[[], None]:
+    def evaluate() -> None:
+        with torch.no_grad(), context():
+            for _ in range(10):
+                run(x)
+
+    return evaluate

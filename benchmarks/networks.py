@@ -1,0 +1,32 @@
+"""Whole networks: a training step, and an evaluation of ten batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.turns import take_turns
+
+# Network, image size, batch.
+SIZES = (
+    ("ResNet-18", 32, 4), ("ResNet-18", 32, 32), ("ResNet-18", 128, 2), ("ResNet-50", 64, 16),
+    ("ResNet-50", 224, 1), ("MobileNetV2", 32, 64), ("MobileNetV2", 224, 2), ("U-Net", 128, 1),
+    ("U-Net", 64, 8),
+)  # fmt: skip
+QUICK = (("ResNet-18", 32, 4),)
+# Compiling a network takes minutes.
+COMPILED = (("ResNet-18", 32, 4), ("ResNet-18", 32, 32))
+
+
+def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
+    """A row for each mode, network and size, of training and of evaluation."""
+    for mode in framework.MODES[:1] if quick else framework.MODES:
+        for name, size, batch in QUICK if quick else COMPILED if mode == "compiled" else SIZES:
+            if name not in framework.NETWORKS:
+                continue
+            about = {"mode": mode, "network": name, "size": size, "batch": batch}
+            seconds = 3.0 if quick else 10.0
+            steps = framework.training_network(name, size, batch, mode)
+            yield {"step": "training", **about, "found": take_turns(steps, seconds)}
+            steps = framework.evaluating_network(name, size, batch, mode)
+            yield {"step": "evaluation", **about, "found": take_turns(steps, seconds)}
