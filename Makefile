@@ -47,11 +47,12 @@ lint: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
 
-# The page of results and its pictures, from the files of the runs.
+# The pages of results and of speed, and their pictures, from the files of the runs.
 results: $(STAMP)
 	$(BIN)/python -m examples.report
+	$(BIN)/python -m benchmarks.page
 
-# Ratios of training steps; `make bench QUICK=1` measures the most telling sizes alone.
+# What DO-Conv costs, for an hour; `make bench QUICK=1` measures the most telling sizes alone.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 

@@ -19,9 +19,10 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
     for channels, size, batch in SIZES:
         spec = Spec(channels, channels, (3, 3))
         found = _measured(framework.training(spec, size, batch, "eager"))
-        plain = found["plain"]["bytes"]
+        kernel = 4e-6 * channels**2 * spec.area
+        plain = found["plain"]["MB"]
         for one in found.values():
-            one["kernels more"] = (one["bytes"] - plain) / (4 * channels**2 * spec.area)
+            one["kernels more"] = (one["MB"] - plain) / kernel
         yield {"channels": channels, "size": size, "batch": batch, "found": found}
     for name, size, batch in () if quick else NETWORKS:
         found = _measured(framework.training_network(name, size, batch, "eager"))
@@ -33,7 +34,7 @@ def _measured(steps: dict[str, Callable[[], Any]]) -> dict[str, dict[str, float]
 
 
 def _profiled(step: Callable[[], Any]) -> dict[str, float]:
-    """The most bytes that a step has beyond the least, and the operators that it runs."""
+    """The most memory that a step has beyond the least, and the operators that it runs."""
     step()
     with torch.profiler.profile(profile_memory=True) as profile:
         step()  # frees what was there before, whose sizes a profile does not know
@@ -50,4 +51,4 @@ def _profiled(step: Callable[[], Any]) -> dict[str, float]:
     (whole,) = (event for event in profile.events() if event.name == STEP)
     within = [one for one in profile.events() if one.time_range.start >= whole.time_range.start]
     operators = [one for one in within if one.name.startswith("aten::") and not one.cpu_children]
-    return {"bytes": max(held) - min(held), "operators": len(operators)}
+    return {"MB": (max(held) - min(held)) / 1e6, "operators": len(operators)}

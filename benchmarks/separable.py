@@ -20,7 +20,7 @@ SIZES = ((32, 32, 32), (64, 28, 32), (128, 14, 32), (256, 7, 32), (512, 7, 8), (
 
 
 def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
-    """A row for each size, with the bytes that lie between the parameters and the output."""
+    """A row for each size, with the memory of what lies between the parameters and the output."""
     for channels, size, batch in SIZES[:2] if quick else SIZES:
         torch.manual_seed(0)
         layer = DepthwiseSeparableConv2d(channels, channels, 3, padding=1)
@@ -30,8 +30,8 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
         cost = layer_cost(layer.spec, (size, size), batch=batch)
         yield {
             "channels": channels, "size": size, "batch": batch,
-            "bytes of P'": cost.feature.intermediate_bytes,
-            "bytes of W'": cost.kernel.intermediate_bytes,
+            "MB of P'": cost.feature.intermediate_bytes / 1e6,
+            "MB of W'": cost.kernel.intermediate_bytes / 1e6,
             "found": take_turns(steps, 1.0 if quick else 4.0),
         }  # fmt: skip
 
