@@ -6,12 +6,10 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.torch import DOConv2d
-from do_conv.torch.products import blocks
+from do_conv.torch.products import blocks, formula, unrolled
 from do_conv.torch.products.blocks import FEWEST_ROWS as ROWS
-from do_conv.torch.products.formula import formula
-from do_conv.torch.products.unrolled import unrolled
 
-WAYS = {"formula": formula, "blocks": blocks.Blocks.apply, "unrolled": unrolled}
+WAYS = {"formula": formula.composed, "blocks": blocks.composed, "unrolled": unrolled.composed}
 SPECS = [
     pytest.param(Spec(8, ROWS, (3, 3)), 2, id="blocks-of-2"),
     pytest.param(Spec(9, ROWS, (1, 5)), 3, id="blocks-of-3"),
@@ -65,7 +63,7 @@ def test_gradients_of_every_order(way, spec, monkeypatch):
     blocks.layout.cache_clear()
     assert blocks.layout(spec).together == 2
     given = arrays(spec)
-    forward = way is not unrolled  # a compiler's graph has no tangents
+    forward = way is not unrolled.composed  # a compiler's graph has no tangents
     assert gradcheck(
         lambda *a: way(*a, spec), given, check_batched_grad=True, check_forward_ad=forward
     )
@@ -96,6 +94,7 @@ def test_what_is_frozen_has_no_gradient(way, frozen):
     torch.testing.assert_close(given[1 - frozen].grad, expected)
 
 
+@pytest.mark.parametrize("way", ["formula", "blocks"], indirect=True)  # a compiler chooses itself
 def test_the_kernel_and_its_gradient_have_the_weights_memory_format(way):
     spec = Spec(8, ROWS, (3, 3))
     weight, delta = (one.detach() for one in arrays(spec))

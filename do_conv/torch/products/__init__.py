@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from do_conv.core.spec import Spec
-from do_conv.torch.products.blocks import Blocks
-from do_conv.torch.products.formula import formula
-from do_conv.torch.products.unrolled import WIDEST, unrolled
+from do_conv.torch.products import blocks, formula, unrolled
 
 
 def composed_kernel(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
@@ -29,7 +27,7 @@ def composed_kernel(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
         spec: the sizes.
 
     Returns:
-        `(C_out, C_in/G, *K)`, in W's memory format if D_mul = |K|.
+        `(C_out, C_in/G, *K)`, in W's memory format if D_mul = |K| and nothing is compiled.
     """
     composed = _way(weight, delta, spec)(weight, delta, spec)
     if spec.has_plain_weight or not spec.whole_blocks:
@@ -41,9 +39,10 @@ def composed_kernel(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
 def _way(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
     """What gives W D', and W + W D' if D_mul = |K|, where W I is W."""
     if torch.jit.is_tracing() or torch.compiler.is_exporting():
-        return formula  # a graph for elsewhere
+        return formula.composed  # a graph for elsewhere
     if torch.compiler.is_compiling():
-        return unrolled if max(spec.d_mul, spec.area) <= WIDEST else formula
+        is_narrow = max(spec.d_mul, spec.area) <= unrolled.WIDEST
+        return (unrolled if is_narrow else formula).composed
     # Other kinds stand for many tensors, or for none, and cannot be written to by parts.
     are_plain = all(type(one) in (Tensor, nn.Parameter) for one in (weight, delta))
-    return Blocks.apply if are_plain else formula
+    return (blocks if are_plain else formula).composed

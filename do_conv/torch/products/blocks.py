@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from do_conv.core.spec import Spec
-from do_conv.torch.products.formula import each_channel, formula, gradients, kernels, matrices
+from do_conv.torch.products import formula
+from do_conv.torch.products.formula import each_channel, kernels, matrices
 
 # As the benchmark of composition has them.
 WIDTH = 18  # what a block of several channels may have
@@ -50,8 +51,13 @@ def layout(spec: Spec) -> Layout:
     )
 
 
-class Blocks(torch.autograd.Function):
-    """`formula`, with its gradients written out."""
+def composed(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
+    """As `formula.composed`."""
+    return _Blocks.apply(weight, delta, spec)
+
+
+class _Blocks(torch.autograd.Function):
+    """Gradients are written out, so that what is added to them is added in the same pass."""
 
     @staticmethod
     def forward(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
@@ -74,7 +80,7 @@ class Blocks(torch.autograd.Function):
         """Write the gradients that are asked for."""
         weight, delta = ctx.saved_tensors
         if torch.is_grad_enabled() or not _has_memory(grad):
-            return *gradients(weight, delta, grad, ctx.spec), None
+            return *formula.gradients(weight, delta, grad, ctx.spec), None
         grad, spec = grad.contiguous(), ctx.spec
         grad_weight = grad_delta = None
         if ctx.needs_input_grad[0]:
@@ -90,16 +96,16 @@ class Blocks(torch.autograd.Function):
         kept_weight, kept_delta = ctx.saved_tensors
         change = each_channel(kernels(kept_weight, ctx.spec), matrices(delta, ctx.spec))
         change = change.reshape(ctx.spec.composed_shape)
-        return formula(weight, kept_delta, ctx.spec) + change
+        return formula.composed(weight, kept_delta, ctx.spec) + change
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
         """Several at once are products anyway."""
-        return torch.vmap(formula, in_dims)(*inputs), 0
+        return torch.vmap(formula.composed, in_dims)(*inputs), 0
 
 
 # PyTorch asks for it in every call, and making it anew takes half of a call's time.
-Blocks.forward.__signature__ = inspect.signature(Blocks.forward)  # type: ignore[attr-defined]
+_Blocks.forward.__signature__ = inspect.signature(_Blocks.forward)  # type: ignore[attr-defined]
 
 
 def _has_memory(tensor: Tensor) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor
 from do_conv.core.spec import Spec
 
 
-def formula(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
+def composed(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
     """W D', and W + W D' if D_mul = |K|: `(C_out, C_in/G, *K)`."""
     return finished(each_channel(kernels(weight, spec), matrices(delta, spec)), weight, spec)
 

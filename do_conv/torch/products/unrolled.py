@@ -8,55 +8,65 @@ import torch
 from torch import Tensor
 
 from do_conv.core.spec import Spec
-from do_conv.torch.products.formula import finished, kernels, matrices
+from do_conv.torch.products import formula
 
 WIDEST = 16  # slots or kernel positions, by the benchmark of composition
 TOGETHER = 4  # channels in one product, whose diagonal is the gradient of D'
 
 
-def unrolled(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
-    """`formula`."""
-    return finished(_Unrolled.apply(kernels(weight, spec), matrices(delta, spec)), weight, spec)
+def composed(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
+    """As `formula.composed`."""
+    return _Unrolled.apply(weight, delta, spec)
 
 
 class _Unrolled(torch.autograd.Function):
-    """`formula.each_channel`; a compiler would sum a broadcast product, element by element."""
+    """Gradients are written out: a compiler would sum a broadcast product, element by element."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(kernels: Tensor, matrices: Tensor) -> Tensor:
-        return _multiply_add(kernels, matrices)
+    def forward(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
+        kernels = formula.kernels(weight, spec)
+        change = _multiply_add(kernels, formula.matrices(delta, spec).unsqueeze(1))
+        if spec.has_plain_weight:
+            change = kernels + change
+        return change.reshape(spec.composed_shape)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Spec], output: Tensor) -> None:
+        weight, delta, ctx.spec = inputs
+        ctx.save_for_backward(weight, delta)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        kernels, matrices = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        (weight, delta), spec = ctx.saved_tensors, ctx.spec
+        grads = formula.kernels(grad, spec)
         # Transposed by a product with the identity: a plain transpose is undone by the compiler,
         # which would then read D' in strides.
-        identity = torch.eye(matrices.shape[2], dtype=matrices.dtype, device=matrices.device)
-        transposed = torch.matmul(matrices.transpose(2, 3), identity)
-        return _multiply_add(grad, transposed), _correlation(kernels, grad)
+        identity = torch.eye(spec.d_mul, dtype=delta.dtype, device=delta.device)
+        transposed = torch.matmul(
+            formula.matrices(delta, spec).unsqueeze(1).transpose(3, 4), identity
+        )
+        grad_weight = _multiply_add(grads, transposed)
+        if spec.has_plain_weight:
+            grad_weight = grads + grad_weight
+        return grad_weight.reshape(weight.shape), _correlation(weight, grad, spec), None
 
 
 def _multiply_add(kernels: Tensor, matrices: Tensor) -> Tensor:
-    matrices = matrices.unsqueeze(1)
     terms = [kernels[..., s, None] * matrices[..., s, :] for s in range(kernels.shape[-1])]
     return sum(terms[1:], terms[0])
 
 
-def _correlation(kernels: Tensor, grad: Tensor) -> Tensor:
-    """The gradient of D', `(G, C_in/G, D_mul, |K|)`: what is on the diagonals of products."""
-    groups, rows, channels, slots = kernels.shape
+def _correlation(weight: Tensor, grad: Tensor, spec: Spec) -> Tensor:
+    """The gradient of D': what is on the diagonals of the products of W and the gradient."""
+    channels = spec.group_in_channels
     together = next(number for number in range(TOGETHER, 0, -1) if channels % number == 0)
+    blocks = channels // together
     left, right = (
-        one.reshape(groups, rows, channels // together, -1).transpose(1, 2)
-        for one in (kernels, grad)
+        one.reshape(spec.groups, spec.group_out_channels, blocks, -1) for one in (weight, grad)
     )
-    blocks = torch.matmul(left.transpose(2, 3), right)
-    blocks = blocks.reshape(groups, channels // together, together, slots, together, -1)
-    on_diagonals = [blocks[:, :, one, :, one] for one in range(together)]
-    return torch.stack(on_diagonals, 2).reshape(groups, channels, slots, -1)
+    products = torch.matmul(left.permute(0, 2, 3, 1), right.transpose(1, 2))
+    products = products.reshape(-1, blocks, together, spec.d_mul, together, spec.area)
+    on_diagonals = [products[:, :, one, :, one] for one in range(together)]
+    return torch.stack(on_diagonals, 2).reshape(spec.delta_shape)
