@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from benchmarks.frameworks.unet import UNet
 from do_conv.core.spec import Spec
-from do_conv.torch import DOConv2d, compose, composed, convert, fold
+from do_conv.torch import DOConv2d, composed, convert, fold
+from do_conv.torch.composition import compose_spec
 from tests.support.cpu_torchvision import torchvision
 
 MODES = ("eager", "compiled")
@@ -61,7 +62,7 @@ def composing(spec: Spec, mode: str) -> dict[str, Callable[[], Any]]:
     grad = torch.randn(spec.composed_shape)
     functions = {
         "authors": lambda: authors_kernel(weight, delta, spec),
-        "DO-Conv": lambda: compose(weight, delta, spec.groups),
+        "DO-Conv": lambda: compose_spec(weight, delta, spec),
     }
     return {name: _step(_in(mode, run), (weight, delta), grad) for name, run in functions.items()}
 

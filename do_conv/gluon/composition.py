@@ -53,14 +53,19 @@ def compose_separable(weight: Any, depthwise: Any, groups: int = 1) -> Any:
 def compose_spec(F: Any, weight: Any, delta: Any, spec: Spec) -> Any:  # noqa: N803
     """`compose`, or `compose_separable`, for a layer that may not know its input channels yet."""
     slots = F.reshape(weight, shape=(0, 0, -1))
-    grouped = F.reshape(slots, shape=(-4, spec.groups, -1, 0, 0))
-    kernels = F.reshape(F.transpose(grouped, axes=(0, 2, 1, 3)), shape=(-3, 0, 0))
-    change = F.batch_dot(kernels, F.reshape(delta, shape=(0, 0, -1)))
-    change = F.reshape(change, shape=(-4, spec.groups, -1, 0, 0))
-    change = F.reshape(F.transpose(change, axes=(0, 2, 1, 3)), shape=(-3, 0, *spec.kernel_size))
-    if not spec.whole_blocks:
-        return change
-    return F.elemwise_add(_identity_part(F, weight, spec), change)
+    change = F.batch_dot(_turned(F, slots, spec), F.reshape(delta, shape=(0, 0, -1)))
+    composed = _turned(F, change, spec)
+    if spec.whole_blocks:
+        composed = F.elemwise_add(_identity_part(F, slots, spec), composed)
+    return F.reshape(composed, shape=(0, 0, *spec.kernel_size))
+
+
+def _turned(F: Any, kernels: Any, spec: Spec) -> Any:  # noqa: N803
+    """`(C_in, C_out/G, slots)` of `(C_out, C_in/G, slots)`, and back."""
+    if spec.groups == 1:  # outside a graph each reshape is a copy, and so is its gradient
+        return F.transpose(kernels, axes=(1, 0, 2))
+    grouped = F.reshape(kernels, shape=(-4, spec.groups, -1, 0, 0))
+    return F.reshape(F.transpose(grouped, axes=(0, 2, 1, 3)), shape=(-3, 0, 0))
 
 
 def depthwise_kernel(F: Any, delta: Any, spec: Spec, dtype: Any) -> Any:  # noqa: N803
@@ -81,13 +86,12 @@ def pointwise_kernel(F: Any, weight: Any, spec: Spec) -> Any:  # noqa: N803
     return F.reshape(weight, shape=(0, -1, *[1] * spec.rank))
 
 
-def _identity_part(F: Any, weight: Any, spec: Spec) -> Any:  # noqa: N803
-    """W I: the sum of W's whole blocks."""
+def _identity_part(F: Any, slots: Any, spec: Spec) -> Any:  # noqa: N803
+    """W I, `(C_out, C_in/G, |K|)`: the sum of W's whole blocks."""
     if spec.has_plain_weight:
-        return F.reshape(weight, shape=(0, 0, *spec.kernel_size))
-    whole = F.slice_axis(weight, axis=2, begin=0, end=spec.whole_blocks * spec.area)
-    blocks = F.reshape(whole, shape=(0, 0, spec.whole_blocks, spec.area))
-    return F.reshape(F.sum(blocks, axis=2), shape=(0, 0, *spec.kernel_size))
+        return slots
+    whole = F.slice_axis(slots, axis=2, begin=0, end=spec.whole_blocks * spec.area)
+    return F.sum(F.reshape(whole, shape=(0, 0, spec.whole_blocks, spec.area)), axis=2)
 
 
 def with_shapes_from(F: Any, x: Any, weight: Any, delta: Any, spec: Spec) -> tuple[Any, Any]:  # noqa: N803
