@@ -31,7 +31,7 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
             about = {**BASE, name: value}
             spec = Spec(about["channels"], about["channels"], (3, 3), d_mul=about["d_mul"])
             cost = layer_cost(spec, (about["size"],) * 2, batch=about["batch"])
-            found = take_turns(_steps(spec, **about), 0.5 if quick else 2.0)
+            found = take_turns(_steps(spec, **about), 0.2 if quick else 2.0)
             yield {"varied": name, **about, "model": cost.cheaper, "found": found}
 
 

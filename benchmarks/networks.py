@@ -25,7 +25,7 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
             if name not in framework.NETWORKS:
                 continue
             about = {"mode": mode, "network": name, "size": size, "batch": batch}
-            seconds = 3.0 if quick else 10.0
+            seconds = 2.0 if quick else 8.0
             steps = framework.training_network(name, size, batch, mode)
             yield {"step": "training", **about, "found": take_turns(steps, seconds)}
             steps = framework.evaluating_network(name, size, batch, mode)

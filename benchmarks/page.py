@@ -90,11 +90,10 @@ def page(results: Path) -> str:
 
 def _section(path: Path) -> str:
     found = table(path)
-    name, _, framework = found.name.partition("-")
-    command = f"`python -m benchmarks {name} --frameworks {framework}`"
+    framework = found.name.partition("-")[2]
     lines = ["| " + " | ".join(line) + " |" for line in (found.heads, *found.lines)]
     lines.insert(1, "| " + " | ".join(["---"] * len(found.heads)) + " |")
-    return "\n".join([f"### {framework}\n", f"{command}; {found.about}\n", *lines, ""])
+    return "\n".join([f"### {framework}\n", f"`{found.command}`; {found.about}\n", *lines, ""])
 
 
 if __name__ == "__main__":

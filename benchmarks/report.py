@@ -13,6 +13,7 @@ class Table(NamedTuple):
     """Cells, and what stands over them."""
 
     name: str
+    command: str
     about: str
     heads: list[str]
     lines: list[list[str]]
@@ -30,7 +31,10 @@ def table(path: Path) -> Table:
         [str(row.get(key, "")) for key in sizes] + [_cell(row["found"].get(name)) for name in names]
         for row in rows
     ]
-    return Table(path.stem, about, [*sizes, *names], lines)
+    name, _, framework = path.stem.partition("-")
+    command = f"python -m benchmarks {name} --frameworks {framework}"
+    command += " --quick" if report["quick"] else ""
+    return Table(path.stem, command, about, [*sizes, *names], lines)
 
 
 def _cell(found: dict[str, Any] | None) -> str:

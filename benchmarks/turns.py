@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-WARM_UP = 3
-FEWEST, MOST = 5, 200
+WARM_UP = 2
+FEWEST, MOST = 3, 200
 
 
 def take_turns(contenders: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def take_turns(contenders: Mapping[str, Callable[[], Any]], seconds: float) -> d
 
     Args:
         contenders: what to run, by name; the first is what the others are held to.
-        seconds: how long, about; never less than five rounds.
+        seconds: how long, about; never less than three rounds.
 
     Returns:
         for each name the median time of a round in seconds, the middle half of the times, and the

@@ -1,0 +1,75 @@
+"""Benchmarks: what is measured is what is shown. No time is asserted."""
+
+import json
+import time
+
+import pytest
+
+from benchmarks import machine, page, report, turns
+from do_conv.core.spec import Spec
+
+MEASURED = {"seconds": 0.0123, "middle_half": [0.0119, 0.125], "ratio": 0.5, "rounds": 7}
+
+
+@pytest.fixture
+def results(tmp_path):
+    rows = [
+        {"channels": 64, "found": {"plain": MEASURED, "floor": {"seconds": 0.002}}},
+        {"channels": 8, "mode": "eager", "found": {"plain": {"MB": 1234.5, "operators": 3}}},
+    ]
+    content = {
+        "date": "2026-01-02", "quick": True, "versions": {"torch": "2"}, "rows": rows,
+        "machine": {"system": "Linux", "processor": "a processor", "threads": 2},
+    }  # fmt: skip
+    (tmp_path / "layer-keras-jax.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_contenders_take_turns(monkeypatch):
+    called = []
+    clock = iter(range(1000))  # a second passes between any two looks at it
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    contenders = {name: lambda name=name: called.append(name) for name in ("one", "other")}
+    found = turns.take_turns(contenders, 0.0)
+    assert called == ["one", "other"] * (turns.WARM_UP + turns.FEWEST)
+    assert found["other"] == {
+        "rounds": turns.FEWEST, "seconds": 1, "middle_half": [1, 1], "ratio": 1.0,
+    }  # fmt: skip
+
+
+def test_a_ratio_is_that_of_the_same_round():
+    found = turns._summary([1.0, 2.0, 30.0], [1.0, 4.0, 10.0])
+    assert found["ratio"] == 1.0
+    assert found["seconds"] == 2.0
+
+
+def test_a_table_has_every_size_and_contender(results):
+    table = report.table(results / "layer-keras-jax.json")
+    assert table.command == "python -m benchmarks layer --frameworks keras-jax --quick"
+    assert table.about == "2026-01-02, a processor, 2 threads; torch 2"
+    assert table.heads == ["channels", "mode", "plain", "floor"]
+    assert table.lines == [
+        ["64", "", "12.3 (11.9 to 125), 0.50", "2"],
+        ["8", "eager", "1,234 MB, 3 operators", ""],
+    ]
+
+
+def test_the_page_has_what_was_measured(results, tmp_path):
+    written = tmp_path / "speed.md"
+    assert page.main(["--results", str(results), "--page", str(written)]) == 0
+    text = written.read_text()
+    assert "## One layer\n" in text
+    assert "\n### keras-jax\n" in text
+    assert "| 64 |  | 12.3 (11.9 to 125), 0.50 | 2 |" in text
+    assert "## Whole networks" not in text
+
+
+def test_the_kept_page_is_that_of_the_kept_results():
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(report.RESULTS)
+
+
+def test_the_floor_is_what_takes_longer():
+    spec = Spec(4, 8, (3, 3))
+    moved = 4 * 32 * (3 * 9 + 2 * 9)  # W is read twice, its gradient written; W' likewise
+    assert machine.Machine(2.0, 1e9).composing(spec) == moved / 2
+    assert machine.Machine(1e9, 4.0).composing(spec) == 6 * 32 * 81 / 4
