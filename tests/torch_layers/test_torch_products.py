@@ -97,14 +97,16 @@ def test_what_is_frozen_has_no_gradient(way, frozen):
 @pytest.mark.parametrize("way", ["formula", "blocks"], indirect=True)  # a compiler chooses itself
 def test_the_kernel_and_its_gradient_have_the_weights_memory_format(way):
     spec = Spec(8, ROWS, (3, 3))
-    weight, delta = (one.detach() for one in arrays(spec))
-    expected = einsum(weight, delta, spec)
-    weight = weight.to(memory_format=torch.channels_last).requires_grad_()
-    found = way(weight, delta, spec)
+    given = arrays(spec)
+    expected = einsum(*given, spec)
+    grads = torch.autograd.grad(expected.square().sum(), given)
+    weight = given[0].detach().to(memory_format=torch.channels_last).requires_grad_()
+    found = way(weight, given[1], spec)
     assert found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found, expected)
     found.square().sum().backward()
     assert weight.grad.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close((weight.grad, given[1].grad), grads)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
