@@ -25,11 +25,11 @@ FRAMEWORKS = {
     "keras-jax": ("keras", {"KERAS_BACKEND": "jax"}),
     "gluon": ("gluon", {}),
 }
-# Each is a module here, and says what it measures; those without frameworks are in PyTorch alone.
+# Each is a module here, and says what it measures.
 NAMES = {
     "composition": tuple(FRAMEWORKS),
     "layer": tuple(FRAMEWORKS),
-    "networks": ("torch",),
+    "networks": tuple(FRAMEWORKS),
     "memory": ("torch",),
     "growth": ("torch",),
     "separable": ("torch",),

@@ -37,7 +37,8 @@ A 3 x 3 layer with as many output channels as input channels, on maps of `size` 
     "networks": """Whole networks
 
 ResNet and MobileNetV2 as torchvision has them, and a network of the kind of U-Net. An evaluation is
-ten batches; `composed once` is within `do_conv.torch.composed`.
+ten batches; `composed once` is within `do_conv.torch.composed`. With `fewer MACs` each layer has
+the composition with fewer multiply-accumulates: for small maps that is feature composition.
 """,
     "memory": """Memory and operators
 

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from do_conv.gluon import DOConv2D  # before mxnet
+from do_conv.gluon import DOConv2D, convert, fold  # before mxnet
 
 # isort: split
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
+from mxnet.gluon.model_zoo import vision
 
 from do_conv.core.spec import Spec
 from do_conv.gluon.composition import compose_spec
 
 MODES = ("imperative", "hybridized")
+NETWORKS: dict[str, Callable[[], Any]] = {
+    "ResNet-18": vision.resnet18_v1,
+    "ResNet-50": vision.resnet50_v1,
+    "MobileNetV2": vision.mobilenet_v2_1_0,
+}
 
 
 def versions() -> dict[str, str]:
@@ -29,12 +35,12 @@ def set_threads(threads: int) -> None:
 
 
 class Authors(DOConv2D):
-    """A layer of ours that composes by the authors' formula."""
+    """A layer of ours that composes by the authors' formula; a layer may be made one of them."""
 
-    def hybrid_forward(self, F: Any, x: Any, weight: Any, bias: Any, depthwise_delta: Any) -> Any:  # noqa: N803
+    def hybrid_forward(self, F: Any, x: Any, weight: Any, **others: Any) -> Any:  # noqa: N803
         """The plain layer's operator with that kernel."""
-        kernel = authors_kernel(F, weight, depthwise_delta, self.spec)
-        return F.Convolution(x, kernel, bias, **self._kwargs)
+        kernel = authors_kernel(F, weight, others["depthwise_delta"], self.spec)
+        return F.Convolution(x, kernel, others.get("bias"), **self._kwargs)
 
 
 def authors_kernel(F: Any, weight: Any, delta: Any, spec: Spec) -> Any:  # noqa: N803
@@ -107,3 +113,61 @@ def _step(block: Any, arrays: Any, grad: Any, mode: str) -> Callable[[], None]:
         mx.nd.waitall()
 
     return step
+
+
+def training_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
+    """A training step of a network, with SGD."""
+    x = mx.nd.random.normal(shape=(batch, 3, size, size))
+    return {kind: _update(net, x) for kind, net in _variants(name, x, mode).items()}
+
+
+def _variants(name: str, x: Any, mode: str) -> dict[str, Any]:
+    plain = NETWORKS[name]()
+    plain.initialize(mx.init.Xavier())
+    plain(x)
+    nets = {"plain": plain, "authors": by_authors(convert(plain)), "DO-Conv": convert(plain)}
+    nets = {kind: net for kind, net in nets.items() if net is not None}
+    for net in nets.values():
+        net.hybridize(mode == "hybridized", static_alloc=True, static_shape=True)
+    return nets
+
+
+def by_authors(net: Any) -> Any:
+    """The same network, whose layers of ours compose by the authors' formula; None with groups."""
+    layers: list[Any] = []
+    net.apply(lambda block: layers.append(block) if isinstance(block, DOConv2D) else None)
+    if any(layer.spec.groups > 1 for layer in layers):
+        return None
+    for layer in layers:
+        layer.__class__ = Authors
+    return net
+
+
+def _update(net: Any, x: Any) -> Callable[[], None]:
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-3, "momentum": 0.9})
+
+    def step() -> None:
+        with autograd.record():
+            loss = net(x).square().mean()
+        loss.backward()
+        trainer.step(1)
+        mx.nd.waitall()
+
+    return step
+
+
+def evaluating_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
+    """Ten batches through a network."""
+    x = mx.nd.random.normal(shape=(batch, 3, size, size))
+    nets = _variants(name, x, mode)
+    nets["folded"] = fold(nets["DO-Conv"])
+    return {kind: _batches(net, x) for kind, net in nets.items()}
+
+
+def _batches(net: Any, x: Any) -> Callable[[], None]:
+    def evaluate() -> None:
+        for _ in range(10):
+            net(x)
+        mx.nd.waitall()
+
+    return evaluate

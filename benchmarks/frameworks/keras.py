@@ -13,6 +13,10 @@ from keras import ops
 from do_conv.core.spec import Spec
 
 MODES = ("compiled",)
+NETWORKS: dict[str, Callable[..., Any]] = {
+    "ResNet-50": keras.applications.ResNet50,
+    "MobileNetV2": keras.applications.MobileNetV2,
+}
 
 
 def versions() -> dict[str, str]:
@@ -32,7 +36,7 @@ def set_threads(threads: int) -> None:
 
 
 class Authors(do_keras.DOConv2D):
-    """A layer of ours that composes by the authors' formula."""
+    """A layer of ours that composes by the authors' formula; a layer may be made one of them."""
 
     def _composed(self, kernel: Any) -> Any:
         """W', by the formula."""
@@ -116,3 +120,49 @@ def _step(function: Callable[..., Any], arrays: Any, grad: np.ndarray) -> Callab
         return step(end, *tensors)[0].numpy()  # waits for the end
 
     return run
+
+
+def training_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
+    """A training step of a network, with SGD."""
+    x = np.random.default_rng(0).standard_normal((batch, size, size, 3)).astype("float32")
+    return {kind: _update(model, x) for kind, model in _variants(name, size).items()}
+
+
+def _variants(name: str, size: int) -> dict[str, Any]:
+    keras.utils.set_random_seed(0)
+    plain = NETWORKS[name](weights=None, input_shape=(size, size, 3))
+    models = {"plain": plain, "DO-Conv": do_keras.convert(plain)}
+    authors = by_authors(do_keras.convert(plain))
+    return models if authors is None else {"plain": plain, "authors": authors, **models}
+
+
+def by_authors(model: Any) -> Any:
+    """The same model, whose layers of ours compose by the authors' formula; None with groups."""
+    layers = [one for one in model._flatten_layers() if getattr(one, "spec", None) is not None]
+    if any(layer.spec.groups > 1 for layer in layers):
+        return None
+    for layer in layers:
+        layer.__class__ = Authors
+    return model
+
+
+def _update(model: Any, x: np.ndarray) -> Callable[[], Any]:
+    model.compile(keras.optimizers.SGD(1e-3, 0.9), "mse")
+    target = np.zeros((len(x), *model.output_shape[1:]), "float32")
+    return lambda: model.train_on_batch(x, target)
+
+
+def evaluating_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
+    """Ten batches through a network."""
+    x = np.random.default_rng(0).standard_normal((batch, size, size, 3)).astype("float32")
+    models = _variants(name, size)
+    models["folded"] = do_keras.fold(models["DO-Conv"])
+    return {kind: _batches(model, x) for kind, model in models.items()}
+
+
+def _batches(model: Any, x: np.ndarray) -> Callable[[], Any]:
+    def evaluate() -> None:
+        for _ in range(10):
+            model.predict_on_batch(x)
+
+    return evaluate
