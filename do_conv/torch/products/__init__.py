@@ -43,6 +43,6 @@ def _way(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
     if torch.compiler.is_compiling():
         is_narrow = max(spec.d_mul, spec.area) <= unrolled.WIDEST
         return (unrolled if is_narrow else formula).composed
-    # Other kinds stand for many tensors, or for none, and cannot be written to by parts.
+    # Other kinds stand for several tensors, or for none, and cannot be written to.
     are_plain = all(type(one) in (Tensor, nn.Parameter) for one in (weight, delta))
     return (blocks if are_plain else formula).composed

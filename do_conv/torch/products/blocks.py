@@ -23,7 +23,7 @@ FEWEST_ROWS = 64  # output channels of a group, below which making the blocks co
 
 
 class Layout(NamedTuple):
-    """How the arrays of one size are taken apart; a small kernel takes less time than asking."""
+    """How the arrays of a layer are taken apart; kept, for a small product takes no longer."""
 
     together: int  # input channels that have one block
     columns: tuple[int, ...]  # a kernel as `(G, C_out/G, blocks, channels * slots)`
@@ -34,7 +34,7 @@ class Layout(NamedTuple):
 
 @functools.lru_cache(1024)
 def layout(spec: Spec) -> Layout:
-    """As many channels together as divide those of a group."""
+    """A layer's, with as many channels together as divide those of a group."""
     channels, rows = spec.group_in_channels, spec.group_out_channels
     slots, area = spec.d_mul, spec.area
     together = max(1, WIDTH // max(slots, area)) if rows >= FEWEST_ROWS else 1
