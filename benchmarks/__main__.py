@@ -36,6 +36,13 @@ NAMES = {
     "models": ("torch",),
     "seeds": ("torch",),
 }
+# A quick run leaves others out.
+QUICK: dict[str, tuple[str, ...]] = {
+    "composition": ("torch", "keras-tensorflow", "gluon"),
+    "layer": ("torch", "keras-tensorflow", "gluon"),
+    "networks": ("torch",),
+    "seeds": (),
+}
 
 
 def main() -> int:
@@ -52,7 +59,8 @@ def main() -> int:
         parser.error(f"the benchmarks are {', '.join(NAMES)}, not {', '.join(sorted(unknown))}")
     given.out.mkdir(parents=True, exist_ok=True)
     for name in given.names or NAMES:
-        for framework in NAMES[name]:
+        frameworks = QUICK.get(name, NAMES[name]) if given.quick else NAMES[name]
+        for framework in frameworks:
             if framework in given.frameworks:
                 path = given.out / f"{name}-{framework}.json"
                 _measure(name, framework, path, given)

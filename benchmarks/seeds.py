@@ -30,9 +30,8 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
         torch.manual_seed(seed)
         model = convert(networks.network("resnet_v2_20", 100)).train()
         models.append(model.to(memory_format=torch.channels_last))
-    batch = BATCH // 8 if quick else BATCH
-    images = torch.randn(SEEDS, batch, 3, 32, 32)
-    labels = torch.randint(100, (SEEDS, batch))
+    images = torch.randn(SEEDS, BATCH, 3, 32, 32)
+    labels = torch.randint(100, (SEEDS, BATCH))
     steps = {
         "one after the other": lambda: _each(models, images, labels),
         "together": _together(models, images, labels),
@@ -40,7 +39,7 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
     yield {
         "network": "ResNet-v2-20",
         "seeds": SEEDS,
-        "batch": batch,
+        "batch": BATCH,
         "found": take_turns(steps, 2.0),
     }
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from do_conv.torch import convert
-from examples.recipes import classification, state, training
+from examples import states
+from examples.recipes import classification, training
 from examples.recipes.networks import imagenet
 
 SMALL = ["--classes", "3", "--size", "32", "--batch", "4", "--workers", "0", "--device", "cpu"]
@@ -113,7 +114,7 @@ def test_workers_read_the_same_images(run):
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(run, monkeypatch, capsys):
     whole = run(out="at once")
-    save, calls = state.save, []
+    save, calls = states.save, []
 
     def fail(content, path):
         calls.append(1)
@@ -123,7 +124,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(run, monkeypa
         save(content, path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(state, "save", fail)
+        patched.setattr(states, "save", fail)
         folder = run(code=2)
     said = capsys.readouterr().err
     assert "seed0.pt (No space left on device)" in said
