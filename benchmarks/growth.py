@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.frameworks.torch import step_of
 from benchmarks.turns import take_turns
 from do_conv.core.cost import layer_cost
 from do_conv.core.spec import Spec
@@ -44,13 +45,7 @@ def _steps(spec: Spec, channels: int, size: int, batch: int, d_mul: int) -> dict
         layers[composition] = DOConv2d(
             channels, channels, 3, padding=1, d_mul=d_mul, composition=composition
         )
-
-    def step_of(layer: nn.Module) -> Any:
-        def step() -> None:
-            for leaf in (x, *layer.parameters()):
-                leaf.grad = None
-            layer(x).backward(grad)
-
-        return step
-
-    return {name: step_of(layer) for name, layer in layers.items()}
+    return {
+        name: step_of(lambda layer=layer: layer(x), (x, *layer.parameters()), grad)
+        for name, layer in layers.items()
+    }

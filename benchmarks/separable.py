@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.frameworks.torch import step_of
 from benchmarks.turns import take_turns
 from do_conv.core.cost import layer_cost
 from do_conv.torch import DepthwiseSeparableConv2d
@@ -37,10 +38,8 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
 
 
 def _step(layer: Any, composition: str, x: torch.Tensor, grad: torch.Tensor) -> Any:
-    def step() -> None:
+    def run() -> torch.Tensor:
         layer.composition = composition
-        for leaf in (x, *layer.parameters()):
-            leaf.grad = None
-        layer(x).backward(grad)
+        return layer(x)
 
-    return step
+    return step_of(run, (x, *layer.parameters()), grad)

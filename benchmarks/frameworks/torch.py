@@ -65,14 +65,16 @@ def composing(spec: Spec, mode: str) -> dict[str, Callable[[], Any]]:
         "authors": lambda: authors_kernel(weight, delta, spec),
         "DO-Conv": lambda: compose_spec(weight, delta, spec),
     }
-    return {name: _step(_in(mode, run), (weight, delta), grad) for name, run in functions.items()}
+    return {name: step_of(_in(mode, run), (weight, delta), grad) for name, run in functions.items()}
 
 
 def _in(mode: str, function: Any) -> Any:
     return torch.compile(function) if mode == "compiled" else function
 
 
-def _step(function: Callable[[], Tensor], leaves: Any, grad: Tensor) -> Callable[[], None]:
+def step_of(function: Callable[[], Tensor], leaves: Any, grad: Tensor) -> Callable[[], None]:
+    """Forward and backward of a function without arguments, from no gradients."""
+
     def step() -> None:
         for leaf in leaves:
             leaf.grad = None
@@ -97,7 +99,7 @@ def training(spec: Spec, size: int, batch: int, mode: str) -> dict[str, Callable
     steps = {}
     for name, layer in layers.items():
         run = _in(mode, layer)
-        steps[name] = _step(lambda run=run: run(x), (x, *layer.parameters()), grad)
+        steps[name] = step_of(lambda run=run: run(x), (x, *layer.parameters()), grad)
     return steps
 
 

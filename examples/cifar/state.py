@@ -15,6 +15,7 @@ from examples.records import Record
 
 # What makes two runs the same; the plain arm has no D.
 SETTINGS = ("dataset", "network", "schedule")
+STAGES = [0, 1, 2, 3]  # all of them are converted, unless it is said
 SETTINGS_OF_D = ("stages", "depthwise_init", "d_mul")
 TRAINING = {
     "batch": BATCH, "optimizer": f"SGD {RATE}, momentum {MOMENTUM}, weight decay {DECAY}",
@@ -90,7 +91,7 @@ def experiment(given: argparse.Namespace, arm: str) -> str:
 def _variant(given: argparse.Namespace) -> list[str]:
     """The options of Tables 6, 7 and 8 that are not those of Table 1."""
     parts = []
-    if given.stages != [0, 1, 2, 3]:
+    if given.stages != STAGES:
         parts.append("stages" + "".join(map(str, given.stages)))
     if given.depthwise_init != "identity":
         parts.append(given.depthwise_init)

@@ -23,7 +23,7 @@ from do_conv import choices
 from do_conv.torch import convert
 from examples.cifar import data, networks, schedules
 from examples.cifar.schedules import BATCH, DECAY, MOMENTUM, RATE
-from examples.cifar.state import Run
+from examples.cifar.state import STAGES, Run
 from examples.records import ARMS, RESULTS
 from examples.states import epoch_seed
 
@@ -33,7 +33,6 @@ D_MULS = {
     "(M+2)(N+2)": lambda spec: (spec.kernel_size[0] + 2) * (spec.kernel_size[1] + 2),
     "4MN": lambda spec: 4 * spec.area,
 }
-STAGES = [0, 1, 2, 3]
 TEST_BATCH = 500
 
 
@@ -75,7 +74,10 @@ def _arguments() -> argparse.ArgumentParser:
     add("--arms", nargs="+", choices=ARMS, default=ARMS)
     add("--seeds", nargs="+", type=int, default=[0, 1, 2])
     add("--schedule", choices=schedules.SCHEDULES, default="short")
-    add("--stages", nargs="+", type=int, choices=STAGES, default=STAGES, help="Table 6: those")
+    add(
+        "--stages", nargs="+", type=int, choices=STAGES, default=STAGES,
+        help="Table 6: those converted",
+    )  # fmt: skip
     add("--depthwise-init", choices=("identity", "he"), default="identity", help="Table 7")
     add("--d-mul", choices=D_MULS, default="MN", help="Table 8")
     add("--device", help="default: cuda if there is one, else cpu")

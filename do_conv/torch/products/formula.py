@@ -10,7 +10,11 @@ from do_conv.core.spec import Spec
 
 def composed(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
     """W D', and W + W D' if D_mul = |K|: `(C_out, C_in/G, *K)`."""
-    return finished(each_channel(kernels(weight, spec), matrices(delta, spec)), weight, spec)
+    change = each_channel(kernels(weight, spec), matrices(delta, spec))
+    change = change.unflatten(-1, spec.kernel_size)
+    if spec.has_plain_weight:  # the sum takes its memory format from W, its first term
+        change = weight.unflatten(0, (spec.groups, -1)) + change
+    return change.flatten(0, 1)
 
 
 def gradients(weight: Tensor, delta: Tensor, grad: Tensor, spec: Spec) -> tuple[Tensor, Tensor]:
@@ -36,11 +40,3 @@ def matrices(delta: Tensor, spec: Spec) -> Tensor:
 def each_channel(kernels: Tensor, matrices: Tensor) -> Tensor:
     """`(G, C_out/G, C_in/G, |K|)`, each channel's kernels by its matrix."""
     return torch.matmul(kernels.transpose(1, 2), matrices).transpose(1, 2)
-
-
-def finished(change: Tensor, weight: Tensor, spec: Spec) -> Tensor:
-    """`(C_out, C_in/G, *K)`; a sum takes its memory format from W, its first term."""
-    change = change.unflatten(-1, spec.kernel_size)
-    if spec.has_plain_weight:
-        change = weight.unflatten(0, (spec.groups, -1)) + change
-    return change.flatten(0, 1)
