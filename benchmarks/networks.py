@@ -13,16 +13,17 @@ SIZES = (
     ("ResNet-50", 224, 1), ("MobileNetV2", 32, 64), ("MobileNetV2", 224, 2), ("U-Net", 128, 1),
     ("U-Net", 64, 8),
 )  # fmt: skip
-# PyTorch's compiler takes minutes for a network.
-COMPILED = (("ResNet-18", 32, 4), ("ResNet-18", 32, 32))
+# A compiler takes minutes for a network.
+COMPILED = {
+    "compiled": (("ResNet-18", 32, 4), ("ResNet-18", 32, 32)), "XLA": (("ResNet-50", 64, 16),),
+}  # fmt: skip
 
 
 def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
     """A row for each mode, network and size, of training and of evaluation."""
     smallest = ((next(iter(framework.NETWORKS)), 32, 4),)
     for mode in framework.MODES[:1] if quick else framework.MODES:
-        by_compiler = len(framework.MODES) > 1 and mode == "compiled"
-        for name, size, batch in smallest if quick else COMPILED if by_compiler else SIZES:
+        for name, size, batch in smallest if quick else COMPILED.get(mode, SIZES):
             if name not in framework.NETWORKS:
                 continue
             about = {"mode": mode, "network": name, "size": size, "batch": batch}

@@ -1,4 +1,7 @@
-"""Keras on the backend that `KERAS_BACKEND` names: compiled functions, as in `fit`."""
+"""Keras on the backend that `KERAS_BACKEND` names: compiled functions.
+
+TensorFlow has two ways: its graph, and XLA (`jit_compile`), which is what `fit` takes by itself.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from keras import ops
 
 from do_conv.core.spec import Spec
 
-MODES = ("compiled",)
+MODES = ("graph", "XLA") if keras.backend.backend() == "tensorflow" else ("XLA",)
 NETWORKS: dict[str, Callable[..., Any]] = {
     "ResNet-50": keras.applications.ResNet50,
     "MobileNetV2": keras.applications.MobileNetV2,
@@ -62,7 +65,7 @@ def composing(spec: Spec, mode: str) -> dict[str, Callable[[], Any]]:
     functions = {"DO-Conv": lambda w, d: do_keras.compose(w, d, spec.groups)}
     if spec.groups == 1:
         functions = {"authors": lambda w, d: authors_kernel(w, d, spec), **functions}
-    return {name: _step(run, (weight, delta), grad) for name, run in functions.items()}
+    return {name: _step(run, (weight, delta), grad, mode) for name, run in functions.items()}
 
 
 def training(spec: Spec, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
@@ -78,21 +81,23 @@ def training(spec: Spec, size: int, batch: int, mode: str) -> dict[str, Callable
     for name, layer_class in classes.items():
         layer = layer_class(spec.out_channels, spec.kernel_size, **options)
         layer.build(x.shape)
-        steps[name] = _layer_step(layer, x, grad)
+        steps[name] = _layer_step(layer, x, grad, mode)
     return steps
 
 
-def _layer_step(layer: Any, x: np.ndarray, grad: np.ndarray) -> Callable[[], Any]:
+def _layer_step(layer: Any, x: np.ndarray, grad: np.ndarray, mode: str) -> Callable[[], Any]:
     variables = layer.trainable_variables
 
     def run(given: Any, *values: Any) -> Any:
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
             return layer(given)
 
-    return _step(run, (x, *(ops.convert_to_numpy(one) for one in variables)), grad)
+    return _step(run, (x, *(ops.convert_to_numpy(one) for one in variables)), grad, mode)
 
 
-def _step(function: Callable[..., Any], arrays: Any, grad: np.ndarray) -> Callable[[], Any]:
+def _step(
+    function: Callable[..., Any], arrays: Any, grad: np.ndarray, mode: str
+) -> Callable[[], Any]:
     """The output and all gradients, compiled."""
     if keras.backend.backend() == "jax":
         import jax
@@ -109,7 +114,7 @@ def _step(function: Callable[..., Any], arrays: Any, grad: np.ndarray) -> Callab
 
     tensors, end = [tf.constant(one) for one in arrays], tf.constant(grad)
 
-    @tf.function
+    @tf.function(jit_compile=mode == "XLA")
     def step(end: Any, *given: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(given)
@@ -125,15 +130,18 @@ def _step(function: Callable[..., Any], arrays: Any, grad: np.ndarray) -> Callab
 def training_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
     """A training step of a network, with SGD."""
     x = np.random.default_rng(0).standard_normal((batch, size, size, 3)).astype("float32")
-    return {kind: _update(model, x) for kind, model in _variants(name, size).items()}
+    return {kind: _update(model, x) for kind, model in _variants(name, size, mode).items()}
 
 
-def _variants(name: str, size: int) -> dict[str, Any]:
+def _variants(name: str, size: int, mode: str) -> dict[str, Any]:
     keras.utils.set_random_seed(0)
     plain = NETWORKS[name](weights=None, input_shape=(size, size, 3))
-    models = {"plain": plain, "DO-Conv": do_keras.convert(plain)}
-    authors = by_authors(do_keras.convert(plain))
-    return models if authors is None else {"plain": plain, "authors": authors, **models}
+    models = {"plain": plain, "authors": by_authors(do_keras.convert(plain))}
+    models["DO-Conv"] = do_keras.convert(plain)
+    models = {kind: model for kind, model in models.items() if model is not None}
+    for model in models.values():
+        model.compile(keras.optimizers.SGD(1e-3, 0.9), "mse", jit_compile=mode == "XLA")
+    return models
 
 
 def by_authors(model: Any) -> Any:
@@ -147,7 +155,6 @@ def by_authors(model: Any) -> Any:
 
 
 def _update(model: Any, x: np.ndarray) -> Callable[[], Any]:
-    model.compile(keras.optimizers.SGD(1e-3, 0.9), "mse")
     target = np.zeros((len(x), *model.output_shape[1:]), "float32")
     return lambda: model.train_on_batch(x, target)
 
@@ -155,8 +162,9 @@ def _update(model: Any, x: np.ndarray) -> Callable[[], Any]:
 def evaluating_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
     """Ten batches through a network."""
     x = np.random.default_rng(0).standard_normal((batch, size, size, 3)).astype("float32")
-    models = _variants(name, size)
+    models = _variants(name, size, mode)
     models["folded"] = do_keras.fold(models["DO-Conv"])
+    models["folded"].compile(jit_compile=mode == "XLA")
     return {kind: _batches(model, x) for kind, model in models.items()}
 
 
