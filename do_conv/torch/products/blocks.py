@@ -18,7 +18,7 @@ from do_conv.torch.products import formula
 from do_conv.torch.products.formula import each_channel, kernels, matrices
 
 # As the benchmark of composition has them.
-WIDTH = 18  # what a block of several channels may have
+WIDTH = 18  # kernel positions that a block of several channels may have
 FEWEST_ROWS = 64  # output channels of a group, below which making the blocks costs what they save
 
 
@@ -37,7 +37,7 @@ def layout(spec: Spec) -> Layout:
     """A layer's, with as many channels together as divide those of a group."""
     channels, rows = spec.group_in_channels, spec.group_out_channels
     slots, area = spec.d_mul, spec.area
-    together = max(1, WIDTH // max(slots, area)) if rows >= FEWEST_ROWS else 1
+    together = max(1, WIDTH // area) if rows >= FEWEST_ROWS else 1
     while channels % together:
         together -= 1
     number = channels // together
