@@ -32,13 +32,22 @@ large product, whichever is more.
 """,
     "layer": """One layer
 
-A 3 x 3 layer with as many output channels as input channels, on maps of `size` x `size`.
+A 3 x 3 layer with as many output channels as input channels, on maps of `size` x `size`. For
+`contiguous` and XLA see [whole networks](#whole-networks).
 """,
     "networks": """Whole networks
 
 ResNet and MobileNetV2 as torchvision has them, and a network of the kind of U-Net. An evaluation is
-ten batches; `composed once` is within `do_conv.torch.composed`. With `fewer MACs` each layer has
-the composition with fewer multiply-accumulates: for small maps that is feature composition.
+ten batches; `composed once` is within `do_conv.torch.composed`.
+
+`estimate` is the ratio to plain that `do-conv cost` expects. In the network `by estimate` each layer
+has the composition that the same estimate has for the faster one: where maps are small and few that
+is feature composition.
+
+`contiguous` is `torch.compile(model, options={"layout_optimization": False})`. By itself PyTorch's
+compiler turns whatever leads to a convolution to channels last on a CPU, W and D' too, and
+composing is slow then; this option of its own leaves them as they are. In Keras on TensorFlow, XLA
+(`jit_compile`) is what `fit` takes by itself.
 """,
     "memory": """Memory and operators
 

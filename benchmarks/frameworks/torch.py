@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.frameworks.unet import UNet
-from do_conv.core.cost import layer_cost
 from do_conv.core.spec import Spec
 from do_conv.torch import DOConv2d, composed, convert, fold, plan
 from do_conv.torch.composition import compose_spec
@@ -118,7 +117,7 @@ def training_network(name: str, size: int, batch: int, mode: str) -> dict[str, C
     x = torch.randn(batch, 3, size, size)
     models = _variants(name)
     if mode == "eager":
-        models["fewer MACs"] = by_fewer_macs(models["plain"], x)
+        models["by estimate"] = by_estimate(models["plain"], x)
     return {kind: _update(model, run, x) for kind, model, run in _running(models, mode)}
 
 
@@ -136,14 +135,17 @@ def by_authors(model: nn.Module) -> nn.Module:
     return model
 
 
-def by_fewer_macs(plain: nn.Module, x: Tensor) -> nn.Module:
-    """Converted, each layer in the composition that has fewer multiply-accumulates for such x."""
-    model = convert(plain)
-    for row in plan(plain, input_shape=tuple(x.shape)).converted:
-        size, spec = row.positions[0], row.spec
-        assert spec is not None
-        model.get_submodule(row.name).composition = layer_cost(spec, size, batch=len(x)).cheaper
+def by_estimate(plain: nn.Module, x: Tensor) -> nn.Module:
+    """Converted, each layer in the composition that an estimate has for the faster one."""
+    model, found = convert(plain), plan(plain, input_shape=tuple(x.shape))
+    for row in found.converted:
+        model.get_submodule(row.name).composition = row.faster(found.batch)
     return model
+
+
+def step_ratio(name: str, size: int, batch: int) -> float | None:
+    """What `do-conv cost` has for the ratio of a training step's time to the plain network's."""
+    return plan(NETWORKS[name](), input_shape=(batch, 3, size, size)).step_ratio
 
 
 def _update(model: nn.Module, run: Any, x: Tensor) -> Callable[[], None]:

@@ -69,6 +69,7 @@ def _as_json(plan: Plan) -> dict[str, Any]:
     return {
         "parameters": {"before": plan.parameters, "training": plan.training_parameters},
         "macs": {"before": before, "training": training, "batch": plan.batch},
+        "step_ratio": plan.step_ratio,
         "layers": [
             {
                 "name": row.name,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from do_conv.core import estimate
 from do_conv.core.cost import layer_cost
 from do_conv.core.spec import Shape, Spec
 
@@ -56,6 +57,18 @@ class Row:
             training += (trained if self.becomes else cost.plain).macs
         return before, training
 
+    def added_seconds(self, batch: int, composition: str | None = None) -> float:
+        """What it adds to a training step, by `do_conv.core.estimate`; by its own composition."""
+        if self.becomes is None or self.spec is None or not self.spec.is_known:
+            return 0.0
+        trained = composition or self.composition
+        return sum(estimate.added(self.spec, size, batch, trained) for size in self.positions)
+
+    def faster(self, batch: int) -> str:
+        """The composition that an estimate has for the faster one; "kernel" where neither is."""
+        feature, kernel = (self.added_seconds(batch, name) for name in ("feature", "kernel"))
+        return "feature" if feature < kernel else "kernel"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -95,6 +108,15 @@ class Plan:
         known = [macs for row in self.rows if (macs := row.macs(self.batch)) is not None]
         return (sum(m[0] for m in known), sum(m[1] for m in known)) if known else None
 
+    @property
+    def step_ratio(self) -> float | None:
+        """How much longer a training step takes, by `do_conv.core.estimate`; None without sizes."""
+        if self.macs is None:
+            return None
+        uses = sum(len(row.positions) for row in self.rows)
+        added = sum(row.added_seconds(self.batch) for row in self.rows)
+        return 1 + added / estimate.step(uses, self.macs[0], self.parameters)
+
     def __str__(self) -> str:
         """A table: each layer, what becomes of it, and what it takes before and in training."""
         head = ("layer", "is", "becomes", "parameters", "in training", "MACs", "in training")
@@ -107,9 +129,14 @@ class Plan:
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         shown = [_line(line, widths) for line in lines]
         rule = "-" * max(map(len, shown))
-        note = "After folding, parameters and multiply-accumulates (MACs) are those before."
-        samples = f" MACs are for a batch of {self.batch}." if self.macs else ""
-        return "\n".join([shown[0], rule, *shown[1:-1], rule, shown[-1], note + samples])
+        notes = ["After folding, parameters and multiply-accumulates (MACs) are those before."]
+        if self.step_ratio is not None:
+            notes[0] += f" MACs are for a batch of {self.batch}."
+            notes.append(
+                f"A training step will take about {self.step_ratio:.2f} times as long (an estimate "
+                "for PyTorch's eager mode on a processor)."
+            )
+        return "\n".join([shown[0], rule, *shown[1:-1], rule, shown[-1], *notes])
 
 
 def _cells(row: Row, batch: int) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """`do-conv cost` as a person and a program meet it."""
 
 import json
+import re
 from importlib.util import find_spec
 
 import cpu_torchvision  # noqa: F401  # makes torchvision and timm importable
@@ -87,6 +88,7 @@ def test_a_table_of_ones_own_network(own, capsys):
     assert "1 of 2 convolutions" in said
     assert "MACs are for a batch of 2" in said
     assert f"{2 * 64 * 8 * 27 + 2 * 64 * 32:,}" in said
+    assert re.search(r"training step will take about \d\.\d\d times as long", said)
 
 
 def test_json_has_what_the_table_has(own, capsys):
@@ -96,6 +98,8 @@ def test_json_has_what_the_table_has(own, capsys):
     assert (first["becomes"], second["becomes"]) == ("DOConv2d", None)
     assert first["parameters"] == {"before": 224, "training": 224 + 8 * 3 * 3 + 3 * 12 * 9}
     assert said["macs"] == {"before": None, "training": None, "batch": 1}
+    assert said["step_ratio"] is None
+    assert counted(capsys, "networks_of_mine:small", "--image", "3x10x10")["step_ratio"] > 1
 
 
 @pytest.mark.parametrize("order", ["channels_last", "channels_first"])
