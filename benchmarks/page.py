@@ -40,9 +40,9 @@ A 3 x 3 layer with as many output channels as input channels, on maps of `size` 
 ResNet and MobileNetV2 as torchvision has them, and a network of the kind of U-Net. An evaluation is
 ten batches; `composed once` is within `do_conv.torch.composed`.
 
-`estimate` is the ratio to plain that `do-conv cost` expects. In the network `by estimate` each layer
-has the composition that the same estimate has for the faster one: where maps are small and few that
-is feature composition.
+`estimate` is the ratio to plain that `do-conv cost` expects. In `by estimate` each layer has the
+composition that the same estimate has for the faster one: where maps are small and few that is
+feature composition.
 
 `contiguous` is `torch.compile(model, options={"layout_optimization": False})`. By itself PyTorch's
 compiler turns whatever leads to a convolution to channels last on a CPU, W and D' too, and
