@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import rich.table
+import torch
 from rich.console import Console
 
 from benchmarks.report import RESULTS, table
@@ -24,6 +25,7 @@ FRAMEWORKS = {
     "keras-tensorflow": ("keras", {"KERAS_BACKEND": "tensorflow"}),
     "keras-jax": ("keras", {"KERAS_BACKEND": "jax"}),
     "gluon": ("gluon", {}),
+    "torch-cuda": ("cuda", {}),
 }
 # Each is a module here, and says what it measures.
 NAMES = {
@@ -49,7 +51,7 @@ def main() -> int:
     """Measure, and print a table for each file that was written."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
-    parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=list(FRAMEWORKS))
+    parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=_at_hand())
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--quick", action="store_true", help="the most telling sizes alone")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -66,6 +68,11 @@ def main() -> int:
                 _measure(name, framework, path, given)
                 _show(path)
     return 0
+
+
+def _at_hand() -> list[str]:
+    """The last of them is left out where there is no such device."""
+    return list(FRAMEWORKS)[: None if torch.cuda.is_available() else -1]
 
 
 def _measure(name: str, framework: str, path: Path, given: argparse.Namespace) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import machine
 from benchmarks.turns import take_turns
 from do_conv.core.spec import Spec
 
@@ -22,12 +21,13 @@ LARGEST = 512 * 512 * 49  # numbers in a kernel; five or so are in memory at a t
 def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
     """A row for each mode and each size."""
     sizes = QUICK if quick else tuple(_sizes())
-    rates = machine.measured(threads)
+    rates = framework.rates(threads)
     for mode in framework.MODES:
         for channels, kernel, groups in sizes:
             number = channels if groups == "depthwise" else groups
             spec = Spec(channels, channels, (kernel, kernel), number)
-            found = take_turns(framework.composing(spec, mode), 0.5 if quick else 2.0)
+            steps = framework.composing(spec, mode)
+            found = take_turns(steps, 0.5 if quick else 2.0, framework.timed)
             found["floor"] = {"seconds": rates.composing(spec)}
             yield {
                 "mode": mode, "channels": channels, "kernel": kernel, "groups": groups,

@@ -39,8 +39,8 @@ class Machine(NamedTuple):
         return max(moved / self.copied, 6 * numbers * spec.d_mul * spec.area / self.operations)
 
 
-def measured(threads: int) -> Machine:
-    """The rates of so many threads."""
+def rates(threads: int) -> Machine:
+    """Those of so many threads."""
     given = np.ones(COPIED // 4, np.float32)
     written = np.empty_like(given)
     left, right = np.random.default_rng(0).random((2, SIDE, SIDE), np.float32)

@@ -28,9 +28,14 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
                 continue
             about = {"mode": mode, "network": name, "size": size, "batch": batch}
             seconds = 2.0 if quick else 8.0
-            found = take_turns(framework.training_network(name, size, batch, mode), seconds)
+            steps = framework.training_network(name, size, batch, mode)
+            found = take_turns(steps, seconds, framework.timed)
             if mode == "eager":
                 found["estimate"] = {"of plain": framework.step_ratio(name, size, batch)}
             yield {"step": "training", **about, "found": found}
             steps = framework.evaluating_network(name, size, batch, mode)
-            yield {"step": "evaluation", **about, "found": take_turns(steps, seconds)}
+            yield {
+                "step": "evaluation",
+                **about,
+                "found": take_turns(steps, seconds, framework.timed),
+            }

@@ -11,12 +11,24 @@ WARM_UP = 2
 FEWEST, MOST = 3, 200
 
 
-def take_turns(contenders: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Any]:
+def by_the_clock(run: Callable[[], Any]) -> float:
+    """Seconds that a run takes."""
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def take_turns(
+    contenders: Mapping[str, Callable[[], Any]],
+    seconds: float,
+    timed: Callable[[Callable[[], Any]], float] = by_the_clock,
+) -> dict[str, Any]:
     """Run all of them again and again.
 
     Args:
         contenders: what to run, by name; the first is what the others are held to.
         seconds: how long, about; never less than three rounds.
+        timed: gives the seconds of a run.
 
     Returns:
         for each name the median time of a round in seconds, the middle half of the times, and the
@@ -30,9 +42,7 @@ def take_turns(contenders: Mapping[str, Callable[[], Any]], seconds: float) -> d
     rounds = 0
     while rounds < FEWEST or (rounds < MOST and time.perf_counter() < ends):
         for name, run in contenders.items():
-            began = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - began)
+            times[name].append(timed(run))
         rounds += 1
     first = next(iter(times.values()))
     return {name: _summary(own, first) for name, own in times.items()}

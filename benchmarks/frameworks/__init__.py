@@ -8,6 +8,8 @@ Every module has
     NETWORKS                            those that the framework's zoo has
     training_network(name, size, batch, mode), evaluating_network(...)
     set_threads(threads), versions()
+    timed(step)                         its seconds
+    rates(threads)                      what the machine or the device can do
 
 All return functions without arguments, by name; the first is what the others are held to. The
 authors' formula, written here from its description, is D = D' + I and one einsum.

@@ -14,6 +14,7 @@ from mxnet import autograd, gluon
 from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision
 
+from benchmarks import machine, turns
 from do_conv.core.spec import Spec
 from do_conv.gluon.composition import compose_spec
 
@@ -23,6 +24,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "ResNet-50": vision.resnet50_v1,
     "MobileNetV2": vision.mobilenet_v2_1_0,
 }
+timed, rates = turns.by_the_clock, machine.rates
 
 
 def versions() -> dict[str, str]:

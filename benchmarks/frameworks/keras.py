@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from benchmarks import machine, turns
 from do_conv.core.spec import Spec
 
 MODES = ("graph", "XLA") if keras.backend.backend() == "tensorflow" else ("XLA",)
@@ -20,6 +21,7 @@ NETWORKS: dict[str, Callable[..., Any]] = {
     "ResNet-50": keras.applications.ResNet50,
     "MobileNetV2": keras.applications.MobileNetV2,
 }
+timed, rates = turns.by_the_clock, machine.rates
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks import machine, turns
 from benchmarks.frameworks.unet import UNet
 from do_conv.core.spec import Spec
 from do_conv.torch import DOConv2d, composed, convert, fold, plan
@@ -26,6 +27,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "MobileNetV2": torchvision.models.mobilenet_v2,
     "U-Net": UNet,
 }
+timed, rates = turns.by_the_clock, machine.rates
 
 
 def versions() -> dict[str, str]:

@@ -4,8 +4,10 @@ import json
 import time
 
 import pytest
+import torch
 
 from benchmarks import machine, page, report, turns
+from benchmarks.frameworks import cuda
 from do_conv.core.spec import Spec
 
 MEASURED = {"seconds": 0.0123, "middle_half": [0.0119, 0.125], "ratio": 0.5, "rounds": 7}
@@ -73,3 +75,20 @@ def test_the_floor_is_what_takes_longer():
     moved = 4 * 32 * (3 * 9 + 2 * 9)  # W is read twice, its gradient written; W' likewise
     assert machine.Machine(2.0, 1e9).composing(spec) == moved / 2
     assert machine.Machine(1e9, 4.0).composing(spec) == 6 * 32 * 81 / 4
+
+
+def test_a_contender_is_timed_as_its_framework_says():
+    found = turns.take_turns({"one": lambda: None}, 0.0, timed=lambda run: 0.25)
+    assert found["one"]["seconds"] == 0.25
+
+
+@pytest.mark.parametrize("mode", ["eager bfloat16", "compiled float32"])
+def test_a_devices_steps_are_made_on_it(monkeypatch, mode):
+    monkeypatch.setattr(cuda, "DEVICE", "meta")
+    monkeypatch.setattr(cuda.on_cpu, "training", lambda size, way: {way: torch.empty(size)})
+    way, dtype = mode.split()
+    (made,) = cuda.training(3, mode).items()
+    assert made[0] == way
+    assert made[1].device.type == "meta"
+    assert made[1].dtype == getattr(torch, dtype)
+    assert torch.get_default_dtype() == torch.float32

@@ -1,0 +1,108 @@
+"""PyTorch on a CUDA device: eager, compiled, and a step captured in a CUDA graph.
+
+The steps are those of `frameworks/torch.py`, made on the device, in float32 and in bfloat16.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from benchmarks.frameworks import torch as on_cpu
+from benchmarks.machine import COPIED, SIDE, TRIALS, Machine
+
+DEVICE = "cuda"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+MODES = tuple(f"{way} {dtype}" for dtype in DTYPES for way in ("eager", "compiled", "captured"))
+NETWORKS = on_cpu.NETWORKS
+WARM_UP = 3  # steps before a capture, as PyTorch's notes on CUDA graphs have them
+
+
+def versions() -> dict[str, str]:
+    """The versions of PyTorch and CUDA, and the device."""
+    return {
+        **on_cpu.versions(),
+        "cuda": str(torch.version.cuda),
+        "on": torch.cuda.get_device_name(),
+    }
+
+
+set_threads = on_cpu.set_threads
+
+
+def timed(run: Callable[[], Any]) -> float:
+    """Seconds between two events on the device, with all that was launched in between."""
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    began.record()
+    run()
+    ended.record()
+    torch.cuda.synchronize()
+    return began.elapsed_time(ended) / 1000
+
+
+def rates(threads: int) -> Machine:
+    """The rates of the device, in float32."""
+    given = torch.ones(COPIED // 4, device=DEVICE)
+    written = torch.empty_like(given)
+    left, right = torch.rand((2, SIDE, SIDE), device=DEVICE)
+    runs = (lambda: written.copy_(given), lambda: left @ right)
+    copying, multiplying = (statistics.median(timed(run) for _ in range(TRIALS)) for run in runs)
+    return Machine(2 * COPIED / copying, 2 * SIDE**3 / multiplying)
+
+
+def composing(*sizes: Any) -> dict[str, Callable[[], Any]]:
+    """As in `frameworks/torch.py`; the last of the sizes is a mode of this module."""
+    return _steps(on_cpu.composing, *sizes)
+
+
+def training(*sizes: Any) -> dict[str, Callable[[], Any]]:
+    """As `composing`."""
+    return _steps(on_cpu.training, *sizes)
+
+
+def training_network(*sizes: Any) -> dict[str, Callable[[], Any]]:
+    """As `composing`."""
+    return _steps(on_cpu.training_network, *sizes)
+
+
+def evaluating_network(*sizes: Any) -> dict[str, Callable[[], Any]]:
+    """As `composing`."""
+    return _steps(on_cpu.evaluating_network, *sizes)
+
+
+def _steps(make: Callable[..., dict[str, Callable[[], Any]]], *sizes: Any) -> Any:
+    way, dtype = sizes[-1].split()
+    with _on_device(DTYPES[dtype]):
+        steps = make(*sizes[:-1], "compiled" if way == "compiled" else "eager")
+    return {name: _captured(step) if way == "captured" else step for name, step in steps.items()}
+
+
+@contextmanager
+def _on_device(dtype: torch.dtype) -> Iterator[None]:
+    """Tensors and modules are made there, and of that type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(DEVICE):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _captured(step: Callable[[], Any]) -> Callable[[], Any]:
+    """A step's kernels, launched as one."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
