@@ -37,7 +37,7 @@ class Record:
 
     Raises:
         DOConvError: if a file cannot be written.
-        ValueError: if the files are of a run with other settings.
+        ValueError: if the files are of a run with other settings, or damaged.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Record:
         self._file, self._header = folder / f"{self.name}.jsonl", folder / f"{self.name}.json"
         self._claim(json.loads(json.dumps(settings)), packages, threads)
         kept = self._file.read_text(encoding="utf-8") if self._file.exists() else ""
-        self.lines: list[dict[str, Any]] = [json.loads(line) for line in kept.splitlines()]
+        self.lines: list[dict[str, Any]] = [_parsed(line, self._file) for line in kept.splitlines()]
 
     def _claim(self, settings: Any, packages: tuple[str, ...], threads: int) -> None:
         """Write the header, or hold the settings to the one that is there."""
@@ -63,7 +63,7 @@ class Record:
         place = {"versions": {"python": platform.python_version(), **versions}, "machine": machine}
         header = {**self._whose, "settings": settings, "places": [place]}
         if self._header.exists():
-            header = json.loads(self._header.read_text(encoding="utf-8"))
+            header = _parsed(self._header.read_text(encoding="utf-8"), self._header)
             if header["settings"] != settings:
                 both = (header["settings"], settings)
                 others = {
@@ -91,6 +91,15 @@ class Record:
         """Keep these lines alone."""
         _write(self._file, "".join(json.dumps(line) + "\n" for line in lines))
         self.lines = lines
+
+
+def _parsed(text: str, source: Path) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{source} is no JSON ({error}): restore it, or name another folder with --out"
+        ) from None
 
 
 def _of(settings: Mapping[str, Any], names: set[str]) -> str:

@@ -83,9 +83,16 @@ def _alone(
         else:
             reason = reasons.NOT_CHOSEN
     becomes = None if reason or one.becomes is None else one.becomes.__name__
-    way = "kernel" if one.kernel_only else composition
-    kind = type(one.layer).__name__
-    return Row(one.name, kind, becomes, reason, one.parameters, spec, composition=way)
+    return Row(
+        one.name,
+        type(one.layer).__name__,
+        becomes,
+        reason,
+        one.parameters,
+        spec,
+        composition="kernel" if one.kernel_only else composition,
+        kernel_only=one.kernel_only,
+    )
 
 
 def _together(

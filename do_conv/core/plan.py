@@ -25,6 +25,7 @@ class Row:
         positions: the spatial size of the output (of a transposed layer: of the input) for one
             sample, for each time that the model uses the layer; none if it was not run.
         composition: how it will be trained.
+        kernel_only: whether there is no other composition for it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Row:
     spec: Spec | None = None
     positions: tuple[Shape, ...] = ()
     composition: str = "kernel"
+    kernel_only: bool = False
 
     @property
     def training_parameters(self) -> int:
@@ -66,6 +68,8 @@ class Row:
 
     def faster(self, batch: int) -> str:
         """The composition that an estimate has for the faster one; "kernel" where neither is."""
+        if self.kernel_only:
+            return "kernel"
         feature, kernel = (self.added_seconds(batch, name) for name in ("feature", "kernel"))
         return "feature" if feature < kernel else "kernel"
 

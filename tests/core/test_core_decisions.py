@@ -42,7 +42,7 @@ def test_a_row_for_each_layer():
 
 def test_a_class_with_kernel_composition_only():
     ((_, row),) = decisions([found("one", kernel_only=True)], None, None, "feature")
-    assert row.composition == "kernel"
+    assert (row.composition, row.kernel_only) == ("kernel", True)
 
 
 @pytest.mark.parametrize(("d_mul", "expected"), [(None, 9), (12, 12), (lambda s: s.area + 2, 11)])

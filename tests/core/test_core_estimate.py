@@ -49,6 +49,7 @@ def test_it_is_that_of_the_layers_composition():
 def test_features_are_faster_for_few_positions():
     assert (row().faster(1), row().faster(512)) == ("feature", "kernel")
     assert row(becomes=None).faster(1) == "kernel"
+    assert row(kernel_only=True).faster(1) == "kernel"
 
 
 @pytest.mark.parametrize(

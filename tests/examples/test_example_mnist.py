@@ -124,6 +124,14 @@ def test_exception_a_damaged_file(files, tmp_path, capsys):
     assert "fetch it again" in said
 
 
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+def test_exception_a_damaged_record(files, tmp_path, capsys, ending):
+    damaged = tmp_path / f"mnist-torch-plain-seed0.{ending}"
+    damaged.write_text('{"experiment"')
+    assert module("torch").main(["--data", str(files), "--out", str(tmp_path)]) == 2
+    assert f"{damaged} is no JSON (" in capsys.readouterr().err
+
+
 def test_exception_no_download(tmp_path, capsys, monkeypatch):
     def download():
         raise OSError("no route to host")
