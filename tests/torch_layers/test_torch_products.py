@@ -5,21 +5,19 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from do_conv.core.spec import SeparableSpec, Spec
-from do_conv.torch import DOConv2d
+from do_conv.torch import DOConv2d, products
 from do_conv.torch.products import blocks, formula, unrolled
-from do_conv.torch.products.blocks import FEWEST_ROWS as ROWS
 
 WAYS = {"formula": formula.composed, "blocks": blocks.composed, "unrolled": unrolled.composed}
 SPECS = [
-    pytest.param(Spec(8, ROWS, (3, 3)), 2, id="blocks-of-2"),
-    pytest.param(Spec(9, ROWS, (1, 5)), 3, id="blocks-of-3"),
-    pytest.param(Spec(16, 2 * ROWS, (3, 3), groups=2), 2, id="groups"),
-    pytest.param(Spec(10, ROWS, (3, 2), d_mul=16), 2, id="more-slots"),
-    pytest.param(Spec(8, ROWS, (3,)), 4, id="1d"),
-    pytest.param(SeparableSpec(8, ROWS, (3, 3), d_mul=2), 2, id="separable"),
-    pytest.param(Spec(8, ROWS, (5, 5)), 1, id="wider-than-a-block"),
-    pytest.param(Spec(8, ROWS - 1, (3, 3)), 1, id="few-rows"),
-    pytest.param(Spec(7, ROWS, (3, 3)), 1, id="a-prime-number-of-channels"),
+    pytest.param(Spec(8, 4, (3, 3)), 2, id="blocks-of-2"),
+    pytest.param(Spec(9, 4, (1, 5)), 3, id="blocks-of-3"),
+    pytest.param(Spec(16, 2 * 4, (3, 3), groups=2), 2, id="groups"),
+    pytest.param(Spec(10, 4, (3, 2), d_mul=16), 2, id="more-slots"),
+    pytest.param(Spec(8, 4, (3,)), 4, id="1d"),
+    pytest.param(SeparableSpec(8, 4, (3, 3), d_mul=2), 2, id="separable"),
+    pytest.param(Spec(8, 4, (5, 5)), 1, id="wider-than-a-block"),
+    pytest.param(Spec(7, 4, (3, 3)), 1, id="a-prime-number-of-channels"),
     pytest.param(Spec(6, 6, (3, 3), groups=6), 1, id="depthwise"),
 ]
 
@@ -58,9 +56,7 @@ def test_it_is_the_einsum(way, spec, together):
 
 
 @pytest.mark.parametrize("spec", [Spec(4, 4, (9,), groups=2), Spec(2, 2, (2,), d_mul=9)])
-def test_gradients_of_every_order(way, spec, monkeypatch):
-    monkeypatch.setattr(blocks, "FEWEST_ROWS", 1)
-    blocks.layout.cache_clear()
+def test_gradients_of_every_order(way, spec):
     assert blocks.layout(spec).together == 2
     given = arrays(spec)
     forward = way is not unrolled.composed  # a compiler's graph has no tangents
@@ -72,7 +68,7 @@ def test_gradients_of_every_order(way, spec, monkeypatch):
 
 @pytest.mark.parametrize("in_dims", [(0, 0), (0, None), (None, 0)])
 def test_many_at_once(way, in_dims):
-    spec = Spec(8, ROWS, (3, 3))
+    spec = Spec(8, 4, (3, 3))
     pairs = [torch.stack([one.detach(), -2 * one.detach()]) for one in arrays(spec)]
     given = [one if dim == 0 else one[0] for one, dim in zip(pairs, in_dims, strict=True)]
     found = torch.vmap(lambda *a: way(*a, spec), in_dims)(*given)
@@ -85,7 +81,7 @@ def test_many_at_once(way, in_dims):
 
 @pytest.mark.parametrize("frozen", [0, 1])
 def test_what_is_frozen_has_no_gradient(way, frozen):
-    spec = Spec(4, ROWS, (3, 3))
+    spec = Spec(4, 4, (3, 3))
     given = arrays(spec)
     expected = torch.autograd.grad(einsum(*given, spec).sum(), given)[1 - frozen]
     given[frozen].requires_grad_(False)
@@ -96,7 +92,7 @@ def test_what_is_frozen_has_no_gradient(way, frozen):
 
 @pytest.mark.parametrize("way", ["formula", "blocks"], indirect=True)  # a compiler chooses itself
 def test_the_kernel_and_its_gradient_have_the_weights_memory_format(way):
-    spec = Spec(8, ROWS, (3, 3))
+    spec = Spec(8, 4, (3, 3))
     given = arrays(spec)
     expected = einsum(*given, spec)
     grads = torch.autograd.grad(expected.square().sum(), given)
@@ -109,15 +105,28 @@ def test_the_kernel_and_its_gradient_have_the_weights_memory_format(way):
     torch.testing.assert_close((weight.grad, given[1].grad), grads)
 
 
+@pytest.mark.parametrize(
+    ("spec", "chosen"),
+    [
+        pytest.param(Spec(96, 64, (3, 3)), blocks, id="large"),
+        pytest.param(Spec(64, 64, (3, 3)), formula, id="small"),
+        pytest.param(Spec(96, 64, (5, 5)), formula, id="large-kernel"),
+        pytest.param(Spec(96, 96, (3, 3), groups=96), formula, id="depthwise"),
+    ],
+)
+def test_blocks_are_for_large_layers_with_small_kernels(spec, chosen):
+    assert products._way(*arrays(spec), spec) is chosen.composed
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_blocks_leave_the_identity_start_to_the_last_bit(dtype):
-    layer = DOConv2d(8, ROWS, 3, dtype=dtype)
+    layer = DOConv2d(96, 64, 3, dtype=dtype)
     assert torch.equal(layer.composed_weight(), layer.weight)
 
 
 def test_a_graph_for_elsewhere_has_one_product():
-    layer = DOConv2d(8, ROWS, 3).eval()
-    program = torch.export.export(layer, (torch.randn(1, 8, 4, 4),))
+    layer = DOConv2d(96, 64, 3).eval()
+    program = torch.export.export(layer, (torch.randn(1, 96, 4, 4),))
     called = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     assert sum("matmul" in name for name in called) == 1
     assert not any("zeros" in name for name in called)

@@ -1,7 +1,7 @@
 """W (I + D'), the one costly step of a composition, as fast as can be.
 
 formula.py    a matrix product for each input channel: for graphs, and what the others are held to
-blocks.py     eager mode
+blocks.py     eager mode, for large layers with small kernels
 unrolled.py   compiled
 
 All sum the same terms: the choice is of speed alone.
@@ -45,4 +45,4 @@ def _way(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
         return (unrolled if is_narrow else formula).composed
     # Other kinds stand for several tensors, or for none, and cannot be written to.
     are_plain = all(type(one) in (Tensor, nn.Parameter) for one in (weight, delta))
-    return (blocks if are_plain else formula).composed
+    return (blocks if are_plain and blocks.pays(spec) else formula).composed

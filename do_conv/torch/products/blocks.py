@@ -19,7 +19,7 @@ from do_conv.torch.products.formula import each_channel, kernels, matrices
 
 # As the benchmark of composition has them.
 WIDTH = 18  # kernel positions that a block of several channels may have
-FEWEST_ROWS = 64  # output channels of a group, below which making the blocks costs what they save
+FEWEST = 6144  # pairs of channels in a group, below which calling all this takes what it saves
 
 
 class Layout(NamedTuple):
@@ -37,7 +37,7 @@ def layout(spec: Spec) -> Layout:
     """A layer's, with as many channels together as divide those of a group."""
     channels, rows = spec.group_in_channels, spec.group_out_channels
     slots, area = spec.d_mul, spec.area
-    together = max(1, WIDTH // area) if rows >= FEWEST_ROWS else 1
+    together = max(1, WIDTH // area)
     while channels % together:
         together -= 1
     number = channels // together
@@ -49,6 +49,12 @@ def layout(spec: Spec) -> Layout:
         (spec.groups, number, together, slots, area),
         (number * height * width, height * width, slots * width + area, width, 1),
     )
+
+
+def pays(spec: Spec) -> bool:
+    """Whether a layer is large enough, and its kernel small enough for blocks."""
+    pairs = spec.group_out_channels * spec.group_in_channels
+    return pairs >= FEWEST and layout(spec).together > 1
 
 
 def composed(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
