@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 import rich.table
-import torch
 from rich.console import Console
 
 from benchmarks.report import RESULTS, table
@@ -38,7 +37,7 @@ NAMES = {
     "models": ("torch",),
     "seeds": ("torch",),
 }
-# A quick run leaves others out.
+# A quick run has these alone.
 QUICK: dict[str, tuple[str, ...]] = {
     "composition": ("torch", "keras-tensorflow", "gluon"),
     "layer": ("torch", "keras-tensorflow", "gluon"),
@@ -51,7 +50,7 @@ def main() -> int:
     """Measure, and print a table for each file that was written."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
-    parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=_at_hand())
+    parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, help="default: all at hand")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--quick", action="store_true", help="the most telling sizes alone")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -59,11 +58,13 @@ def main() -> int:
     unknown = set(given.names) - set(NAMES)
     if unknown:
         parser.error(f"the benchmarks are {', '.join(NAMES)}, not {', '.join(sorted(unknown))}")
+    chosen = given.frameworks or _at_hand()
     given.out.mkdir(parents=True, exist_ok=True)
     for name in given.names or NAMES:
-        frameworks = QUICK.get(name, NAMES[name]) if given.quick else NAMES[name]
-        for framework in frameworks:
-            if framework in given.frameworks:
+        # A quick run leaves frameworks out, but not those that are named.
+        leaves_out = given.quick and not given.frameworks
+        for framework in QUICK.get(name, NAMES[name]) if leaves_out else NAMES[name]:
+            if framework in chosen:
                 path = given.out / f"{name}-{framework}.json"
                 _measure(name, framework, path, given)
                 _show(path)
@@ -71,8 +72,10 @@ def main() -> int:
 
 
 def _at_hand() -> list[str]:
-    """The last of them is left out where there is no such device."""
-    return list(FRAMEWORKS)[: None if torch.cuda.is_available() else -1]
+    """All but those whose device is not here."""
+    import torch
+
+    return [name for name in FRAMEWORKS if name != "torch-cuda" or torch.cuda.is_available()]
 
 
 def _measure(name: str, framework: str, path: Path, given: argparse.Namespace) -> None:

@@ -21,8 +21,10 @@ LARGEST = 512 * 512 * 49  # numbers in a kernel; five or so are in memory at a t
 def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
     """A row for each mode and each size."""
     sizes = QUICK if quick else tuple(_sizes())
-    rates = framework.rates(threads)
     for mode in framework.MODES:
+        if mode == "contiguous":
+            continue  # nothing is convolved here
+        rates = framework.rates(threads, mode)
         for channels, kernel, groups in sizes:
             number = channels if groups == "depthwise" else groups
             spec = Spec(channels, channels, (kernel, kernel), number)

@@ -1,6 +1,7 @@
 """How a training step grows, and where feature composition becomes cheaper, in PyTorch.
 
-Beside each size stands which composition the cost model has for the cheaper one.
+Beside each size stands which composition has fewer multiply-accumulates, and which one the estimate
+of a step's time has for the faster.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import nn
 
 from benchmarks.frameworks.torch import step_of
 from benchmarks.turns import take_turns
+from do_conv.core import estimate
 from do_conv.core.cost import layer_cost
 from do_conv.core.spec import Spec
 from do_conv.torch import DOConv2d
@@ -31,9 +33,13 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
         for value in values[:: len(values) - 1] if quick else values:
             about = {**BASE, name: value}
             spec = Spec(about["channels"], about["channels"], (3, 3), d_mul=about["d_mul"])
-            cost = layer_cost(spec, (about["size"],) * 2, batch=about["batch"])
+            maps, batch = (about["size"],) * 2, about["batch"]
+            cheaper = {
+                "fewer MACs": layer_cost(spec, maps, batch=batch).cheaper,
+                "estimate": estimate.faster(spec, [maps], batch),
+            }
             found = take_turns(_steps(spec, **about), 0.2 if quick else 2.0)
-            yield {"varied": name, **about, "model": cost.cheaper, "found": found}
+            yield {"varied": name, **about, **cheaper, "found": found}
 
 
 def _steps(spec: Spec, channels: int, size: int, batch: int, d_mul: int) -> dict[str, Any]:

@@ -21,26 +21,28 @@ class Machine(NamedTuple):
     """Its rates.
 
     Attributes:
-        copied: bytes read and written in a second.
-        operations: of a large product of float32 matrices in a second.
+        bandwidth: bytes read and written in a second.
+        flops: operations in a second, of a large product of matrices.
+        itemsize: bytes of a number.
     """
 
-    copied: float
-    operations: float
+    bandwidth: float
+    flops: float
+    itemsize: int = 4
 
     def composing(self, spec: Spec) -> float:
-        """The least seconds of composing a kernel, forward and backward, in float32.
+        """The least seconds of composing a kernel, forward and backward.
 
         Forward W is read and W' written; backward W and the gradient are read and that of W is
         written; D' is small. There are three products, of two operations a term.
         """
         numbers = spec.out_channels * spec.group_in_channels
-        moved = 4 * numbers * (2 * spec.d_mul + spec.area + spec.d_mul + spec.area)
-        return max(moved / self.copied, 6 * numbers * spec.d_mul * spec.area / self.operations)
+        moved = self.itemsize * numbers * (2 * spec.d_mul + spec.area + spec.d_mul + spec.area)
+        return max(moved / self.bandwidth, 6 * numbers * spec.d_mul * spec.area / self.flops)
 
 
-def rates(threads: int) -> Machine:
-    """Those of so many threads."""
+def rates(threads: int, mode: str) -> Machine:
+    """Those of so many threads in float32, which is that of every mode."""
     given = np.ones(COPIED // 4, np.float32)
     written = np.empty_like(given)
     left, right = np.random.default_rng(0).random((2, SIDE, SIDE), np.float32)

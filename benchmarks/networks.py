@@ -16,7 +16,7 @@ SIZES = (
 # A compiler takes minutes for a network, and so does the authors' formula in Gluon.
 SMALL = (("ResNet-18", 32, 4), ("ResNet-18", 32, 32))
 FEWER = {
-    "compiled": SMALL, "XLA": (("ResNet-50", 64, 16),), "imperative": SMALL,
+    "compiled": SMALL, "contiguous": SMALL, "XLA": (("ResNet-50", 64, 16),), "imperative": SMALL,
     "hybridized": (*SMALL, ("MobileNetV2", 32, 64)),
 }  # fmt: skip
 
@@ -25,7 +25,7 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
     """A row for each mode, network and size, of training and of evaluation."""
     smallest = ((next(iter(framework.NETWORKS)), 32, 4),)
     for mode in framework.MODES[:1] if quick else framework.MODES:
-        for name, size, batch in smallest if quick else FEWER.get(mode, SIZES):
+        for name, size, batch in smallest if quick else FEWER.get(mode.split()[0], SIZES):
             if name not in framework.NETWORKS:
                 continue
             about = {"mode": mode, "network": name, "size": size, "batch": batch}

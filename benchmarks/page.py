@@ -37,17 +37,20 @@ A 3 x 3 layer with as many output channels as input channels, on maps of `size` 
 """,
     "networks": """Whole networks
 
-ResNet and MobileNetV2 as torchvision has them, and a network of the kind of U-Net. An evaluation is
-ten batches; `composed once` is within `do_conv.torch.composed`.
+ResNet and MobileNetV2 as torchvision, Keras and MXNet have them, and a network of the kind of
+U-Net. An evaluation is ten batches; `composed once` is within `do_conv.torch.composed`.
 
 `estimate` is the ratio to plain that `do-conv cost` expects. In `by estimate` each layer has the
 composition that the same estimate has for the faster one: where maps are small and few that is
 feature composition.
 
 `contiguous` is `torch.compile(model, options={"layout_optimization": False})`. By itself PyTorch's
-compiler turns whatever leads to a convolution to channels last on a CPU, W and D' too, and
-composing is slow then; this option of its own leaves them as they are. In Keras on TensorFlow, XLA
-(`jit_compile`) is what `fit` takes by itself.
+compiler turns whatever leads to a convolution to channels last on a CPU, W and D' too; this option
+of its own leaves them as they are, which is faster for plain layers of many channels, too. In Keras
+on TensorFlow, XLA is `jit_compile=True`; on a CPU `fit` takes the graph unless it is told.
+
+On a CUDA device the times are between two events; `captured` is a step in a CUDA graph, and in
+bfloat16 parameters and features are of that type.
 """,
     "memory": """Memory and operators
 
@@ -56,7 +59,8 @@ PyTorch's profiler sees. For a layer, the memory beyond the plain one's is count
 """,
     "growth": """How it grows
 
-One size is varied at a time; `model` is the composition that has fewer multiply-accumulates.
+One size is varied at a time. Beside it stands the composition that has fewer multiply-accumulates,
+and the one that the estimate of a step's time has for the faster.
 Feature composition does without W', and pays for every position instead.
 """,
     "separable": """Separable layers
@@ -77,18 +81,18 @@ for each.
 }
 TAIL = """## Where the time goes, and what helps
 
-- Every input channel has a product of its own, of rows that are D_mul numbers long and lie a whole
-  output channel apart. In a network W comes from memory and not from the cache: each row of each
-  product then waits for another page, which takes longer than the arithmetic. That is why composing
-  is above its floor, and why a step of small maps is slower than the arithmetic says.
-- For a small layer most of the time is PyTorch's own, for calling a function that has gradients
-  written out.
+- W' is a small product for each input channel, of rows that are D_mul numbers long and lie a whole
+  output channel apart. In PyTorch's eager mode most of what a large layer adds is the time of these
+  products, which is that of reading and writing such rows: making them larger, with two channels in
+  one, halves it, and larger still gains nothing.
+- What a small layer adds is a number of operators, however little they do.
 - In TensorFlow's graph and in Gluon a product for each channel needs the channels in front: W, W'
-  and their gradients are turned, each once. No operator of theirs multiplies them where they are.
-- What helps: a larger batch; feature composition where a plan says so ([Convert a
-  model](models.md#see-what-it-would-do)); `contiguous` when PyTorch compiles for a CPU; XLA and
-  `hybridize()`; `composed` when a kernel is used more than once between two steps; folding for
-  everything that is not training.
+  and their gradients are transposed, each once. No operator of theirs multiplies them where they
+  are.
+- What helps: a larger batch; feature composition where a plan says so ([See what it would
+  do](models.md#see-what-it-would-do)); `contiguous` when PyTorch compiles for a CPU; XLA in Keras,
+  and `hybridize()` in Gluon; `composed` when a kernel is used more than once between two steps;
+  folding for everything that is not training.
 """
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 WARM_UP = 2
-FEWEST, MOST = 3, 200
+FEWEST, MOST = 5, 200
 
 
-def by_the_clock(run: Callable[[], Any]) -> float:
+def wall_clock(run: Callable[[], Any]) -> float:
     """Seconds that a run takes."""
     began = time.perf_counter()
     run()
@@ -21,13 +21,13 @@ def by_the_clock(run: Callable[[], Any]) -> float:
 def take_turns(
     contenders: Mapping[str, Callable[[], Any]],
     seconds: float,
-    timed: Callable[[Callable[[], Any]], float] = by_the_clock,
+    timed: Callable[[Callable[[], Any]], float] = wall_clock,
 ) -> dict[str, Any]:
     """Run all of them again and again.
 
     Args:
         contenders: what to run, by name; the first is what the others are held to.
-        seconds: how long, about; never less than three rounds.
+        seconds: how long, about; never less than five rounds.
         timed: gives the seconds of a run.
 
     Returns:

@@ -9,7 +9,9 @@ Every module has
     training_network(name, size, batch, mode), evaluating_network(...)
     set_threads(threads), versions()
     timed(step)                         its seconds
-    rates(threads)                      what the machine or the device can do
+    rates(threads, mode)                what the machine or the device can do
+
+PyTorch's has `step_ratio(name, size, batch)` too, what `do-conv cost` expects.
 
 All return functions without arguments, by name; the first is what the others are held to. The
 authors' formula, written here from its description, is D = D' + I and one einsum.

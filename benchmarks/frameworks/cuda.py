@@ -8,17 +8,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
 from benchmarks.frameworks import torch as on_cpu
-from benchmarks.machine import COPIED, SIDE, TRIALS, Machine
+from benchmarks.machine import TRIALS, Machine
 
 DEVICE = "cuda"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MODES = tuple(f"{way} {dtype}" for dtype in DTYPES for way in ("eager", "compiled", "captured"))
 NETWORKS = on_cpu.NETWORKS
+COPIED, SIDE = 2**30, 8192  # as in `machine.py`, for a device
 WARM_UP = 3  # steps before a capture, as PyTorch's notes on CUDA graphs have them
 
 
@@ -45,41 +47,31 @@ def timed(run: Callable[[], Any]) -> float:
     return began.elapsed_time(ended) / 1000
 
 
-def rates(threads: int) -> Machine:
-    """The rates of the device, in float32."""
-    given = torch.ones(COPIED // 4, device=DEVICE)
+def rates(threads: int, mode: str) -> Machine:
+    """The rates of the device, for numbers of a mode's type."""
+    dtype = DTYPES[mode.split()[1]]
+    given = torch.ones(COPIED // dtype.itemsize, dtype=dtype, device=DEVICE)
     written = torch.empty_like(given)
-    left, right = torch.rand((2, SIDE, SIDE), device=DEVICE)
+    left, right = torch.rand((2, SIDE, SIDE), dtype=dtype, device=DEVICE)
     runs = (lambda: written.copy_(given), lambda: left @ right)
     copying, multiplying = (statistics.median(timed(run) for _ in range(TRIALS)) for run in runs)
-    return Machine(2 * COPIED / copying, 2 * SIDE**3 / multiplying)
+    return Machine(2 * COPIED / copying, 2 * SIDE**3 / multiplying, dtype.itemsize)
 
 
-def composing(*sizes: Any) -> dict[str, Callable[[], Any]]:
-    """As in `frameworks/torch.py`; the last of the sizes is a mode of this module."""
-    return _steps(on_cpu.composing, *sizes)
-
-
-def training(*sizes: Any) -> dict[str, Callable[[], Any]]:
-    """As `composing`."""
-    return _steps(on_cpu.training, *sizes)
-
-
-def training_network(*sizes: Any) -> dict[str, Callable[[], Any]]:
-    """As `composing`."""
-    return _steps(on_cpu.training_network, *sizes)
-
-
-def evaluating_network(*sizes: Any) -> dict[str, Callable[[], Any]]:
-    """As `composing`."""
-    return _steps(on_cpu.evaluating_network, *sizes)
-
-
-def _steps(make: Callable[..., dict[str, Callable[[], Any]]], *sizes: Any) -> Any:
-    way, dtype = sizes[-1].split()
+def _made(maker: str, *sizes: Any) -> dict[str, Callable[[], Any]]:
+    """The steps of `frameworks/torch.py`, of a mode of this module."""
+    *others, mode = sizes
+    way, dtype = mode.split()
     with _on_device(DTYPES[dtype]):
-        steps = make(*sizes[:-1], "compiled" if way == "compiled" else "eager")
+        steps = getattr(on_cpu, maker)(*others, "compiled" if way == "compiled" else "eager")
+    steps.pop("by estimate", None)  # it is of a CPU
     return {name: _captured(step) if way == "captured" else step for name, step in steps.items()}
+
+
+composing = partial(_made, "composing")
+training = partial(_made, "training")
+training_network = partial(_made, "training_network")
+evaluating_network = partial(_made, "evaluating_network")
 
 
 @contextmanager
@@ -105,4 +97,9 @@ def _captured(step: Callable[[], Any]) -> Callable[[], Any]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return graph.replay
+
+    def replay(_: Any = step) -> None:
+        """A graph has addresses alone: the step keeps the arrays that are there."""
+        graph.replay()
+
+    return replay

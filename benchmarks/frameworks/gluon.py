@@ -24,7 +24,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "ResNet-50": vision.resnet50_v1,
     "MobileNetV2": vision.mobilenet_v2_1_0,
 }
-timed, rates = turns.by_the_clock, machine.rates
+timed, rates = turns.wall_clock, machine.rates
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Keras on the backend that `KERAS_BACKEND` names: compiled functions.
 
-TensorFlow has two ways: its graph, and XLA (`jit_compile`), which is what `fit` takes by itself.
+TensorFlow has two ways: its graph, which `fit` takes by itself on a CPU, and XLA (`jit_compile`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NETWORKS: dict[str, Callable[..., Any]] = {
     "ResNet-50": keras.applications.ResNet50,
     "MobileNetV2": keras.applications.MobileNetV2,
 }
-timed, rates = turns.by_the_clock, machine.rates
+timed, rates = turns.wall_clock, machine.rates
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,17 +17,20 @@ from do_conv.torch import DOConv2d, composed, convert, fold, plan
 from do_conv.torch.composition import compose_spec
 from tests.support.cpu_torchvision import torchvision
 
-MODES = ("eager", "compiled")
 # The compiler's own choice on a CPU is to turn whatever leads to a convolution, W and D' too, to
 # channels last; with this option of `torch.compile` it leaves arrays as they are.
-CONTIGUOUS = {"layout_optimization": False}
+COMPILED: dict[str, dict[str, Any]] = {
+    "compiled": {}, "contiguous": {"layout_optimization": False},
+}  # fmt: skip
+MODES = ("eager", *COMPILED)
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "ResNet-18": torchvision.models.resnet18,
     "ResNet-50": torchvision.models.resnet50,
     "MobileNetV2": torchvision.models.mobilenet_v2,
     "U-Net": UNet,
 }
-timed, rates = turns.by_the_clock, machine.rates
+timed, rates = turns.wall_clock, machine.rates
+torch._dynamo.config.fail_on_recompile_limit_hit = True  # never eager instead of compiled
 
 
 def versions() -> dict[str, str]:
@@ -59,9 +62,15 @@ def authors_kernel(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
     return torch.einsum("ism,ois->oim", depthwise, kernels).reshape(spec.composed_shape)
 
 
+def _begin() -> None:
+    """The same numbers in every run; and no room is taken by what was compiled before."""
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+
+
 def composing(spec: Spec, mode: str) -> dict[str, Callable[[], Any]]:
     """Forward and backward of W'."""
-    torch.manual_seed(0)
+    _begin()
     weight = torch.randn(spec.weight_shape, requires_grad=True)
     delta = torch.randn(spec.delta_shape, requires_grad=True)
     grad = torch.randn(spec.composed_shape)
@@ -73,7 +82,9 @@ def composing(spec: Spec, mode: str) -> dict[str, Callable[[], Any]]:
 
 
 def _in(mode: str, function: Any) -> Any:
-    return torch.compile(function) if mode == "compiled" else function
+    if mode == "eager":
+        return function
+    return torch.compile(function, dynamic=False, options=COMPILED[mode])
 
 
 def step_of(function: Callable[[], Tensor], leaves: Any, grad: Tensor) -> Callable[[], None]:
@@ -89,7 +100,7 @@ def step_of(function: Callable[[], Tensor], leaves: Any, grad: Tensor) -> Callab
 
 def training(spec: Spec, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
     """A step of a layer whose output has its input's size, without an optimizer."""
-    torch.manual_seed(0)
+    _begin()
     options: dict[str, Any] = {"padding": "same", "groups": spec.groups}
     sizes = (spec.in_channels, spec.out_channels, spec.kernel_size)
     layers = {
@@ -100,18 +111,11 @@ def training(spec: Spec, size: int, batch: int, mode: str) -> dict[str, Callable
     layers["folded"] = layers["DO-Conv"].fold()
     x = torch.randn(batch, spec.in_channels, size, size, requires_grad=True)
     grad = torch.randn(batch, spec.out_channels, size, size)
-    return {
-        name: step_of(lambda run=run: run(x), (x, *layer.parameters()), grad)
-        for name, layer, run in _running(layers, mode)
-    }
-
-
-def _running(models: dict[str, Any], mode: str) -> Iterator[tuple[str, Any, Any]]:
-    """Names, models, and what runs them; compiled, two of them in a second way too."""
-    for name, model in models.items():
-        yield name, model, _in(mode, model)
-        if mode == "compiled" and name in ("plain", "DO-Conv"):
-            yield f"{name}, contiguous", model, torch.compile(model, options=CONTIGUOUS)
+    steps = {}
+    for name, layer in layers.items():
+        run = _in(mode, layer)
+        steps[name] = step_of(lambda run=run: run(x), (x, *layer.parameters()), grad)
+    return steps
 
 
 def training_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
@@ -120,11 +124,11 @@ def training_network(name: str, size: int, batch: int, mode: str) -> dict[str, C
     models = _variants(name)
     if mode == "eager":
         models["by estimate"] = by_estimate(models["plain"], x)
-    return {kind: _update(model, run, x) for kind, model, run in _running(models, mode)}
+    return {kind: _update(model, _in(mode, model), x) for kind, model in models.items()}
 
 
 def _variants(name: str) -> dict[str, nn.Module]:
-    torch.manual_seed(0)
+    _begin()
     plain = NETWORKS[name]().train()
     return {"plain": plain, "authors": by_authors(convert(plain)), "DO-Conv": convert(plain)}
 
@@ -166,7 +170,7 @@ def evaluating_network(name: str, size: int, batch: int, mode: str) -> dict[str,
     models = {kind: model.eval() for kind, model in _variants(name).items()}
     models["folded"] = fold(models["DO-Conv"])
     x = torch.randn(batch, 3, size, size)
-    steps = {kind: _batches(run, x) for kind, _, run in _running(models, mode)}
+    steps = {kind: _batches(_in(mode, model), x) for kind, model in models.items()}
     ours = models["DO-Conv"]
     if mode == "eager":
         steps["composed once"] = _batches(ours, x, lambda: composed(ours))

@@ -24,7 +24,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--image",
         metavar="CxHxW",
-        help="count multiply-accumulates for images of this size, such as 3x224x224",
+        help="count and estimate for images of this size, such as 3x224x224",
     )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images (default: 1)")
     parser.add_argument("--d-mul", type=int, metavar="N", help="D_mul (default: |K|)")

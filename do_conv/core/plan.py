@@ -59,19 +59,17 @@ class Row:
             training += (trained if self.becomes else cost.plain).macs
         return before, training
 
-    def added_seconds(self, batch: int, composition: str | None = None) -> float:
-        """What it adds to a training step, by `do_conv.core.estimate`; by its own composition."""
+    def added_seconds(self, batch: int) -> float:
+        """What it adds to a training step, by `do_conv.core.estimate`."""
         if self.becomes is None or self.spec is None or not self.spec.is_known:
             return 0.0
-        trained = composition or self.composition
-        return sum(estimate.added(self.spec, size, batch, trained) for size in self.positions)
+        return estimate.added(self.spec, self.positions, batch, self.composition)
 
     def faster(self, batch: int) -> str:
-        """The composition that an estimate has for the faster one; "kernel" where neither is."""
-        if self.kernel_only:
+        """The composition that an estimate has for the faster one; "kernel" if it is left."""
+        if self.becomes is None or self.kernel_only or self.spec is None or not self.spec.is_known:
             return "kernel"
-        feature, kernel = (self.added_seconds(batch, name) for name in ("feature", "kernel"))
-        return "feature" if feature < kernel else "kernel"
+        return estimate.faster(self.spec, self.positions, batch)
 
 
 @dataclass(frozen=True)

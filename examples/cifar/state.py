@@ -15,8 +15,8 @@ from examples.records import Record
 
 # What makes two runs the same; the plain arm has no D.
 SETTINGS = ("dataset", "network", "schedule")
-STAGES = [0, 1, 2, 3]  # all of them are converted, unless it is said
 SETTINGS_OF_D = ("stages", "depthwise_init", "d_mul")
+STAGES = [0, 1, 2, 3]  # all of them are converted, unless it is said
 TRAINING = {
     "batch": BATCH, "optimizer": f"SGD {RATE}, momentum {MOMENTUM}, weight decay {DECAY}",
     "augmentation": "crop of 32 x 32 from 40 x 40, flip",

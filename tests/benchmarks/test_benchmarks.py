@@ -1,7 +1,10 @@
 """Benchmarks: what is measured is what is shown. No time is asserted."""
 
+import gc
 import json
 import time
+import weakref
+from unittest import mock
 
 import pytest
 import torch
@@ -78,17 +81,28 @@ def test_the_floor_is_what_takes_longer():
 
 
 def test_a_contender_is_timed_as_its_framework_says():
-    found = turns.take_turns({"one": lambda: None}, 0.0, timed=lambda run: 0.25)
-    assert found["one"]["seconds"] == 0.25
+    found = turns.take_turns({"one": lambda: 2.0, "other": lambda: 3.0}, 0.0, lambda run: run())
+    assert (found["one"]["seconds"], found["other"]["ratio"]) == (2.0, 1.5)
 
 
-@pytest.mark.parametrize("mode", ["eager bfloat16", "compiled float32"])
-def test_a_devices_steps_are_made_on_it(monkeypatch, mode):
-    monkeypatch.setattr(cuda, "DEVICE", "meta")
-    monkeypatch.setattr(cuda.on_cpu, "training", lambda size, way: {way: torch.empty(size)})
-    way, dtype = mode.split()
-    (made,) = cuda.training(3, mode).items()
-    assert made[0] == way
-    assert made[1].device.type == "meta"
-    assert made[1].dtype == getattr(torch, dtype)
+def test_a_devices_steps_are_those_of_the_cpu(monkeypatch):
+    monkeypatch.setattr(cuda, "DEVICE", "cpu")
+    made = []
+    monkeypatch.setattr(cuda.on_cpu, "step_of", lambda run, leaves, grad: made.append(grad.dtype))
+    assert list(cuda.composing(Spec(4, 4, (3, 3)), "eager bfloat16")) == ["authors", "DO-Conv"]
+    assert made == [torch.bfloat16] * 2
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_captured_step_keeps_its_arrays(monkeypatch):
+    # A graph has addresses; what is there must not be given to others.
+    for name in ("Stream", "stream", "current_stream", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, mock.MagicMock())
+    array = torch.zeros(1)
+    kept = weakref.ref(array)
+    replay = cuda._captured(array.zero_)
+    del array
+    gc.collect()
+    assert kept() is not None
+    replay()
+    torch.cuda.CUDAGraph.return_value.replay.assert_called_once_with()
