@@ -26,8 +26,8 @@ class _Unrolled(torch.autograd.Function):
 
     @staticmethod
     def forward(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
-        kernels = formula.kernels(weight, spec)
-        change = _multiply_add(kernels, formula.matrices(delta, spec).unsqueeze(1))
+        kernels = formula.kernels(_as_it_is(weight), spec)
+        change = _multiply_add(kernels, formula.matrices(_as_it_is(delta), spec).unsqueeze(1))
         if spec.has_plain_weight:
             change = kernels + change
         return change.reshape(spec.composed_shape)
@@ -51,6 +51,13 @@ class _Unrolled(torch.autograd.Function):
         if spec.has_plain_weight:
             grad_weight = grads + grad_weight
         return grad_weight.reshape(weight.shape), _correlation(weight, grad, spec), None
+
+
+def _as_it_is(parameter: Tensor) -> Tensor:
+    """The same, of which the compiler keeps no copy in channels last: that is read in strides."""
+    if not parameter.is_contiguous():
+        return parameter
+    return parameter.as_strided((parameter.numel(),), (1,)).view(parameter.shape)
 
 
 def _multiply_add(kernels: Tensor, matrices: Tensor) -> Tensor:
