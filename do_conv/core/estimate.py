@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from do_conv.core.spec import Shape, Spec
 
 # Seconds of a training step, forward and backward:
-PER_USE = 3e-3  # each use of a convolution, with the normalisation and the activation that follow
-PER_MAC = 6e-11  # each multiply-accumulate of the output, with the two of the gradients
-PER_PARAMETER = 3e-9  # each parameter: its gradient, its update
+PER_USE = 3.3e-3  # each use of a convolution, with the normalisation and the activation that follow
+PER_MAC = 7e-11  # each multiply-accumulate of the output, with the two of the gradients
+PER_PARAMETER = 2e-9  # each parameter: its gradient, its update
 # and what DO-Conv adds to a layer:
 PER_COMPOSITION = 1e-3  # either of the two, however small
-PER_WEIGHT = 6e-9  # each number of W, in kernel composition
+PER_WEIGHT = 5.5e-9  # each number of W, in kernel composition
 PER_FEATURE = 15e-9  # each of the features P', in feature composition
 
 
