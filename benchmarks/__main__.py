@@ -3,7 +3,8 @@
     python -m benchmarks [NAME ...] [--frameworks NAME ...] [--threads N] [--quick]
 
 Medians, the middle half, and ratios to the first contender; only the ratios mean anything on
-another machine. What is found goes to `benchmarks/results/NAME-FRAMEWORK.json`.
+another machine. What is found goes to `benchmarks/results/NAME-FRAMEWORK.json`; what a quick run
+finds goes to the folder `quick` there.
 """
 
 from __future__ import annotations
@@ -53,19 +54,20 @@ def main() -> int:
     parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, help="default: all at hand")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--quick", action="store_true", help="the most telling sizes alone")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results, or its folder quick")
     given = parser.parse_args()
     unknown = set(given.names) - set(NAMES)
     if unknown:
         parser.error(f"the benchmarks are {', '.join(NAMES)}, not {', '.join(sorted(unknown))}")
     chosen = given.frameworks or _at_hand()
-    given.out.mkdir(parents=True, exist_ok=True)
+    out = given.out or (RESULTS / "quick" if given.quick else RESULTS)
+    out.mkdir(parents=True, exist_ok=True)
     for name in given.names or NAMES:
         # A quick run leaves frameworks out, but not those that are named.
         leaves_out = given.quick and not given.frameworks
         for framework in QUICK.get(name, NAMES[name]) if leaves_out else NAMES[name]:
             if framework in chosen:
-                path = given.out / f"{name}-{framework}.json"
+                path = out / f"{name}-{framework}.json"
                 _measure(name, framework, path, given)
                 _show(path)
     return 0

@@ -45,9 +45,10 @@ composition that the same estimate has for the faster one: where maps are small 
 feature composition.
 
 `contiguous` is `torch.compile(model, options={"layout_optimization": False})`. By itself PyTorch's
-compiler turns whatever leads to a convolution to channels last on a CPU, W and D' too; this option
-of its own leaves them as they are, which is faster for plain layers of many channels, too. In Keras
-on TensorFlow, XLA is `jit_compile=True`; on a CPU `fit` takes the graph unless it is told.
+compiler turns what goes into a convolution, and what comes of it, to channels last on a CPU, W' and
+its gradient too; this option of its own leaves them as they are, which is faster for plain layers
+of many channels, too. In Keras on TensorFlow, XLA is `jit_compile=True`; on a CPU `fit` takes the
+graph unless it is told.
 
 On a CUDA device the times are between two events; `captured` is a step in a CUDA graph, and in
 bfloat16 parameters and features are of that type.
@@ -84,7 +85,8 @@ TAIL = """## Where the time goes, and what helps
 - W' is a small product for each input channel, of rows that are D_mul numbers long and lie a whole
   output channel apart. In PyTorch's eager mode most of what a large layer adds is the time of these
   products, which is that of reading and writing such rows: making them larger, with two channels in
-  one, halves it, and larger still gains nothing.
+  one, halves it, and larger still gains nothing. Kernels of 5 x 5 and more are taken one by one: with
+  hundreds of channels that is slower than the einsum.
 - What a small layer adds is a number of operators, however little they do.
 - In TensorFlow's graph and in Gluon a product for each channel needs the channels in front: W, W'
   and their gradients are transposed, each once. No operator of theirs multiplies them where they

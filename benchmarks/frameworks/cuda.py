@@ -29,7 +29,7 @@ def versions() -> dict[str, str]:
     return {
         **on_cpu.versions(),
         "cuda": str(torch.version.cuda),
-        "on": torch.cuda.get_device_name(),
+        "device": torch.cuda.get_device_name(),
     }
 
 

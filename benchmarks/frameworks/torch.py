@@ -17,8 +17,8 @@ from do_conv.torch import DOConv2d, composed, convert, fold, plan
 from do_conv.torch.composition import compose_spec
 from tests.support.cpu_torchvision import torchvision
 
-# The compiler's own choice on a CPU is to turn whatever leads to a convolution, W and D' too, to
-# channels last; with this option of `torch.compile` it leaves arrays as they are.
+# The compiler's own choice on a CPU is to turn what goes into a convolution, and what comes of it,
+# to channels last; with this option of `torch.compile` it leaves arrays as they are.
 COMPILED: dict[str, dict[str, Any]] = {
     "compiled": {}, "contiguous": {"layout_optimization": False},
 }  # fmt: skip
