@@ -85,8 +85,8 @@ TAIL = """## Where the time goes, and what helps
 - W' is a small product for each input channel, of rows that are D_mul numbers long and lie a whole
   output channel apart. In PyTorch's eager mode most of what a large layer adds is the time of these
   products, which is that of reading and writing such rows: making them larger, with two channels in
-  one, halves it, and larger still gains nothing. Kernels of 5 x 5 and more are taken one by one: with
-  hundreds of channels that is slower than the einsum.
+  one, halves it, and larger still gains nothing. Kernels of 5 x 5 and more are taken one by one:
+  with hundreds of channels that is slower than the einsum.
 - What a small layer adds is a number of operators, however little they do.
 - In TensorFlow's graph and in Gluon a product for each channel needs the channels in front: W, W'
   and their gradients are transposed, each once. No operator of theirs multiplies them where they
