@@ -63,7 +63,7 @@ class Record:
         place = {"versions": {"python": platform.python_version(), **versions}, "machine": machine}
         header = {**self._whose, "settings": settings, "places": [place]}
         if self._header.exists():
-            header = _parsed(self._header.read_text(encoding="utf-8"), self._header)
+            header = self._read_header()
             if header["settings"] != settings:
                 both = (header["settings"], settings)
                 others = {
@@ -78,9 +78,12 @@ class Record:
             header["places"].append(place)
         _write(self._header, json.dumps(header, indent=1) + "\n")
 
+    def _read_header(self) -> Any:
+        return _parsed(self._header.read_text(encoding="utf-8"), self._header)
+
     def note(self, **more: Any) -> None:
         """Keep more in the header, such as what a run has found at its end."""
-        header = json.loads(self._header.read_text(encoding="utf-8"))
+        header = self._read_header()
         _write(self._header, json.dumps({**header, **more}, indent=1) + "\n")
 
     def add(self, epoch: int, **found: Any) -> None:

@@ -64,7 +64,6 @@ def _made(maker: str, *sizes: Any) -> dict[str, Callable[[], Any]]:
     way, dtype = mode.split()
     with _on_device(DTYPES[dtype]):
         steps = getattr(on_cpu, maker)(*others, "compiled" if way == "compiled" else "eager")
-    steps.pop("by estimate", None)  # it is of a CPU
     return {name: _captured(step) if way == "captured" else step for name, step in steps.items()}
 
 

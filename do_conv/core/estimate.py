@@ -9,7 +9,7 @@ choosing. Only the ratio is for other machines.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from do_conv.core.spec import Shape, Spec
 
@@ -28,19 +28,17 @@ def step(uses: int, macs: int, parameters: int) -> float:
     return PER_USE * uses + PER_MAC * macs + PER_PARAMETER * parameters
 
 
-def added(spec: Spec, uses: Iterable[Shape], batch: int, composition: str) -> float:
+def added(spec: Spec, uses: Sequence[Shape], batch: int, composition: str) -> float:
     """Seconds that a layer adds to a step, whose outputs have these sizes in its uses."""
-    sizes = tuple(uses)
     if composition == "kernel":
         weights = spec.out_channels * spec.group_in_channels * spec.d_mul
-        return len(sizes) * (PER_COMPOSITION + PER_WEIGHT * weights)
+        return len(uses) * (PER_COMPOSITION + PER_WEIGHT * weights)
     assert spec.in_channels is not None
-    features = spec.in_channels * spec.d_mul * batch * sum(map(math.prod, sizes))
-    return len(sizes) * PER_COMPOSITION + PER_FEATURE * features
+    features = spec.in_channels * spec.d_mul * batch * sum(map(math.prod, uses))
+    return len(uses) * PER_COMPOSITION + PER_FEATURE * features
 
 
-def faster(spec: Spec, uses: Iterable[Shape], batch: int) -> str:
+def faster(spec: Spec, uses: Sequence[Shape], batch: int) -> str:
     """The composition that adds less; "kernel" where they add the same."""
-    sizes = tuple(uses)
-    feature, kernel = (added(spec, sizes, batch, one) for one in ("feature", "kernel"))
+    feature, kernel = (added(spec, uses, batch, one) for one in ("feature", "kernel"))
     return "feature" if feature < kernel else "kernel"

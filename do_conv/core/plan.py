@@ -39,13 +39,19 @@ class Row:
     kernel_only: bool = False
 
     @property
+    def _trained(self) -> Spec | None:
+        """The sizes of what takes its place; None if it is left, or while they are not known."""
+        known = self.becomes is not None and self.spec is not None and self.spec.is_known
+        return self.spec if known else None
+
+    @property
     def training_parameters(self) -> int:
         """How many parameters are trained in its place."""
-        if self.becomes is None or self.spec is None or not self.spec.is_known:
+        spec = self._trained
+        if spec is None:
             return self.parameters
-        pairs = self.spec.out_channels * self.spec.group_in_channels
-        weight = pairs * (self.spec.d_mul - self.spec.area)
-        return self.parameters + weight + self.spec.in_channels * self.spec.d_mul * self.spec.area
+        weight = spec.out_channels * spec.group_in_channels * (spec.d_mul - spec.area)
+        return self.parameters + weight + spec.in_channels * spec.d_mul * spec.area
 
     def macs(self, batch: int) -> tuple[int, int] | None:
         """Multiply-accumulates of a batch: before (and after folding), and in training."""
@@ -61,15 +67,17 @@ class Row:
 
     def added_seconds(self, batch: int) -> float:
         """What it adds to a training step, by `do_conv.core.estimate`."""
-        if self.becomes is None or self.spec is None or not self.spec.is_known:
-            return 0.0
-        return estimate.added(self.spec, self.positions, batch, self.composition)
+        spec = self._trained
+        return (
+            0.0 if spec is None else estimate.added(spec, self.positions, batch, self.composition)
+        )
 
     def faster(self, batch: int) -> str:
         """The composition that an estimate has for the faster one; "kernel" if it is left."""
-        if self.becomes is None or self.kernel_only or self.spec is None or not self.spec.is_known:
+        spec = self._trained
+        if spec is None or self.kernel_only:
             return "kernel"
-        return estimate.faster(self.spec, self.positions, batch)
+        return estimate.faster(spec, self.positions, batch)
 
 
 @dataclass(frozen=True)
@@ -113,11 +121,12 @@ class Plan:
     @property
     def step_ratio(self) -> float | None:
         """How much longer a training step takes, by `do_conv.core.estimate`; None without sizes."""
-        if self.macs is None:
+        macs = self.macs
+        if macs is None:
             return None
         uses = sum(len(row.positions) for row in self.rows)
         added = sum(row.added_seconds(self.batch) for row in self.rows)
-        return 1 + added / estimate.step(uses, self.macs[0], self.parameters)
+        return 1 + added / estimate.step(uses, macs[0], self.parameters)
 
     def __str__(self) -> str:
         """A table: each layer, what becomes of it, and what it takes before and in training."""
@@ -132,11 +141,11 @@ class Plan:
         shown = [_line(line, widths) for line in lines]
         rule = "-" * max(map(len, shown))
         notes = ["After folding, parameters and multiply-accumulates (MACs) are those before."]
-        if self.step_ratio is not None:
+        if (ratio := self.step_ratio) is not None:
             notes[0] += f" MACs are for a batch of {self.batch}."
             notes.append(
-                f"A training step will take about {self.step_ratio:.2f} times as long (an estimate "
-                "for PyTorch's eager mode on a processor)."
+                f"A training step will take about {ratio:.2f} times as long (an estimate for "
+                "PyTorch's eager mode on a processor)."
             )
         return "\n".join([shown[0], rule, *shown[1:-1], rule, shown[-1], *notes])
 

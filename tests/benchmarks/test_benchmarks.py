@@ -11,6 +11,7 @@ import torch
 
 from benchmarks import machine, page, report, turns
 from benchmarks.frameworks import cuda
+from benchmarks.frameworks.torch import step_ratio
 from do_conv.core.spec import Spec
 
 MEASURED = {"seconds": 0.0123, "middle_half": [0.0119, 0.125], "ratio": 0.5, "rounds": 7}
@@ -106,3 +107,13 @@ def test_a_captured_step_keeps_its_arrays(monkeypatch):
     assert kept() is not None
     replay()
     torch.cuda.CUDAGraph.return_value.replay.assert_called_once_with()
+
+
+def test_the_estimate_is_near_what_was_measured():
+    kept = json.loads((report.RESULTS / "networks-torch.json").read_text("utf-8"))["rows"]
+    trained = [one for one in kept if (one["step"], one["mode"]) == ("training", "eager")]
+    assert trained
+    for one in trained:
+        found, expected = one["found"], step_ratio(one["network"], one["size"], one["batch"])
+        assert expected == pytest.approx(found["DO-Conv"]["ratio"], rel=0.15), one
+        assert expected == pytest.approx(found["estimate"]["of plain"], rel=1e-9), one

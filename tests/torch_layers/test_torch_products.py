@@ -12,7 +12,7 @@ WAYS = {"formula": formula.composed, "blocks": blocks.composed, "unrolled": unro
 SPECS = [
     pytest.param(Spec(8, 4, (3, 3)), 2, id="blocks-of-2"),
     pytest.param(Spec(9, 4, (1, 5)), 3, id="blocks-of-3"),
-    pytest.param(Spec(16, 2 * 4, (3, 3), groups=2), 2, id="groups"),
+    pytest.param(Spec(16, 8, (3, 3), groups=2), 2, id="groups"),
     pytest.param(Spec(10, 4, (3, 2), d_mul=16), 2, id="more-slots"),
     pytest.param(Spec(8, 4, (3,)), 4, id="1d"),
     pytest.param(SeparableSpec(8, 4, (3, 3), d_mul=2), 2, id="separable"),
