@@ -1,24 +1,37 @@
 """Every way to W D' is one einsum, with gradients of every order."""
 
+import shutil
+
 import pytest
 import torch
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 from do_conv.core.spec import SeparableSpec, Spec
-from do_conv.torch import DOConv2d, products
-from do_conv.torch.products import blocks, formula, unrolled
+from do_conv.torch import DOConv2d, compose, products
+from do_conv.torch.products import formula, native, unrolled
 
-WAYS = {"formula": formula.composed, "blocks": blocks.composed, "unrolled": unrolled.composed}
+WAYS = {
+    "formula": formula.composed,
+    "native": native.composed,
+    "native-compiled": native.compiled,
+    "unrolled": unrolled.composed,
+}
+FOR_A_COMPILER = (native.compiled, unrolled.composed)  # of gradients once
+needs_native = pytest.mark.skipif(not native.LIBRARIES, reason="installed without a C compiler")
 SPECS = [
-    pytest.param(Spec(8, 4, (3, 3)), 2, id="blocks-of-2"),
-    pytest.param(Spec(9, 4, (1, 5)), 3, id="blocks-of-3"),
-    pytest.param(Spec(16, 8, (3, 3), groups=2), 2, id="groups"),
-    pytest.param(Spec(10, 4, (3, 2), d_mul=16), 2, id="more-slots"),
-    pytest.param(Spec(8, 4, (3,)), 4, id="1d"),
-    pytest.param(SeparableSpec(8, 4, (3, 3), d_mul=2), 2, id="separable"),
-    pytest.param(Spec(8, 4, (5, 5)), 1, id="wider-than-a-block"),
-    pytest.param(Spec(7, 4, (3, 3)), 1, id="a-prime-number-of-channels"),
-    pytest.param(Spec(6, 6, (3, 3), groups=6), 1, id="depthwise"),
+    pytest.param(Spec(8, 4, (3, 3)), id="3x3"),
+    pytest.param(Spec(9, 7, (1, 5)), id="less-than-a-vector"),
+    pytest.param(Spec(16, 8, (3, 3), groups=2), id="groups"),
+    pytest.param(Spec(10, 4, (3, 2), d_mul=16), id="more-slots"),
+    pytest.param(Spec(8, 4, (3,)), id="1d"),
+    pytest.param(SeparableSpec(8, 4, (3, 3), d_mul=2), id="separable"),
+    pytest.param(SeparableSpec(8, 4, (3, 3), d_mul=9), id="separable-as-wide-as-its-kernel"),
+    pytest.param(Spec(8, 4, (5, 5)), id="5x5"),
+    pytest.param(Spec(67, 6, (3, 3)), id="a-prime-number-of-channels"),
+    pytest.param(Spec(6, 6, (3, 3), groups=6), id="depthwise"),
+    pytest.param(Spec(128, 120, (3, 3)), id="for-several-threads"),
 ]
 
 
@@ -26,24 +39,31 @@ def einsum(weight, delta, spec):
     kernels = weight.reshape(spec.groups, spec.group_out_channels, -1, spec.d_mul)
     matrices = delta.reshape(spec.groups, -1, spec.d_mul, spec.area)
     change = torch.einsum("gocs,gcsk->gock", kernels, matrices).reshape(spec.composed_shape)
-    return weight + change if spec.d_mul == spec.area else change
+    return weight + change if spec.has_plain_weight else change
 
 
-def arrays(spec):
+def arrays(spec, dtype=torch.float64):
     torch.manual_seed(0)
     shapes = (spec.weight_shape, spec.delta_shape)
-    return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(
+    params=[pytest.param(name, marks=needs_native if "native" in name else ()) for name in WAYS]
+)
 def way(request):
     return WAYS[request.param]
 
 
-@pytest.mark.parametrize(("spec", "together"), SPECS)
-def test_it_is_the_einsum(way, spec, together):
-    assert blocks.layout(spec).together == together
-    given = arrays(spec)
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_a_compiler_has_made_the_loops():
+    assert set(native.LIBRARIES) == set(native.DTYPES)
+
+
+@pytest.mark.parametrize("dtype", native.DTYPES)
+@pytest.mark.parametrize("spec", SPECS)
+def test_it_is_the_einsum(way, spec, dtype):
+    given = arrays(spec, dtype)
     expected, found = einsum(*given, spec), way(*given, spec)
     torch.testing.assert_close(found, expected)
     grad = torch.randn_like(expected)
@@ -57,17 +77,22 @@ def test_it_is_the_einsum(way, spec, together):
 
 @pytest.mark.parametrize("spec", [Spec(4, 4, (9,), groups=2), Spec(2, 2, (2,), d_mul=9)])
 def test_gradients_of_every_order(way, spec):
-    assert blocks.layout(spec).together == 2
     given = arrays(spec)
-    forward = way is not unrolled.composed  # a compiler's graph has no tangents
+    of_every_order = way not in FOR_A_COMPILER
     assert gradcheck(
-        lambda *a: way(*a, spec), given, check_batched_grad=True, check_forward_ad=forward
+        lambda *a: way(*a, spec),
+        given,
+        check_batched_grad=way is not native.compiled,
+        check_forward_ad=of_every_order,
     )
-    assert gradgradcheck(lambda *a: way(*a, spec), given)
+    if way is not native.compiled:
+        assert gradgradcheck(lambda *a: way(*a, spec), given)
 
 
 @pytest.mark.parametrize("in_dims", [(0, 0), (0, None), (None, 0)])
 def test_many_at_once(way, in_dims):
+    if way is native.compiled:
+        pytest.skip("it is not taken for many: see the test below")
     spec = Spec(8, 4, (3, 3))
     pairs = [torch.stack([one.detach(), -2 * one.detach()]) for one in arrays(spec)]
     given = [one if dim == 0 else one[0] for one, dim in zip(pairs, in_dims, strict=True)]
@@ -77,6 +102,14 @@ def test_many_at_once(way, in_dims):
     )
     expected = [einsum(*a, spec) for a in zip(weights, deltas, strict=True)]
     torch.testing.assert_close(found, torch.stack(expected))
+
+
+def test_a_compiler_takes_gradients_of_many_at_once():
+    spec = Spec(4, 4, (3, 3))
+    weight, delta = (torch.stack([one.detach(), 2 * one.detach()]) for one in arrays(spec))
+    gradients = torch.vmap(torch.func.grad(lambda *a: compose(*a).square().sum(), (0, 1)))
+    found = torch.compile(gradients, fullgraph=True)(weight, delta)
+    torch.testing.assert_close(found, gradients(weight, delta))
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
@@ -90,7 +123,9 @@ def test_what_is_frozen_has_no_gradient(way, frozen):
     torch.testing.assert_close(given[1 - frozen].grad, expected)
 
 
-@pytest.mark.parametrize("way", ["formula", "blocks"], indirect=True)  # a compiler chooses itself
+@pytest.mark.parametrize(
+    "way", ["formula", pytest.param("native", marks=needs_native)], indirect=True
+)  # a compiler chooses itself
 def test_the_kernel_and_its_gradient_have_the_weights_memory_format(way):
     spec = Spec(8, 4, (3, 3))
     given = arrays(spec)
@@ -105,21 +140,82 @@ def test_the_kernel_and_its_gradient_have_the_weights_memory_format(way):
     torch.testing.assert_close((weight.grad, given[1].grad), grads)
 
 
+@needs_native
+@drawn(st.data())
+def test_the_loops_read_and_write_their_own_arrays_alone(data):
+    sizes = [data.draw(st.integers(1, most)) for most in (3, 9, 40, 20, 20)]
+    groups, rows, channels, slots, area = sizes
+    dtype = data.draw(st.sampled_from(native.DTYPES))
+    is_added = slots == area
+    kernel, matrix = (groups * rows, channels), (groups * channels,)
+    shapes = [(*kernel, slots), (*matrix, slots, area), (*kernel, area)]
+    around, (weight, delta, grad, composed, transposed, *gradients) = _between_nan(
+        [*shapes, shapes[2], shapes[1], *shapes[:2]], dtype
+    )
+    native._call("compose", is_added, weight, delta, composed)
+    native._call("differentiate", is_added, weight, delta, grad, transposed, *gradients)
+    kernels, grads = (one.view(groups, rows, channels, -1) for one in (weight, grad))
+    matrices = delta.view(groups, channels, slots, area)
+    expected = torch.einsum("gocs,gcsk->gock", kernels, matrices).reshape(composed.shape)
+    of_weight = torch.einsum("gock,gcsk->gocs", grads, matrices).reshape(weight.shape)
+    of_delta = torch.einsum("gocs,gock->gcsk", kernels, grads).reshape(delta.shape)
+    torch.testing.assert_close(composed, expected + weight if is_added else expected)
+    torch.testing.assert_close(gradients[0], of_weight + grad if is_added else of_weight)
+    torch.testing.assert_close(gradients[1], of_delta)
+    assert all(one[:GUARD].isnan().all() and one[-GUARD:].isnan().all() for one in around)
+
+
+GUARD = 16
+
+
+def _between_nan(shapes, dtype):
+    """Arrays that lie between numbers that are none, and what they lie in."""
+    generator = torch.Generator().manual_seed(0)
+    around, arrays = [], []
+    for shape in shapes:
+        size = torch.Size(shape).numel()
+        around.append(torch.full((size + 2 * GUARD,), torch.nan, dtype=dtype))
+        arrays.append(around[-1][GUARD:-GUARD].view(shape))
+        arrays[-1].normal_(generator=generator)
+    return around, arrays
+
+
+@needs_native
+def test_the_number_of_threads_changes_no_bit():
+    spec = Spec(128, 120, (3, 3))
+    given = arrays(spec, torch.float32)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            composed = native.composed(*given, spec)
+            found.append((composed, *torch.autograd.grad(composed.square().sum(), given)))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@needs_native
 @pytest.mark.parametrize(
-    ("spec", "chosen"),
+    ("spec", "dtype", "chosen"),
     [
-        pytest.param(Spec(96, 64, (3, 3)), blocks, id="large"),
-        pytest.param(Spec(64, 64, (3, 3)), formula, id="small"),
-        pytest.param(Spec(96, 64, (5, 5)), formula, id="large-kernel"),
-        pytest.param(Spec(96, 96, (3, 3), groups=96), formula, id="depthwise"),
+        pytest.param(Spec(96, 64, (3, 3)), torch.float32, native, id="3x3"),
+        pytest.param(Spec(96, 64, (3, 3)), torch.bfloat16, formula, id="half-precision"),
+        pytest.param(Spec(96, 96, (3, 3), groups=96), torch.float32, formula, id="depthwise"),
     ],
 )
-def test_blocks_are_for_large_layers_with_small_kernels(spec, chosen):
-    assert products._way(*arrays(spec), spec) is chosen.composed
+def test_the_loops_are_for_layers_with_rows_and_a_dtype_of_theirs(spec, dtype, chosen):
+    assert products._way(*arrays(spec, dtype), spec) is chosen.composed
+
+
+def test_without_the_loops_there_is_the_formula(monkeypatch):
+    monkeypatch.setattr(native, "LIBRARIES", {})
+    spec = Spec(8, 4, (3, 3))
+    assert products._way(*arrays(spec), spec) is formula.composed
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_blocks_leave_the_identity_start_to_the_last_bit(dtype):
+def test_the_identity_start_stays_to_the_last_bit(dtype):
     layer = DOConv2d(96, 64, 3, dtype=dtype)
     assert torch.equal(layer.composed_weight(), layer.weight)
 

@@ -1,8 +1,8 @@
 """W (I + D'), the one costly step of a composition, as fast as can be.
 
-formula.py    a matrix product for each input channel: for graphs, and what the others are held to
-blocks.py     eager mode, for large layers with small kernels
-unrolled.py   compiled
+formula.py    a matrix product for each input channel: anywhere, and what the others are held to
+native.py     on a CPU: loops in C, `native.c`
+unrolled.py   compiled, for other devices
 
 All sum the same terms: the choice is of speed alone.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from do_conv.core.spec import Spec
-from do_conv.torch.products import blocks, formula, unrolled
+from do_conv.torch.products import formula, native, unrolled
 
 
 def composed_kernel(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
@@ -41,8 +41,12 @@ def _way(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
     if torch.jit.is_tracing() or torch.compiler.is_exporting():
         return formula.composed  # a graph for elsewhere
     if torch.compiler.is_compiling():
+        # `torch.func` takes no gradients through an operator that PyTorch does not know.
+        is_transformed = torch._C._are_functorch_transforms_active()
+        if native.pays(weight, delta, spec) and not is_transformed:
+            return native.compiled
         is_narrow = max(spec.d_mul, spec.area) <= unrolled.WIDEST
         return (unrolled if is_narrow else formula).composed
-    # Other kinds stand for several tensors, or for none, and cannot be written to.
+    # Other kinds stand for several tensors, or for none, and have no memory of their own.
     are_plain = all(type(one) in (Tensor, nn.Parameter) for one in (weight, delta))
-    return (blocks if are_plain and blocks.pays(spec) else formula).composed
+    return (native if are_plain and native.pays(weight, delta, spec) else formula).composed
