@@ -126,8 +126,10 @@ class _Eager(torch.autograd.Function):
         weight, delta = ctx.saved_tensors
         if torch.is_grad_enabled() or not _has_memory(grad):
             return *formula.gradients(weight, delta, grad, ctx.spec), None
-        arrays = [one.contiguous() for one in (weight, delta, grad)]
-        return *_differentiate(*arrays, ctx.spec.has_plain_weight), None
+        gradients = _differentiate(
+            weight.contiguous(), delta.contiguous(), grad.contiguous(), ctx.spec.has_plain_weight
+        )
+        return *gradients, None
 
     @staticmethod
     def jvp(ctx: Any, weight: Tensor, delta: Tensor, spec: None) -> Tensor:
