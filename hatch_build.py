@@ -5,56 +5,100 @@ Without a C compiler the wheel is one of Python alone: everything works, composi
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 import sysconfig
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from packaging.tags import sys_tags
 
 SOURCE = Path("do_conv", "torch", "products", "native.c")
 TYPES = {"float32": "float", "float64": "double"}
-FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-Wall", "-Wextra", "-Wno-psabi")
+FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-Wno-psabi")
 THREADS = ("-fopenmp",)  # Apple's compiler has none: the loops have one thread there
 
 
 class NativeBuildHook(BuildHookInterface[Any]):
-    """Put a library for each type of number beside the source, and into the wheel."""
+    """A library for each type of number goes into the wheel, or beside the source it was made of.
+
+    Its name has a digest of the source, by which `native.py` knows that they belong together.
+    """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile; a library of an earlier build does not outlive a failure."""
+        """Compile, and say what the wheel is for."""
         source = Path(self.root, SOURCE)
-        libraries = {name: source.with_name(f"_native_{name}.so") for name in TYPES}
+        digest = hashlib.sha256(source.read_bytes()).hexdigest()[:8]
+        self._made = tempfile.TemporaryDirectory()
+        libraries = {
+            real: Path(self._made.name, f"_native_{name}_{digest}.so")
+            for name, real in TYPES.items()
+        }
         try:
-            for name, library in libraries.items():
-                _compile(source, library, TYPES[name])
-        except (OSError, subprocess.CalledProcessError) as error:
-            for library in libraries.values():
-                library.unlink(missing_ok=True)
-            self.app.display_warning(f"do_conv is built without its C loops: {_reason(error)}")
+            for real, library in libraries.items():
+                self._compile(source, library, real)
+        except (OSError, ValueError) as error:
+            self.app.display_warning(f"do_conv is built without its C loops: {error}")
             return
-        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-        build_data["pure_python"], build_data["tag"] = False, f"py3-none-{platform}"
-        build_data["artifacts"] += [f"/{SOURCE.with_name(one.name)}" for one in libraries.values()]
+        if version == "editable":
+            _replace(source.parent, libraries.values())
+            return
+        for library in libraries.values():
+            build_data["force_include"][str(library)] = str(SOURCE.with_name(library.name))
+        build_data["pure_python"], build_data["tag"] = False, f"py3-none-{_platform()}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove what the wheel has now."""
+        self._made.cleanup()
+
+    def _compile(self, source: Path, library: Path, real: str) -> None:
+        """Raise OSError with what the last compiler said."""
+        given = [f"-DREAL={real}", str(source), "-o", str(library)]
+        said = "no compiler"
+        for compiler in _compilers():
+            for threads in (THREADS, ()):
+                try:
+                    subprocess.run(
+                        [*compiler, *FLAGS, *threads, *given],
+                        capture_output=True, check=True, text=True, errors="replace",
+                    )  # fmt: skip
+                except FileNotFoundError as error:
+                    said = str(error)
+                except subprocess.CalledProcessError as error:
+                    said = f"{compiler[0]} failed: {error.stderr.strip()[:500]}"
+                else:
+                    if not threads:
+                        self.app.display_warning(f"the C loops have one thread: {said}")
+                    return
+        raise OSError(said)
 
 
-def _compile(source: Path, library: Path, real: str) -> None:
-    """Write a library beside its place, and move it there."""
-    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
-    beside = library.with_suffix(".new")
-    command = [*shlex.split(compiler), *FLAGS, f"-DREAL={real}", str(source), "-o", str(beside)]
-    try:
-        done = subprocess.run([*command, *THREADS], capture_output=True, check=False)
-        if done.returncode != 0:
-            subprocess.run(command, capture_output=True, check=True)
-        beside.replace(library)
-    finally:
-        beside.unlink(missing_ok=True)
+def _compilers() -> list[list[str]]:
+    """The one that is asked for; or Python's own, and the system's."""
+    if "CC" in os.environ:
+        return [shlex.split(os.environ["CC"])]
+    found = [shlex.split(sysconfig.get_config_var("CC") or "cc"), ["cc"]]
+    flags = shlex.split(os.environ.get("ARCHFLAGS", ""))
+    return [[*compiler, *flags] for compiler in found]
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, subprocess.CalledProcessError):
-        return f"{error.cmd[0]} failed: {error.stderr.decode(errors='replace').strip()[:500]}"
-    return str(error)
+def _platform() -> str:
+    """The machine's own: no claim about others' C libraries is made."""
+    names = (tag.platform for tag in sys_tags())
+    return next(name for name in names if not name.startswith(("manylinux", "musllinux")))
+
+
+def _replace(folder: Path, libraries: Iterable[Path]) -> None:
+    """Each is written beside its place and moved there; those of other sources go."""
+    for stale in folder.glob("_native_*.so"):
+        stale.unlink()
+    for library in libraries:
+        beside = folder / f"{library.name}.{os.getpid()}"
+        shutil.copy(library, beside)
+        beside.replace(folder / library.name)

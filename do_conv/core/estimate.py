@@ -18,9 +18,10 @@ PER_USE = 3.3e-3  # each use of a convolution, with the normalisation and the ac
 PER_MAC = 7e-11  # each multiply-accumulate of the output, with the two of the gradients
 PER_PARAMETER = 2e-9  # each parameter: its gradient, its update
 # and what DO-Conv adds to a layer:
-PER_COMPOSITION = 1e-3  # either of the two, however small
-PER_WEIGHT = 5.5e-9  # each number of W, in kernel composition
-PER_FEATURE = 15e-9  # each of the features P', in feature composition
+PER_KERNEL = 0.4e-3  # kernel composition, however small the kernel
+PER_WEIGHT = 1.9e-9  # and each number of W
+PER_FEATURES = 1e-3  # feature composition, however few features
+PER_FEATURE = 15e-9  # and each of P'
 
 
 def step(uses: int, macs: int, parameters: int) -> float:
@@ -32,10 +33,10 @@ def added(spec: Spec, uses: Sequence[Shape], batch: int, composition: str) -> fl
     """Seconds that a layer adds to a step, whose outputs have these sizes in its uses."""
     if composition == "kernel":
         weights = spec.out_channels * spec.group_in_channels * spec.d_mul
-        return len(uses) * (PER_COMPOSITION + PER_WEIGHT * weights)
+        return len(uses) * (PER_KERNEL + PER_WEIGHT * weights)
     assert spec.in_channels is not None
     features = spec.in_channels * spec.d_mul * batch * sum(map(math.prod, uses))
-    return len(uses) * PER_COMPOSITION + PER_FEATURE * features
+    return len(uses) * PER_FEATURES + PER_FEATURE * features
 
 
 def faster(spec: Spec, uses: Sequence[Shape], batch: int) -> str:

@@ -1,5 +1,7 @@
 """The loops in C: compiled where there is a compiler, and nothing is lost where there is none."""
 
+import ctypes
+import hashlib
 import os
 import shutil
 import subprocess
@@ -10,23 +12,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIBRARIES = {f"do_conv/torch/products/_native_{name}.so" for name in ("float32", "float64")}
+FOLDER = "do_conv/torch/products"
 
 
 @pytest.fixture
 def project(tmp_path):
-    for name in ("pyproject.toml", "README.md", "LICENSE", "hatch_build.py"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore", "hatch_build.py"):
         shutil.copy(ROOT / name, tmp_path)
     ignored = shutil.ignore_patterns("__pycache__", "_native_*")
     shutil.copytree(ROOT / "do_conv", tmp_path / "do_conv", ignore=ignored)
     return tmp_path
 
 
-def wheel(project, **environment):
+def wheel(project, kind="wheel", **environment):
     """The wheel that is built, and what is said of it."""
     shutil.rmtree(project / "dist", ignore_errors=True)
     done = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel"],
+        [sys.executable, "-m", "hatchling", "build", "-t", kind],
         cwd=project, env={**os.environ, **environment}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     (path,) = (project / "dist").iterdir()
@@ -46,13 +48,38 @@ def assert_plain(path, said, reason):
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
-def test_a_compiler_that_comes_and_goes(project):
+def test_a_compiler_that_comes_and_goes(project, tmp_path_factory):
     path, said = wheel(project)
-    assert libraries(path) == LIBRARIES
     assert "-py3-none-any" not in path.name
-    assert "without" not in said
+    assert "C loops" not in said
+    found = tmp_path_factory.mktemp("wheel")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(found)
+    loops = ctypes.CDLL(str(next((found / FOLDER).glob("_native_float32_*.so"))))
+    assert loops.compose
+    assert len(libraries(path)) == 2
     assert_plain(*wheel(project, CC="false"), "false failed")
-    assert not list((project / "do_conv").rglob("_native_*"))
+    assert not list((project / FOLDER).glob("_native_*"))  # a wheel leaves no trace
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_an_editable_installation_has_them_beside_their_source(project):
+    stale = project / FOLDER / "_native_float32_0.so"
+    stale.touch()
+    wheel(project, "wheel:editable")
+    made = {path.name for path in (project / FOLDER).glob("_native_*")}
+    digest = hashlib.sha256((project / FOLDER / "native.c").read_bytes()).hexdigest()[:8]
+    assert made == {f"_native_float{bits}_{digest}.so" for bits in (32, 64)}
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_a_compiler_without_threads(project):
+    compiler = project / "compiler"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-fopenmp*) exit 1;; esac\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    path, said = wheel(project, CC=str(compiler))
+    assert len(libraries(path)) == 2
+    assert "the C loops have one thread" in said
 
 
 def test_no_compiler_at_all(project):

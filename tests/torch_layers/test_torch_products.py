@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import given as drawn
 from hypothesis import strategies as st
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.torch import DOConv2d, compose, products
@@ -18,7 +19,6 @@ WAYS = {
     "native-compiled": native.compiled,
     "unrolled": unrolled.composed,
 }
-FOR_A_COMPILER = (native.compiled, unrolled.composed)  # of gradients once
 needs_native = pytest.mark.skipif(not native.LIBRARIES, reason="installed without a C compiler")
 SPECS = [
     pytest.param(Spec(8, 4, (3, 3)), id="3x3"),
@@ -75,24 +75,32 @@ def test_it_is_the_einsum(way, spec, dtype):
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("spec", [Spec(4, 4, (9,), groups=2), Spec(2, 2, (2,), d_mul=9)])
+@pytest.mark.parametrize("spec", [Spec(4, 10, (9,), groups=2), Spec(2, 2, (2,), d_mul=9)])
 def test_gradients_of_every_order(way, spec):
     given = arrays(spec)
-    of_every_order = way not in FOR_A_COMPILER
     assert gradcheck(
         lambda *a: way(*a, spec),
         given,
         check_batched_grad=way is not native.compiled,
-        check_forward_ad=of_every_order,
+        check_forward_ad=way is formula.composed,
     )
-    if way is not native.compiled:
-        assert gradgradcheck(lambda *a: way(*a, spec), given)
+    assert gradgradcheck(lambda *a: way(*a, spec), given)
+
+
+def test_every_kind_of_gradient_of_the_layers_own_function():
+    given = arrays(Spec(4, 10, (9,), groups=2))
+    every = {
+        "check_batched_grad": True,
+        "check_forward_ad": True,
+        "check_batched_forward_grad": True,
+    }
+    assert gradcheck(lambda *a: compose(*a, 2), given, **every)
+    assert gradgradcheck(lambda *a: compose(*a, 2), given, check_fwd_over_rev=True)
 
 
 @pytest.mark.parametrize("in_dims", [(0, 0), (0, None), (None, 0)])
+@pytest.mark.parametrize("way", ["formula", "unrolled"], indirect=True)
 def test_many_at_once(way, in_dims):
-    if way is native.compiled:
-        pytest.skip("it is not taken for many: see the test below")
     spec = Spec(8, 4, (3, 3))
     pairs = [torch.stack([one.detach(), -2 * one.detach()]) for one in arrays(spec)]
     given = [one if dim == 0 else one[0] for one, dim in zip(pairs, in_dims, strict=True)]
@@ -104,12 +112,66 @@ def test_many_at_once(way, in_dims):
     torch.testing.assert_close(found, torch.stack(expected))
 
 
+@needs_native
+def test_pytorch_finds_no_fault_with_the_operators():
+    weight, delta = arrays(Spec(8, 4, (3, 3)))
+    torch.library.opcheck(torch.ops.do_conv.compose, (weight, delta, True))
+    given = weight.detach(), delta.detach(), torch.randn_like(weight), True
+    torch.library.opcheck(torch.ops.do_conv.differentiate, given)
+
+
+def targets(function, *arguments):
+    """What the graphs call into which a function is compiled."""
+    graphs = []
+
+    def keep(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compile(function, backend=keep, fullgraph=True)(*arguments)
+    return [str(node.target) for graph in graphs for node in graph.graph.nodes]
+
+
+@needs_native
+def test_a_compiler_has_the_operator_but_not_in_a_transform():
+    given = arrays(Spec(4, 4, (3, 3)))
+    assert any("do_conv.compose" in name for name in targets(compose, *given))
+    stacked = [one.detach()[None] for one in given]
+    assert not any("do_conv" in name for name in targets(torch.vmap(compose), *stacked))
+
+
 def test_a_compiler_takes_gradients_of_many_at_once():
-    spec = Spec(4, 4, (3, 3))
-    weight, delta = (torch.stack([one.detach(), 2 * one.detach()]) for one in arrays(spec))
+    given = [torch.stack([one.detach(), 2 * one.detach()]) for one in arrays(Spec(4, 4, (3, 3)))]
     gradients = torch.vmap(torch.func.grad(lambda *a: compose(*a).square().sum(), (0, 1)))
-    found = torch.compile(gradients, fullgraph=True)(weight, delta)
-    torch.testing.assert_close(found, gradients(weight, delta))
+    found = torch.compile(gradients, fullgraph=True)(*given)
+    torch.testing.assert_close(found, gradients(*given))
+
+
+def test_a_record_of_operators_holds_the_composition():
+    given = [one.detach() for one in arrays(Spec(4, 4, (3, 3)))]
+    graph = make_fx(lambda *a: compose(*a))(*given)
+    torch.testing.assert_close(graph(*given), compose(*given))
+
+
+def test_a_gradient_that_has_a_tangent():
+    spec = Spec(4, 4, (3, 3))
+    given, changes = arrays(spec), [torch.randn_like(one) for one in arrays(spec)]
+    expected = torch.func.jvp(
+        torch.func.grad(lambda *a: einsum(*a, spec).square().sum(), (0, 1)),
+        tuple(given), tuple(changes),
+    )[1]  # fmt: skip
+    with forward_ad.dual_level():
+        duals = [forward_ad.make_dual(*pair) for pair in zip(given, changes, strict=True)]
+        gradients = torch.autograd.grad(compose(*duals).square().sum(), duals)
+        found = tuple(forward_ad.unpack_dual(one).tangent for one in gradients)
+    torch.testing.assert_close(found, expected)
+
+
+@needs_native
+def test_an_array_that_only_says_that_it_is_negative():
+    weight, delta = arrays(Spec(4, 4, (3, 3)))
+    negative = torch._neg_view(weight.detach())
+    torch.testing.assert_close(compose(negative, delta), compose(-weight, delta))
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
@@ -143,8 +205,9 @@ def test_the_kernel_and_its_gradient_have_the_weights_memory_format(way):
 @needs_native
 @drawn(st.data())
 def test_the_loops_read_and_write_their_own_arrays_alone(data):
-    sizes = [data.draw(st.integers(1, most)) for most in (3, 9, 40, 20, 20)]
-    groups, rows, channels, slots, area = sizes
+    groups, rows, channels = (data.draw(st.integers(1, most)) for most in (3, 9, 40))
+    area = data.draw(st.integers(1, 20) | st.just(9))
+    slots = data.draw(st.integers(1, 20) | st.just(area))
     dtype = data.draw(st.sampled_from(native.DTYPES))
     is_added = slots == area
     kernel, matrix = (groups * rows, channels), (groups * channels,)
@@ -181,8 +244,8 @@ def _between_nan(shapes, dtype):
 
 
 @needs_native
-def test_the_number_of_threads_changes_no_bit():
-    spec = Spec(128, 120, (3, 3))
+@pytest.mark.parametrize("spec", [Spec(128, 120, (3, 3)), Spec(198, 231, (3, 3), groups=3)])
+def test_the_number_of_threads_changes_no_bit(spec):
     given = arrays(spec, torch.float32)
     threads, found = torch.get_num_threads(), []
     try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from do_conv.core.spec import Spec
 from do_conv.torch.products import formula, native, unrolled
@@ -47,6 +47,5 @@ def _way(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
             return native.compiled
         is_narrow = max(spec.d_mul, spec.area) <= unrolled.WIDEST
         return (unrolled if is_narrow else formula).composed
-    # Other kinds stand for several tensors, or for none, and have no memory of their own.
-    are_plain = all(type(one) in (Tensor, nn.Parameter) for one in (weight, delta))
-    return (native if are_plain and native.pays(weight, delta, spec) else formula).composed
+    is_native = native.pays(weight, delta, spec) and not native.is_watched()
+    return (native if is_native else formula).composed

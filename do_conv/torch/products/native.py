@@ -8,77 +8,141 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import inspect
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from do_conv.core.spec import Spec
 from do_conv.torch.products import formula
 
 DTYPES = (torch.float32, torch.float64)
-# Output channels of a group, which the loops take four at a time: a depthwise layer has few.
-FEWEST = 4
+ROWS = 4  # output channels of a group, which the loops take at a time: a depthwise layer has fewer
 
 
 class _Sizes(ctypes.Structure):
     """As `Sizes` in `native.c`."""
 
     _fields_ = [
-        *[(name, ctypes.c_long) for name in ("groups", "rows", "channels", "slots", "area")],
+        *[(name, ctypes.c_int64) for name in ("groups", "rows", "channels", "slots", "area")],
         ("is_added", ctypes.c_int),
     ]
 
 
 def _libraries() -> dict[torch.dtype, ctypes.CDLL]:
-    """A library for each dtype; none where there was no compiler when this was installed."""
+    """A library for each dtype, of this source; none where they could not be compiled."""
+    source = Path(__file__).with_suffix(".c")
     found = {}
-    for dtype in DTYPES:
-        path = Path(__file__).with_name(f"_native_{str(dtype).partition('.')[2]}.so")
-        with contextlib.suppress(OSError):  # speed is no reason not to work at all
-            found[dtype] = ctypes.CDLL(str(path))
+    with contextlib.suppress(OSError):  # speed is no reason not to work at all
+        version = hashlib.sha256(source.read_bytes()).hexdigest()[:8]
+        for dtype in DTYPES:
+            name = f"_native_{str(dtype).removeprefix('torch.')}_{version}.so"
+            found[dtype] = ctypes.CDLL(str(source.with_name(name)))
     return found
 
 
-# Loaded after PyTorch, they share its pool of threads.
+# Loaded after PyTorch: with its OpenMP, they share its threads.
 LIBRARIES = _libraries()
 
 
 def pays(weight: Tensor, delta: Tensor, spec: Spec) -> bool:
-    """Whether there is a library for such arrays, and the layer has rows enough."""
-    of_one_kind = weight.dtype == delta.dtype and weight.device == delta.device
-    is_served = of_one_kind and weight.device.type == "cpu" and weight.dtype in LIBRARIES
-    return is_served and spec.group_out_channels >= FEWEST
+    """Whether these are arrays that the loops can read, and a group has rows enough for them."""
+    return (
+        spec.group_out_channels >= ROWS
+        and weight.dtype == delta.dtype
+        and weight.dtype in LIBRARIES
+        and _is_array(weight)
+        and _is_array(delta)
+    )
+
+
+def is_watched() -> bool:
+    """Whether what is done is also recorded, counted or transformed: that is for operators."""
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
+
+
+def _is_array(tensor: Tensor) -> bool:
+    """Whether it stands for itself alone, in memory."""
+    is_plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
+    return is_plain and tensor.device.type == "cpu"
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    """Not several gradients that are shown as one, nor zeros without memory."""
+    try:
+        return tensor.untyped_storage().data_ptr() != 0
+    except NotImplementedError:
+        return False
 
 
 def composed(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
-    """As `formula.composed`."""
+    """As `formula.composed`, in eager mode."""
     return _Eager.apply(weight, delta, spec)
 
 
 def compiled(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
     """As `formula.composed`, by an operator that a compiler leaves as it is."""
-    given = weight.contiguous(), delta.contiguous()
-    return torch.ops.do_conv.compose(*given, spec.has_plain_weight)
+    return torch.ops.do_conv.compose(weight, delta, spec.has_plain_weight)
+
+
+class _Eager(torch.autograd.Function):
+    """Without the detour of an operator."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
+        """W', in W's memory format if it has W's shape."""
+        ctx.save_for_backward(weight, delta)
+        ctx.spec = spec
+        written = _compose(weight, delta, spec.has_plain_weight)
+        if spec.has_plain_weight and not weight.is_contiguous():
+            return torch.empty_like(weight).copy_(written)
+        return written
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """The gradients that are asked for; by the formula, if they are to have gradients."""
+        (weight, delta), spec = ctx.saved_tensors, ctx.spec
+        is_one = _is_array(grad) and _has_memory(grad)
+        if torch.is_grad_enabled() or is_watched() or not is_one:
+            return *formula.gradients(weight, delta, grad, spec), None
+        asked = ctx.needs_input_grad[:2]
+        return *_differentiate(weight, delta, grad, spec.has_plain_weight, asked), None
 
 
 def _compose(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
-    """W D', and W if that is added, `(C_out, C_in/G, *K)`, of a contiguous W and D'."""
+    """W D', and W if that is added, `(C_out, C_in/G, *K)`."""
     written = _like_composed(weight, delta, is_added)
-    _call("compose", is_added, weight, delta, written)
+    _call("compose", is_added, _resolved(weight), _resolved(delta), written)
     return written
 
 
 def _differentiate(
-    weight: Tensor, delta: Tensor, grad: Tensor, is_added: bool
-) -> tuple[Tensor, Tensor]:
-    """The gradients of W and D', of that of W', of contiguous arrays."""
-    written = _like_gradients(weight, delta, grad, is_added)
-    transposed = torch.empty_like(delta)
-    _call("differentiate", is_added, weight, delta, grad, transposed, *written)
+    weight: Tensor,
+    delta: Tensor,
+    grad: Tensor,
+    is_added: bool,
+    asked: tuple[bool, ...] = (True, True),
+) -> tuple[Any, ...]:
+    """The gradients of W and D', of that of W'; None for one that is not asked for."""
+    gradients = _like_gradients(weight, delta, grad, is_added)
+    written = tuple(
+        one if is_asked else None for one, is_asked in zip(gradients, asked, strict=True)
+    )
+    arrays = (_resolved(weight), _resolved(delta), _resolved(grad))
+    _call("differentiate", is_added, *arrays, torch.empty_like(gradients[1]), *written)
     return written
+
+
+def _resolved(tensor: Tensor) -> Tensor:
+    """Contiguous, with its signs in memory."""
+    return tensor.contiguous().resolve_neg()
 
 
 def _like_composed(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
@@ -88,78 +152,24 @@ def _like_composed(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
 def _like_gradients(
     weight: Tensor, delta: Tensor, grad: Tensor, is_added: bool
 ) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(weight), torch.empty_like(delta)
+    return weight.new_empty(weight.shape), delta.new_empty(delta.shape)
 
 
-def _call(name: str, is_added: bool, weight: Tensor, delta: Tensor, *others: Tensor) -> None:
-    """A function of the library."""
+def _call(name: str, is_added: bool, weight: Tensor, delta: Tensor, *others: Tensor | None) -> None:
+    """A function of the library, of contiguous arrays."""
     channels, slots = weight.shape[1], delta.shape[1]
     groups = delta.shape[0] // channels
     area = delta.numel() // (delta.shape[0] * slots)
     sizes = _Sizes(groups, weight.shape[0] // groups, channels, slots, area, is_added)
-    pointers = [ctypes.c_void_p(array.data_ptr()) for array in (weight, delta, *others)]
+    pointers = [
+        ctypes.c_void_p(None if array is None else array.data_ptr())
+        for array in (weight, delta, *others)
+    ]
     function = getattr(LIBRARIES[weight.dtype], name)
     function(*pointers, ctypes.byref(sizes), torch.get_num_threads())
 
 
-class _Eager(torch.autograd.Function):
-    """Without the detour of an operator; what is asked for seldom is the formula's."""
-
-    @staticmethod
-    def forward(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
-        """W', in W's memory format if it has W's shape."""
-        written = _compose(weight.contiguous(), delta.contiguous(), spec.has_plain_weight)
-        if spec.has_plain_weight and not weight.is_contiguous():
-            return torch.empty_like(weight).copy_(written)
-        return written
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Spec], output: Tensor) -> None:
-        """Keep W and D', for tangents too."""
-        weight, delta, ctx.spec = inputs
-        ctx.save_for_backward(weight, delta)
-        ctx.save_for_forward(weight, delta)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Both gradients, which may have gradients themselves, or stand for many."""
-        weight, delta = ctx.saved_tensors
-        if torch.is_grad_enabled() or not _has_memory(grad):
-            return *formula.gradients(weight, delta, grad, ctx.spec), None
-        gradients = _differentiate(
-            weight.contiguous(), delta.contiguous(), grad.contiguous(), ctx.spec.has_plain_weight
-        )
-        return *gradients, None
-
-    @staticmethod
-    def jvp(ctx: Any, weight: Tensor, delta: Tensor, spec: None) -> Tensor:
-        """The kernel is linear in W, and in D'."""
-        kept_weight, kept_delta = ctx.saved_tensors
-        matrices = formula.matrices(delta, ctx.spec)
-        change = formula.each_channel(formula.kernels(kept_weight, ctx.spec), matrices)
-        change = change.reshape(ctx.spec.composed_shape)
-        return formula.composed(weight, kept_delta, ctx.spec) + change
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
-        """Many at once are products anyway."""
-        return torch.vmap(formula.composed, in_dims)(*inputs), 0
-
-
-# PyTorch asks for it in every call, and making it anew takes half of a call's time.
-_Eager.forward.__signature__ = inspect.signature(_Eager.forward)  # type: ignore[attr-defined]
-
-
-def _has_memory(tensor: Tensor) -> bool:
-    """Whether it is an array: not several that `vmap` shows as one."""
-    try:
-        tensor.untyped_storage()
-    except NotImplementedError:
-        return False
-    return True
-
-
-# What a compiler leaves as it is: the same as operators, one the gradient of the other.
+# The same as operators, which are closed: a gradient of theirs is made of the two.
 _LIBRARY = torch.library.Library("do_conv", "DEF")
 _LIBRARY.define("compose(Tensor weight, Tensor delta, bool is_added) -> Tensor")
 _LIBRARY.define(
@@ -171,14 +181,30 @@ torch.library.register_fake("do_conv::compose", _like_composed, lib=_LIBRARY)
 torch.library.register_fake("do_conv::differentiate", _like_gradients, lib=_LIBRARY)
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
-    weight, delta, ctx.is_added = inputs
-    ctx.save_for_backward(weight, delta)
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *arrays, ctx.is_added = inputs
+    ctx.save_for_backward(*arrays)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    given = *ctx.saved_tensors, grad.contiguous()
-    return *torch.ops.do_conv.differentiate(*given, ctx.is_added), None
+def _of_compose(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    weight, delta = ctx.saved_tensors
+    return *torch.ops.do_conv.differentiate(weight, delta, grad, ctx.is_added), None
 
 
-torch.library.register_autograd("do_conv::compose", _backward, setup_context=_keep, lib=_LIBRARY)
+def _of_differentiate(
+    ctx: Any, of_weight: Tensor, of_delta: Tensor
+) -> tuple[Tensor, Tensor, Tensor, None]:
+    weight, delta, grad = ctx.saved_tensors
+    compose, differentiate = torch.ops.do_conv.compose, torch.ops.do_conv.differentiate
+    return (
+        differentiate(weight, of_delta, grad, False)[0],
+        differentiate(of_weight, delta, grad, False)[1],
+        compose(of_weight, delta, ctx.is_added) + compose(weight, of_delta, False),
+        None,
+    )
+
+
+for _name, _gradient in (("compose", _of_compose), ("differentiate", _of_differentiate)):
+    torch.library.register_autograd(
+        f"do_conv::{_name}", _gradient, setup_context=_keep, lib=_LIBRARY
+    )
