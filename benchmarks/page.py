@@ -28,7 +28,8 @@ SECTIONS = {
 
 W' of W and D', forward and backward, with as many output channels as input channels. The floor is
 what the machine would take to read and write each array once, or to multiply as many numbers in one
-large product, whichever is more.
+large product, whichever is more. `without C` is what composes where the [loops in
+C](torch.md#on-a-cpu) do not.
 """,
     "layer": """One layer
 
@@ -82,11 +83,11 @@ for each.
 }
 TAIL = """## Where the time goes, and what helps
 
-- W' is a small product for each input channel, of rows that are D_mul numbers long and lie a whole
-  output channel apart. In PyTorch's eager mode most of what a large layer adds is the time of these
-  products, which is that of reading and writing such rows: making them larger, with two channels in
-  one, halves it, and larger still gains nothing. Kernels of 5 x 5 and more are taken one by one:
-  with hundreds of channels that is slower than the einsum.
+- In PyTorch on a CPU the loops in C go through W once forward, and through W and the gradient of W'
+  once backward. What a large layer adds is the time of that, and of memory for W' and its gradient,
+  which is new in every step. Without the loops a product for each channel has rows of D_mul numbers
+  that lie a whole output channel apart, and takes about as long as the einsum.
+- Kernels above 7 x 7 take PyTorch's products on every machine: there a product is large enough.
 - What a small layer adds is a number of operators, however little they do.
 - In TensorFlow's graph and in Gluon a product for each channel needs the channels in front: W, W'
   and their gradients are transposed, each once. No operator of theirs multiplies them where they

@@ -18,8 +18,8 @@ PER_USE = 3.3e-3  # each use of a convolution, with the normalisation and the ac
 PER_MAC = 7e-11  # each multiply-accumulate of the output, with the two of the gradients
 PER_PARAMETER = 2e-9  # each parameter: its gradient, its update
 # and what DO-Conv adds to a layer:
-PER_KERNEL = 0.4e-3  # kernel composition, however small the kernel
-PER_WEIGHT = 1.9e-9  # and each number of W
+PER_KERNEL = 0.6e-3  # kernel composition, however small the kernel
+PER_WEIGHT = 1.7e-9  # and each number of W
 PER_FEATURES = 1e-3  # feature composition, however few features
 PER_FEATURE = 15e-9  # and each of P'
 

@@ -149,7 +149,11 @@ def test_a_compiler_takes_gradients_of_many_at_once():
 
 def test_a_record_of_operators_holds_the_composition():
     given = [one.detach() for one in arrays(Spec(4, 4, (3, 3)))]
-    graph = make_fx(lambda *a: compose(*a))(*given)
+
+    def recorded(weight, delta):
+        return compose(weight, delta)
+
+    graph = make_fx(recorded)(*given)
     torch.testing.assert_close(graph(*given), compose(*given))
 
 
@@ -215,8 +219,9 @@ def test_the_loops_read_and_write_their_own_arrays_alone(data):
     around, (weight, delta, grad, composed, transposed, *gradients) = _between_nan(
         [*shapes, shapes[2], shapes[1], *shapes[:2]], dtype
     )
-    native._call("compose", is_added, weight, delta, composed)
-    native._call("differentiate", is_added, weight, delta, grad, transposed, *gradients)
+    native._call("compose", is_added, weight, delta, composed=composed)
+    written = {"transposed": transposed, "grad_weight": gradients[0], "grad_delta": gradients[1]}
+    native._call("differentiate", is_added, weight, delta, grad=grad, **written)
     kernels, grads = (one.view(groups, rows, channels, -1) for one in (weight, grad))
     matrices = delta.view(groups, channels, slots, area)
     expected = torch.einsum("gocs,gcsk->gock", kernels, matrices).reshape(composed.shape)
@@ -264,10 +269,11 @@ def test_the_number_of_threads_changes_no_bit(spec):
     [
         pytest.param(Spec(96, 64, (3, 3)), torch.float32, native, id="3x3"),
         pytest.param(Spec(96, 64, (3, 3)), torch.bfloat16, formula, id="half-precision"),
+        pytest.param(Spec(8, 8, (8, 8)), torch.float32, formula, id="8x8"),
         pytest.param(Spec(96, 96, (3, 3), groups=96), torch.float32, formula, id="depthwise"),
     ],
 )
-def test_the_loops_are_for_layers_with_rows_and_a_dtype_of_theirs(spec, dtype, chosen):
+def test_the_loops_are_for_what_they_are_fast_for(spec, dtype, chosen):
     assert products._way(*arrays(spec, dtype), spec) is chosen.composed
 
 

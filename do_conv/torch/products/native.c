@@ -27,36 +27,46 @@ enum {
     FEWEST = 1 << 20 /* products, below which a second thread takes longer to wake */
 };
 
+typedef int64_t Index;
 typedef REAL vector __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
 
+/* Rows of which each begins `step` numbers after the last. */
 typedef struct {
-    int64_t groups, rows, channels, slots, area;
+    const REAL *at;
+    Index step;
+} Rows;
+
+/* What there is to do. Either gradient may be NULL: it is not asked for. */
+typedef struct {
+    const REAL *weight, *delta, *grad;
+    REAL *transposed; /* room for D', area before slots: of that, rows are multiplied */
+    REAL *composed, *grad_weight, *grad_delta;
+    Index groups, rows, channels, slots, area;
     int is_added; /* W' has W added: D_mul = |K| */
-} Sizes;
+} Job;
 
 INLINE vector load(const REAL *from) { return *(const vector *)from; }
 INLINE void store(REAL *to, vector what) { *(vector *)to = what; }
-INLINE int64_t least(int64_t one, int64_t other) { return one < other ? one : other; }
+INLINE Index least(Index one, Index other) { return one < other ? one : other; }
 
 /* `count` rows of one channel's `kernel (rows, inner) x matrix (inner, outer)`, and the kernel if
    that is added: LANES columns from `first` on, and LANES from `second` on. */
-INLINE void multiply_lanes(const REAL *kernel, int64_t kernel_step, const REAL *matrix, REAL *written,
-                           int64_t step, int64_t count, int64_t inner, int64_t outer, int64_t first, int64_t second,
-                           int is_added) {
+INLINE void multiply_lanes(Rows kernel, const REAL *matrix, REAL *written, Index step, Index count,
+                           Index inner, Index outer, Index first, Index second, int is_added) {
     vector sums[ROWS][2];
-    UNROLLED for (int64_t row = 0; row < count; row++) sums[row][0] = sums[row][1] = (vector){0};
-    for (int64_t i = 0; i < inner; i++) {
+    UNROLLED for (Index row = 0; row < count; row++) sums[row][0] = sums[row][1] = (vector){0};
+    for (Index i = 0; i < inner; i++) {
         vector left = load(matrix + i * outer + first), right = load(matrix + i * outer + second);
-        UNROLLED for (int64_t row = 0; row < count; row++) {
-            REAL one = kernel[row * kernel_step + i];
+        UNROLLED for (Index row = 0; row < count; row++) {
+            REAL one = kernel.at[row * kernel.step + i];
             sums[row][0] += one * left;
             sums[row][1] += one * right;
         }
     }
-    UNROLLED for (int64_t row = 0; row < count; row++) {
+    UNROLLED for (Index row = 0; row < count; row++) {
         if (is_added) {
-            sums[row][0] += load(kernel + row * kernel_step + first);
-            sums[row][1] += load(kernel + row * kernel_step + second);
+            sums[row][0] += load(kernel.at + row * kernel.step + first);
+            sums[row][1] += load(kernel.at + row * kernel.step + second);
         }
         store(written + row * step + first, sums[row][0]);
         store(written + row * step + second, sums[row][1]);
@@ -65,232 +75,165 @@ INLINE void multiply_lanes(const REAL *kernel, int64_t kernel_step, const REAL *
 
 /* All columns. The last vectors are moved back to end with the row: columns that two of them have
    are computed twice, with the same result. */
-INLINE void multiply(const REAL *kernel, int64_t kernel_step, const REAL *matrix, REAL *written,
-                     int64_t step, int64_t count, int64_t inner, int64_t outer, int is_added) {
-    for (int64_t column = 0; outer >= LANES && column < outer; column += 2 * LANES) {
-        int64_t first = least(column, outer - LANES), second = least(first + LANES, outer - LANES);
-        multiply_lanes(kernel, kernel_step, matrix, written, step, count, inner, outer, first,
-                       second, is_added);
+INLINE void multiply(Rows kernel, const REAL *matrix, REAL *written, Index step, Index count,
+                     Index inner, Index outer, int is_added) {
+    for (Index column = 0; outer >= LANES && column < outer; column += 2 * LANES) {
+        Index first = least(column, outer - LANES), second = least(first + LANES, outer - LANES);
+        multiply_lanes(kernel, matrix, written, step, count, inner, outer, first, second, is_added);
     }
-    for (int64_t row = 0; outer < LANES && row < count; row++)
-        for (int64_t column = 0; column < outer; column++) {
+    for (Index row = 0; outer < LANES && row < count; row++)
+        for (Index column = 0; column < outer; column++) {
             REAL sum = 0;
-            for (int64_t i = 0; i < inner; i++)
-                sum += kernel[row * kernel_step + i] * matrix[i * outer + column];
-            if (is_added) sum += kernel[row * kernel_step + column];
+            for (Index i = 0; i < inner; i++)
+                sum += kernel.at[row * kernel.step + i] * matrix[i * outer + column];
+            if (is_added) sum += kernel.at[row * kernel.step + column];
             written[row * step + column] = sum;
         }
 }
 
-/* Adds `left (count, lines).T x right (count, LANES)` to as many lines of a matrix. */
-INLINE void correlate_lanes(const REAL *left, int64_t left_step, const REAL *right, int64_t right_step,
-                            REAL *matrix, int64_t step, int64_t count, int64_t lines) {
+/* Adds `left (count, lines).T x right (count, LANES)` to lines of a matrix, `step` apart. */
+INLINE void correlate_lanes(Rows left, Rows right, REAL *matrix, Index step, Index count,
+                            Index lines) {
     vector rights[ROWS];
-    UNROLLED for (int64_t row = 0; row < count; row++) rights[row] = load(right + row * right_step);
-    for (int64_t line = 0; line < lines; line++) {
+    UNROLLED for (Index row = 0; row < count; row++)
+        rights[row] = load(right.at + row * right.step);
+    for (Index line = 0; line < lines; line++) {
         vector sum = load(matrix + line * step);
-        UNROLLED for (int64_t row = 0; row < count; row++)
-            sum += left[row * left_step + line] * rights[row];
+        UNROLLED for (Index row = 0; row < count; row++)
+            sum += left.at[row * left.step + line] * rights[row];
         store(matrix + line * step, sum);
     }
 }
 
 /* The same for one column: `left (count, lines).T x right (count)`. */
-INLINE void correlate_column(const REAL *left, int64_t left_step, const REAL *right, int64_t right_step,
-                             REAL *matrix, int64_t step, int64_t count, int64_t lines) {
-    int64_t line = 0;
+INLINE void correlate_column(Rows left, Rows right, REAL *matrix, Index step, Index count,
+                             Index lines) {
+    Index line = 0;
     for (; line + LANES <= lines; line += LANES) {
         vector sums = {0};
-        UNROLLED for (int64_t row = 0; row < count; row++)
-            sums += load(left + row * left_step + line) * right[row * right_step];
-        UNROLLED for (int64_t lane = 0; lane < LANES; lane++)
+        UNROLLED for (Index row = 0; row < count; row++)
+            sums += load(left.at + row * left.step + line) * right.at[row * right.step];
+        UNROLLED for (Index lane = 0; lane < LANES; lane++)
             matrix[(line + lane) * step] += sums[lane];
     }
     for (; line < lines; line++) {
         REAL sum = 0;
-        UNROLLED for (int64_t row = 0; row < count; row++)
-            sum += left[row * left_step + line] * right[row * right_step];
+        UNROLLED for (Index row = 0; row < count; row++)
+            sum += left.at[row * left.step + line] * right.at[row * right.step];
         matrix[line * step] += sum;
     }
 }
 
 /* Adds one channel's `kernel (count, slots).T x grad (count, area)` to its matrix. */
-INLINE void correlate(const REAL *kernel, int64_t kernel_step, const REAL *grad, int64_t grad_step,
-                      REAL *matrix, int64_t count, int64_t slots, int64_t area) {
-    int64_t column = 0;
-    for (; column + LANES <= area; column += LANES)
-        correlate_lanes(kernel, kernel_step, grad + column, grad_step, matrix + column, area, count,
-                        slots);
-    for (; column < area; column++) /* left over: one, of 3 x 3, 5 x 5 and 7 x 7 */
-        correlate_column(kernel, kernel_step, grad + column, grad_step, matrix + column, area,
-                         count, slots);
+INLINE void correlate(Rows kernel, Rows grad, REAL *matrix, Index count, Index slots, Index area) {
+    Index column = 0;
+    for (; column + LANES <= area; column += LANES, grad.at += LANES)
+        correlate_lanes(kernel, grad, matrix + column, area, count, slots);
+    for (; column < area; column++, grad.at++) /* left over: one, of 3 x 3, 5 x 5 and 7 x 7 */
+        correlate_column(kernel, grad, matrix + column, area, count, slots);
 }
 
-INLINE void compose_rows(const REAL *weight, const REAL *delta, REAL *composed, Sizes n,
-                         int64_t channels, int64_t count) {
-    for (int64_t channel = 0; channel < channels; channel++)
-        multiply(weight + channel * n.slots, n.channels * n.slots,
-                 delta + channel * n.slots * n.area, composed + channel * n.area,
-                 n.channels * n.area, count, n.slots, n.area, n.is_added);
-}
-
-INLINE void compose_channels(const REAL *weight, const REAL *delta, REAL *composed, Sizes n,
-                             int64_t channels) {
-    for (int64_t row = 0, count; row < n.rows; row += count) {
-        const REAL *weights = weight + row * n.channels * n.slots;
-        REAL *written = composed + row * n.channels * n.area;
-        count = row + ROWS <= n.rows ? ROWS : 1;
-        if (count == ROWS) /* a constant, for the compiler */
-            compose_rows(weights, delta, written, n, channels, ROWS);
-        else
-            compose_rows(weights, delta, written, n, channels, 1);
+/* `count` rows, from `row` on, of the first channels. */
+INLINE void compose_rows(Job job, Index channels, Index row, Index count) {
+    Index from = job.channels * job.slots, to = job.channels * job.area;
+    for (Index channel = 0; channel < channels; channel++) {
+        Rows kernel = {job.weight + row * from + channel * job.slots, from};
+        multiply(kernel, job.delta + channel * job.slots * job.area,
+                 job.composed + row * to + channel * job.area, to, count, job.slots, job.area,
+                 job.is_added);
     }
 }
 
-/* Either gradient may be NULL, which is not asked for. */
-INLINE void differentiate_rows(const REAL *weight, const REAL *transposed, const REAL *grad,
-                               REAL *grad_weight, REAL *grad_delta, Sizes n, int64_t channels,
-                               int64_t count) {
-    int64_t weight_step = n.channels * n.slots, grad_step = n.channels * n.area;
-    for (int64_t channel = 0; channel < channels; channel++) {
-        int64_t at = channel * n.slots, matrix = channel * n.slots * n.area;
-        const REAL *grads = grad + channel * n.area;
-        if (grad_weight)
-            multiply(grads, grad_step, transposed + matrix, grad_weight + at, weight_step, count,
-                     n.area, n.slots, n.is_added);
-        if (grad_delta)
-            correlate(weight + at, weight_step, grads, grad_step, grad_delta + matrix, count,
-                      n.slots, n.area);
+INLINE void differentiate_rows(Job job, Index channels, Index row, Index count) {
+    Index from = job.channels * job.area, to = job.channels * job.slots;
+    for (Index channel = 0; channel < channels; channel++) {
+        Index at = row * to + channel * job.slots, matrix = channel * job.slots * job.area;
+        Rows kernel = {job.weight + at, to};
+        Rows grad = {job.grad + row * from + channel * job.area, from};
+        if (job.grad_weight)
+            multiply(grad, job.transposed + matrix, job.grad_weight + at, to, count, job.area,
+                     job.slots, job.is_added);
+        if (job.grad_delta)
+            correlate(kernel, grad, job.grad_delta + matrix, count, job.slots, job.area);
     }
 }
 
-INLINE void prepare_matrices(const REAL *delta, REAL *transposed, REAL *grad_delta, Sizes n,
-                             int64_t channels) {
-    int64_t numbers = n.slots * n.area;
-    for (int64_t channel = 0; channel < channels; channel++)
-        for (int64_t slot = 0; slot < n.slots; slot++)
-            for (int64_t position = 0; position < n.area; position++)
-                transposed[channel * numbers + position * n.slots + slot] =
-                    delta[channel * numbers + slot * n.area + position];
-    for (int64_t i = 0; grad_delta && i < channels * numbers; i++) grad_delta[i] = 0;
+/* All rows; how many at a time is a constant for the compiler. */
+INLINE void compose_channels(Job job, Index channels) {
+    Index row = 0;
+    for (; row + ROWS <= job.rows; row += ROWS) compose_rows(job, channels, row, ROWS);
+    for (; row < job.rows; row++) compose_rows(job, channels, row, 1);
 }
 
-INLINE void differentiate_channels(const REAL *weight, const REAL *delta, const REAL *grad,
-                                   REAL *transposed, REAL *grad_weight, REAL *grad_delta, Sizes n,
-                                   int64_t channels) {
-    prepare_matrices(delta, transposed, grad_delta, n, channels);
-    for (int64_t row = 0, count; row < n.rows; row += count) {
-        const REAL *weights = weight + row * n.channels * n.slots;
-        const REAL *grads = grad + row * n.channels * n.area;
-        REAL *written = grad_weight ? grad_weight + row * n.channels * n.slots : 0;
-        count = row + ROWS <= n.rows ? ROWS : 1;
-        if (count == ROWS)
-            differentiate_rows(weights, transposed, grads, written, grad_delta, n, channels, ROWS);
-        else
-            differentiate_rows(weights, transposed, grads, written, grad_delta, n, channels, 1);
-    }
+INLINE void differentiate_channels(Job job, Index channels) {
+    Index row = 0, numbers = job.slots * job.area;
+    for (Index channel = 0; channel < channels; channel++)
+        for (Index slot = 0; slot < job.slots; slot++)
+            for (Index position = 0; position < job.area; position++)
+                job.transposed[channel * numbers + position * job.slots + slot] =
+                    job.delta[channel * numbers + slot * job.area + position];
+    for (Index i = 0; job.grad_delta && i < channels * numbers; i++) job.grad_delta[i] = 0;
+    for (; row + ROWS <= job.rows; row += ROWS) differentiate_rows(job, channels, row, ROWS);
+    for (; row < job.rows; row++) differentiate_rows(job, channels, row, 1);
 }
 
 /* The compiler unrolls what it knows the sizes of. */
-INLINE Sizes of_3_x_3(Sizes n) {
-    n.slots = n.area = 9;
-    return n;
+INLINE int is_3_x_3(Job job) { return job.slots == 9 && job.area == 9; }
+
+INLINE Job of_3_x_3(Job job) {
+    job.slots = job.area = 9;
+    return job;
 }
 
-INLINE int is_3_x_3(Sizes n) { return n.slots == 9 && n.area == 9; }
-
-/* Where a share begins in W, W' and D', and how many channels it has. */
-typedef struct {
-    int64_t weight, composed, delta, channels;
-} Share;
-
-INLINE int64_t largest_share(Sizes n, int threads) {
-    return least(SHARE, (n.groups * n.channels + threads - 1) / threads);
-}
-
-INLINE int64_t shares_of_a_group(Sizes n, int threads) {
-    return (n.channels + largest_share(n, threads) - 1) / largest_share(n, threads);
-}
-
-INLINE Share share(Sizes n, int threads, int64_t index) {
-    int64_t in_a_group = shares_of_a_group(n, threads), largest = largest_share(n, threads);
-    int64_t group = index / in_a_group, channel = index % in_a_group * largest;
-    int64_t kernel = group * n.rows * n.channels + channel, matrix = group * n.channels + channel;
-    return (Share){kernel * n.slots, kernel * n.area, matrix * n.slots * n.area,
-                   least(n.channels - channel, largest)};
-}
-
-INLINE int is_large(Sizes n) {
-    return n.groups * n.rows * n.channels * n.slots * n.area >= FEWEST;
-}
-
-INLINE void compose_share(const REAL *weight, const REAL *delta, REAL *composed, Sizes n,
-                          Share at) {
-    weight += at.weight, delta += at.delta, composed += at.composed;
-    if (is_3_x_3(n))
-        compose_channels(weight, delta, composed, of_3_x_3(n), at.channels);
+INLINE void compose_share(Job job, Index channels) {
+    if (is_3_x_3(job))
+        compose_channels(of_3_x_3(job), channels);
     else
-        compose_channels(weight, delta, composed, n, at.channels);
+        compose_channels(job, channels);
 }
 
-INLINE void differentiate_share(const REAL *weight, const REAL *delta, const REAL *grad,
-                                REAL *transposed, REAL *grad_weight, REAL *grad_delta, Sizes n,
-                                Share at) {
-    weight += at.weight, delta += at.delta, grad += at.composed, transposed += at.delta;
-    if (grad_weight) grad_weight += at.weight;
-    if (grad_delta) grad_delta += at.delta;
-    if (is_3_x_3(n))
-        differentiate_channels(weight, delta, grad, transposed, grad_weight, grad_delta,
-                               of_3_x_3(n), at.channels);
+INLINE void differentiate_share(Job job, Index channels) {
+    if (is_3_x_3(job))
+        differentiate_channels(of_3_x_3(job), channels);
     else
-        differentiate_channels(weight, delta, grad, transposed, grad_weight, grad_delta, n,
-                               at.channels);
+        differentiate_channels(job, channels);
 }
 
-/* Both are there for any processor, and for those with wide vectors. */
-
-typedef void Compose(const REAL *, const REAL *, REAL *, Sizes, Share);
-typedef void Differentiate(const REAL *, const REAL *, const REAL *, REAL *, REAL *, REAL *, Sizes,
-                           Share);
-
-static void compose_any(const REAL *weight, const REAL *delta, REAL *composed, Sizes n, Share at) {
-    compose_share(weight, delta, composed, n, at);
+/* Both for any processor, and for one with wide vectors. */
+static void compose_any(Job job, Index channels) { compose_share(job, channels); }
+static void differentiate_any(Job job, Index channels) { differentiate_share(job, channels); }
+FOR_AVX2 static void compose_avx2(Job job, Index channels) { compose_share(job, channels); }
+FOR_AVX2 static void differentiate_avx2(Job job, Index channels) {
+    differentiate_share(job, channels);
 }
 
-FOR_AVX2 static void compose_avx2(const REAL *weight, const REAL *delta, REAL *composed, Sizes n,
-                                  Share at) {
-    compose_share(weight, delta, composed, n, at);
+/* The job from a channel of a group on. */
+INLINE Job moved(Job job, Index group, Index channel) {
+    Index kernel = group * job.rows * job.channels + channel;
+    Index matrix = (group * job.channels + channel) * job.slots * job.area;
+    job.weight += kernel * job.slots, job.delta += matrix;
+    if (job.composed) job.composed += kernel * job.area;
+    if (job.grad) job.grad += kernel * job.area, job.transposed += matrix;
+    if (job.grad_weight) job.grad_weight += kernel * job.slots;
+    if (job.grad_delta) job.grad_delta += matrix;
+    return job;
 }
 
-static void differentiate_any(const REAL *weight, const REAL *delta, const REAL *grad,
-                              REAL *transposed, REAL *grad_weight, REAL *grad_delta, Sizes n,
-                              Share at) {
-    differentiate_share(weight, delta, grad, transposed, grad_weight, grad_delta, n, at);
+INLINE void share_out(Job job, void (*work)(Job, Index), int threads) {
+    Index share = least(SHARE, (job.groups * job.channels + threads - 1) / threads);
+    Index shares = (job.channels + share - 1) / share; /* of a group */
+    Index products = job.groups * job.rows * job.channels * job.slots * job.area;
+#pragma omp parallel for num_threads(threads) if (products >= FEWEST)
+    for (Index i = 0; i < job.groups * shares; i++) {
+        Index channel = i % shares * share;
+        work(moved(job, i / shares, channel), least(share, job.channels - channel));
+    }
 }
 
-FOR_AVX2 static void differentiate_avx2(const REAL *weight, const REAL *delta, const REAL *grad,
-                                        REAL *transposed, REAL *grad_weight, REAL *grad_delta,
-                                        Sizes n, Share at) {
-    differentiate_share(weight, delta, grad, transposed, grad_weight, grad_delta, n, at);
+void compose(const Job *job, int threads) {
+    share_out(*job, HAS_AVX2 ? compose_avx2 : compose_any, threads);
 }
 
-void compose(const REAL *weight, const REAL *delta, REAL *composed, const Sizes *sizes,
-             int threads) {
-    Sizes n = *sizes;
-    Compose *compose_one = HAS_AVX2 ? compose_avx2 : compose_any;
-#pragma omp parallel for num_threads(threads) if (is_large(n))
-    for (int64_t i = 0; i < n.groups * shares_of_a_group(n, threads); i++)
-        compose_one(weight, delta, composed, n, share(n, threads, i));
-}
-
-/* `transposed` is room for as many numbers as D' has: it is filled with D', area before slots, of
-   which rows are multiplied. */
-void differentiate(const REAL *weight, const REAL *delta, const REAL *grad, REAL *transposed,
-                   REAL *grad_weight, REAL *grad_delta, const Sizes *sizes, int threads) {
-    Sizes n = *sizes;
-    Differentiate *differentiate_one = HAS_AVX2 ? differentiate_avx2 : differentiate_any;
-#pragma omp parallel for num_threads(threads) if (is_large(n))
-    for (int64_t i = 0; i < n.groups * shares_of_a_group(n, threads); i++)
-        differentiate_one(weight, delta, grad, transposed, grad_weight, grad_delta, n,
-                          share(n, threads, i));
+void differentiate(const Job *job, int threads) {
+    share_out(*job, HAS_AVX2 ? differentiate_avx2 : differentiate_any, threads);
 }

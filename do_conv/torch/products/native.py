@@ -21,12 +21,15 @@ from do_conv.torch.products import formula
 
 DTYPES = (torch.float32, torch.float64)
 ROWS = 4  # output channels of a group, which the loops take at a time: a depthwise layer has fewer
+WIDEST = 49  # slots or kernel positions, by the benchmark of composition: 7 x 7
 
 
-class _Sizes(ctypes.Structure):
-    """As `Sizes` in `native.c`."""
+class _Job(ctypes.Structure):
+    """As `Job` in `native.c`."""
 
     _fields_ = [
+        *[(name, ctypes.c_void_p) for name in ("weight", "delta", "grad", "transposed")],
+        *[(name, ctypes.c_void_p) for name in ("composed", "grad_weight", "grad_delta")],
         *[(name, ctypes.c_int64) for name in ("groups", "rows", "channels", "slots", "area")],
         ("is_added", ctypes.c_int),
     ]
@@ -49,9 +52,10 @@ LIBRARIES = _libraries()
 
 
 def pays(weight: Tensor, delta: Tensor, spec: Spec) -> bool:
-    """Whether these are arrays that the loops can read, and a group has rows enough for them."""
+    """Whether these are arrays that the loops can read, of sizes that they are fast for."""
     return (
         spec.group_out_channels >= ROWS
+        and max(spec.d_mul, spec.area) <= WIDEST
         and weight.dtype == delta.dtype
         and weight.dtype in LIBRARIES
         and _is_array(weight)
@@ -119,7 +123,7 @@ class _Eager(torch.autograd.Function):
 def _compose(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
     """W D', and W if that is added, `(C_out, C_in/G, *K)`."""
     written = _like_composed(weight, delta, is_added)
-    _call("compose", is_added, _resolved(weight), _resolved(delta), written)
+    _call("compose", is_added, _resolved(weight), _resolved(delta), composed=written)
     return written
 
 
@@ -131,12 +135,14 @@ def _differentiate(
     asked: tuple[bool, ...] = (True, True),
 ) -> tuple[Any, ...]:
     """The gradients of W and D', of that of W'; None for one that is not asked for."""
-    gradients = _like_gradients(weight, delta, grad, is_added)
-    written = tuple(
-        one if is_asked else None for one, is_asked in zip(gradients, asked, strict=True)
-    )
-    arrays = (_resolved(weight), _resolved(delta), _resolved(grad))
-    _call("differentiate", is_added, *arrays, torch.empty_like(gradients[1]), *written)
+    weight, delta, grad = _resolved(weight), _resolved(delta), _resolved(grad)
+    gradients = zip(_like_gradients(weight, delta, grad, is_added), asked, strict=True)
+    written = tuple(one if is_asked else None for one, is_asked in gradients)
+    room = torch.empty_like(delta)
+    _call(
+        "differentiate", is_added, weight, delta,
+        grad=grad, transposed=room, grad_weight=written[0], grad_delta=written[1],
+    )  # fmt: skip
     return written
 
 
@@ -155,18 +161,18 @@ def _like_gradients(
     return weight.new_empty(weight.shape), delta.new_empty(delta.shape)
 
 
-def _call(name: str, is_added: bool, weight: Tensor, delta: Tensor, *others: Tensor | None) -> None:
+def _call(name: str, is_added: bool, weight: Tensor, delta: Tensor, **others: Any) -> None:
     """A function of the library, of contiguous arrays."""
     channels, slots = weight.shape[1], delta.shape[1]
     groups = delta.shape[0] // channels
     area = delta.numel() // (delta.shape[0] * slots)
-    sizes = _Sizes(groups, weight.shape[0] // groups, channels, slots, area, is_added)
-    pointers = [
-        ctypes.c_void_p(None if array is None else array.data_ptr())
-        for array in (weight, delta, *others)
-    ]
-    function = getattr(LIBRARIES[weight.dtype], name)
-    function(*pointers, ctypes.byref(sizes), torch.get_num_threads())
+    arrays = {"weight": weight, "delta": delta, **others}
+    job = _Job(
+        **{key: array.data_ptr() for key, array in arrays.items() if array is not None},
+        groups=groups, rows=weight.shape[0] // groups, channels=channels, slots=slots, area=area,
+        is_added=is_added,
+    )  # fmt: skip
+    getattr(LIBRARIES[weight.dtype], name)(ctypes.byref(job), torch.get_num_threads())
 
 
 # The same as operators, which are closed: a gradient of theirs is made of the two.
