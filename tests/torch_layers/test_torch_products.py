@@ -172,6 +172,17 @@ def test_a_gradient_that_has_a_tangent():
 
 
 @needs_native
+def test_a_gradient_that_is_not_asked_for_is_not_written():
+    weight, delta = (one.detach() for one in arrays(Spec(8, 6, (3, 3))))
+    grad = torch.randn_like(weight)
+    both = native._differentiate(weight, delta, grad, True)
+    for asked in ((True, False), (False, True)):
+        found = native._differentiate(weight, delta, grad, True, asked)
+        for one, other, is_asked in zip(found, both, asked, strict=True):
+            assert torch.equal(one, other) if is_asked else one is None
+
+
+@needs_native
 def test_an_array_that_only_says_that_it_is_negative():
     weight, delta = arrays(Spec(4, 4, (3, 3)))
     negative = torch._neg_view(weight.detach())
