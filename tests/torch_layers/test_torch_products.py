@@ -11,12 +11,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.torch import DOConv2d, compose, products
-from do_conv.torch.products import formula, native, unrolled
+from do_conv.torch.products import formula, native, operators, unrolled
 
 WAYS = {
     "formula": formula.composed,
     "native": native.composed,
-    "native-compiled": native.compiled,
+    "native-operators": operators.composed,
     "unrolled": unrolled.composed,
 }
 needs_native = pytest.mark.skipif(not native.LIBRARIES, reason="installed without a C compiler")
@@ -81,7 +81,7 @@ def test_gradients_of_every_order(way, spec):
     assert gradcheck(
         lambda *a: way(*a, spec),
         given,
-        check_batched_grad=way is not native.compiled,
+        check_batched_grad=way is not operators.composed,
         check_forward_ad=way is formula.composed,
     )
     assert gradgradcheck(lambda *a: way(*a, spec), given)
@@ -175,9 +175,9 @@ def test_a_gradient_that_has_a_tangent():
 def test_a_gradient_that_is_not_asked_for_is_not_written():
     weight, delta = (one.detach() for one in arrays(Spec(8, 6, (3, 3))))
     grad = torch.randn_like(weight)
-    both = native._differentiate(weight, delta, grad, True)
+    both = native.differentiate(weight, delta, grad, True)
     for asked in ((True, False), (False, True)):
-        found = native._differentiate(weight, delta, grad, True, asked)
+        found = native.differentiate(weight, delta, grad, True, asked)
         for one, other, is_asked in zip(found, both, asked, strict=True):
             assert torch.equal(one, other) if is_asked else one is None
 

@@ -1,8 +1,9 @@
 """W (I + D'), the one costly step of a composition, as fast as can be.
 
-formula.py    a matrix product for each input channel: anywhere, and what the others are held to
-native.py     on a CPU: loops in C, `native.c`
-unrolled.py   compiled, for other devices
+formula.py      a matrix product for each input channel: anywhere, and what the others are held to
+native.py       eager, on a CPU: loops in C, `native.c`
+operators.py    compiled, on a CPU: the same loops
+unrolled.py     compiled, elsewhere
 
 All sum the same terms: the choice is of speed alone.
 """
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from do_conv.core.spec import Spec
-from do_conv.torch.products import formula, native, unrolled
+from do_conv.torch.products import formula, native, operators, unrolled
 
 
 def composed_kernel(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
@@ -44,7 +45,7 @@ def _way(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
         # `torch.func` takes no gradients through an operator that PyTorch does not know.
         is_transformed = torch._C._are_functorch_transforms_active()
         if native.pays(weight, delta, spec) and not is_transformed:
-            return native.compiled
+            return operators.composed
         is_narrow = max(spec.d_mul, spec.area) <= unrolled.WIDEST
         return (unrolled if is_narrow else formula).composed
     is_native = native.pays(weight, delta, spec) and not native.is_watched()

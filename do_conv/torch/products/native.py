@@ -1,4 +1,4 @@
-"""On a CPU, eager and compiled: loops in C, in `native.c`, which is compiled when installed.
+"""On a CPU: loops in C, in `native.c`, which is compiled when the package is installed.
 
 No operator of PyTorch's multiplies rows of nine numbers at the rate at which they can be read. The
 loops go through each array once, and add what is added to a product in the same pass.
@@ -91,11 +91,6 @@ def composed(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
     return _Eager.apply(weight, delta, spec)
 
 
-def compiled(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
-    """As `formula.composed`, by an operator that a compiler leaves as it is."""
-    return torch.ops.do_conv.compose(weight, delta, spec.has_plain_weight)
-
-
 class _Eager(torch.autograd.Function):
     """Without the detour of an operator."""
 
@@ -104,7 +99,7 @@ class _Eager(torch.autograd.Function):
         """W', in W's memory format if it has W's shape."""
         ctx.save_for_backward(weight, delta)
         ctx.spec = spec
-        written = _compose(weight, delta, spec.has_plain_weight)
+        written = compose(weight, delta, spec.has_plain_weight)
         if spec.has_plain_weight and not weight.is_contiguous():
             return torch.empty_like(weight).copy_(written)
         return written
@@ -117,17 +112,17 @@ class _Eager(torch.autograd.Function):
         if torch.is_grad_enabled() or is_watched() or not is_one:
             return *formula.gradients(weight, delta, grad, spec), None
         asked = ctx.needs_input_grad[:2]
-        return *_differentiate(weight, delta, grad, spec.has_plain_weight, asked), None
+        return *differentiate(weight, delta, grad, spec.has_plain_weight, asked), None
 
 
-def _compose(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
+def compose(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
     """W D', and W if that is added, `(C_out, C_in/G, *K)`."""
-    written = _like_composed(weight, delta, is_added)
+    written = like_composed(weight, delta, is_added)
     _call("compose", is_added, _resolved(weight), _resolved(delta), composed=written)
     return written
 
 
-def _differentiate(
+def differentiate(
     weight: Tensor,
     delta: Tensor,
     grad: Tensor,
@@ -136,7 +131,7 @@ def _differentiate(
 ) -> tuple[Any, ...]:
     """The gradients of W and D', of that of W'; None for one that is not asked for."""
     weight, delta, grad = _resolved(weight), _resolved(delta), _resolved(grad)
-    gradients = zip(_like_gradients(weight, delta, grad, is_added), asked, strict=True)
+    gradients = zip(like_gradients(weight, delta, grad, is_added), asked, strict=True)
     written = tuple(one if is_asked else None for one, is_asked in gradients)
     room = torch.empty_like(delta)
     _call(
@@ -151,13 +146,15 @@ def _resolved(tensor: Tensor) -> Tensor:
     return tensor.contiguous().resolve_neg()
 
 
-def _like_composed(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
+def like_composed(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
+    """Room for what `compose` writes."""
     return weight.new_empty((*weight.shape[:2], *delta.shape[2:]))
 
 
-def _like_gradients(
+def like_gradients(
     weight: Tensor, delta: Tensor, grad: Tensor, is_added: bool
 ) -> tuple[Tensor, Tensor]:
+    """Room for what `differentiate` writes."""
     return weight.new_empty(weight.shape), delta.new_empty(delta.shape)
 
 
@@ -173,44 +170,3 @@ def _call(name: str, is_added: bool, weight: Tensor, delta: Tensor, **others: An
         is_added=is_added,
     )  # fmt: skip
     getattr(LIBRARIES[weight.dtype], name)(ctypes.byref(job), torch.get_num_threads())
-
-
-# The same as operators, which are closed: a gradient of theirs is made of the two.
-_LIBRARY = torch.library.Library("do_conv", "DEF")
-_LIBRARY.define("compose(Tensor weight, Tensor delta, bool is_added) -> Tensor")
-_LIBRARY.define(
-    "differentiate(Tensor weight, Tensor delta, Tensor grad, bool is_added) -> (Tensor, Tensor)"
-)
-_LIBRARY.impl("compose", _compose, "CPU")
-_LIBRARY.impl("differentiate", _differentiate, "CPU")
-torch.library.register_fake("do_conv::compose", _like_composed, lib=_LIBRARY)
-torch.library.register_fake("do_conv::differentiate", _like_gradients, lib=_LIBRARY)
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    *arrays, ctx.is_added = inputs
-    ctx.save_for_backward(*arrays)
-
-
-def _of_compose(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    weight, delta = ctx.saved_tensors
-    return *torch.ops.do_conv.differentiate(weight, delta, grad, ctx.is_added), None
-
-
-def _of_differentiate(
-    ctx: Any, of_weight: Tensor, of_delta: Tensor
-) -> tuple[Tensor, Tensor, Tensor, None]:
-    weight, delta, grad = ctx.saved_tensors
-    compose, differentiate = torch.ops.do_conv.compose, torch.ops.do_conv.differentiate
-    return (
-        differentiate(weight, of_delta, grad, False)[0],
-        differentiate(of_weight, delta, grad, False)[1],
-        compose(of_weight, delta, ctx.is_added) + compose(weight, of_delta, False),
-        None,
-    )
-
-
-for _name, _gradient in (("compose", _of_compose), ("differentiate", _of_differentiate)):
-    torch.library.register_autograd(
-        f"do_conv::{_name}", _gradient, setup_context=_keep, lib=_LIBRARY
-    )
