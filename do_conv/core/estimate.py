@@ -1,9 +1,9 @@
 """How much longer a training step takes with DO-Conv: an estimate from sizes alone.
 
 A step is taken for a sum of the parts below. They were fitted to whole networks in PyTorch's eager
-mode on two processor cores. With kernel composition they meet the measured ratios to about a tenth
-(`docs/speed.md` has both side by side); for feature composition they are an upper limit, good for
-choosing. Only the ratio is for other machines.
+mode on two processor cores, composed by the loops in C. With kernel composition they meet the
+measured ratios to about a tenth (`docs/speed.md` has both side by side); for feature composition
+they are an upper limit, good for choosing. Only the ratio is for other machines.
 """
 
 from __future__ import annotations
