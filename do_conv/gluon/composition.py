@@ -6,6 +6,7 @@ two, -4 splits one), so that they hold in a graph whose input channels are not k
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import mxnet as mx
@@ -52,6 +53,8 @@ def compose_separable(weight: Any, depthwise: Any, groups: int = 1) -> Any:
 
 def compose_spec(F: Any, weight: Any, delta: Any, spec: Spec) -> Any:  # noqa: N803
     """`compose`, or `compose_separable`, for a layer that may not know its input channels yet."""
+    if isinstance(weight, mx.nd.NDArray):
+        return _graph(spec)(weight, delta)
     slots = F.reshape(weight, shape=(0, 0, -1))
     change = F.batch_dot(_turned(F, slots, spec), F.reshape(delta, shape=(0, 0, -1)))
     composed = _turned(F, change, spec)
@@ -60,10 +63,15 @@ def compose_spec(F: Any, weight: Any, delta: Any, spec: Spec) -> Any:  # noqa: N
     return F.reshape(composed, shape=(0, 0, *spec.kernel_size))
 
 
+@cache
+def _graph(spec: Spec) -> Any:
+    """For arrays: outside of a graph each reshape is a copy, and so is its gradient."""
+    kernel = compose_spec(mx.sym, mx.sym.var("weight"), mx.sym.var("delta"), spec)
+    return mx.nd.CachedOp(kernel)
+
+
 def _turned(F: Any, kernels: Any, spec: Spec) -> Any:  # noqa: N803
     """`(C_in, C_out/G, slots)` of `(C_out, C_in/G, slots)`, and back."""
-    if spec.groups == 1:  # outside a graph each reshape is a copy, and so is its gradient
-        return F.transpose(kernels, axes=(1, 0, 2))
     grouped = F.reshape(kernels, shape=(-4, spec.groups, -1, 0, 0))
     return F.reshape(F.transpose(grouped, axes=(0, 2, 1, 3)), shape=(-3, 0, 0))
 

@@ -62,3 +62,38 @@ def test_public_compose_separable_is_the_layers(groups, batch, trained):
 def test_compose_separable_refuses_arrays_of_two_layers():
     with pytest.raises(DOConvError, match="a separable pair must have a depthwise kernel"):
         do_conv.gluon.compose_separable(mx.nd.ones((6, 4, 2)), mx.nd.ones((4, 3, 3, 3)))
+
+
+SHAPES = (8, 4, 3, 3), (4, 9, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "requests", [("write", "write"), ("add", "write"), ("null", "add"), ("write", "null")]
+)
+def test_two_kernels_at_once_have_the_gradients_that_are_asked_for(requests):
+    pairs = [[mx.nd.random.normal(shape=shape) for shape in SHAPES] for _ in range(2)]
+    grads = [mx.nd.random.normal(shape=SHAPES[0]) for _ in pairs]
+    for pair in pairs:
+        for array, request in zip(pair, requests, strict=True):
+            array.attach_grad(request)
+            array.grad[:] = 3
+    with mx.autograd.record():
+        kernels = [do_conv.gluon.compose(*pair) for pair in pairs]
+    mx.autograd.backward(kernels, grads)
+    for (weight, delta), kernel, grad in zip(pairs, kernels, grads, strict=True):
+        slots, matrices, of_kernel = (
+            array.asnumpy().astype("float64").reshape(shape)
+            for array, shape in ((weight, (8, 4, 9)), (delta, (4, 9, 9)), (grad, (8, 4, 9)))
+        )
+        assert_close(kernel, slots + np.einsum("ois,isk->oik", slots, matrices))
+        of_weight = of_kernel + np.einsum("oik,isk->ois", of_kernel, matrices)
+        of_delta = np.einsum("ois,oik->isk", slots, of_kernel)
+        for array, request, expected in zip(
+            (weight, delta), requests, (of_weight, of_delta), strict=True
+        ):
+            if request != "null":
+                assert_close(array.grad, expected + (3 if request == "add" else 0))
+
+
+def assert_close(found, expected):
+    np.testing.assert_allclose(found.asnumpy(), expected.reshape(found.shape), rtol=0, atol=2e-5)
