@@ -29,7 +29,7 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
             number = channels if groups == "depthwise" else groups
             spec = Spec(channels, channels, (kernel, kernel), number)
             steps = framework.composing(spec, mode)
-            found = take_turns(steps, 0.5 if quick else 1.0, framework.timed)
+            found = take_turns(steps, 1.0, framework.timed, quick)
             found["floor"] = {"seconds": rates.composing(spec)}
             yield {
                 "mode": mode, "channels": channels, "kernel": kernel, "groups": groups,

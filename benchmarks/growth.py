@@ -38,7 +38,7 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
                 "fewer MACs": layer_cost(spec, maps, batch=batch).cheaper,
                 "estimate": estimate.faster(spec, [maps], batch),
             }
-            found = take_turns(_steps(spec, **about), 0.2 if quick else 2.0)
+            found = take_turns(_steps(spec, **about), 2.0, quick=quick)
             yield {"varied": name, **about, **cheaper, "found": found}
 
 

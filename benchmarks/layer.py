@@ -22,5 +22,5 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
         for channels, size, batch in QUICK if quick else SIZES:
             spec = Spec(channels, channels, (3, 3))
             steps = framework.training(spec, size, batch, mode)
-            found = take_turns(steps, 1.0 if quick else 2.0, framework.timed)
+            found = take_turns(steps, 2.0, framework.timed, quick)
             yield {"mode": mode, "channels": channels, "size": size, "batch": batch, "found": found}

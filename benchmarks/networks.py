@@ -13,6 +13,7 @@ SIZES = (
     ("ResNet-50", 224, 1), ("MobileNetV2", 32, 64), ("MobileNetV2", 224, 2), ("U-Net", 128, 1),
     ("U-Net", 64, 8),
 )  # fmt: skip
+SECONDS = 5.0
 # A compiler takes minutes for a network, and so does the authors' formula in Gluon.
 SMALL = (("ResNet-18", 32, 4), ("ResNet-18", 32, 32))
 FEWER = {
@@ -29,15 +30,11 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
             if name not in framework.NETWORKS:
                 continue
             about = {"mode": mode, "network": name, "size": size, "batch": batch}
-            seconds = 2.0 if quick else 5.0
             steps = framework.training_network(name, size, batch, mode)
-            found = take_turns(steps, seconds, framework.timed)
+            found = take_turns(steps, SECONDS, framework.timed, quick)
             if mode == "eager":
                 found["estimate"] = {"of plain": framework.step_ratio(name, size, batch)}
             yield {"step": "training", **about, "found": found}
             steps = framework.evaluating_network(name, size, batch, mode)
-            yield {
-                "step": "evaluation",
-                **about,
-                "found": take_turns(steps, seconds, framework.timed),
-            }
+            found = take_turns(steps, SECONDS, framework.timed, quick)
+            yield {"step": "evaluation", **about, "found": found}

@@ -95,9 +95,9 @@ TAIL = """## Where the time goes, and what helps
 - XLA composes by the same products: about as fast as the authors' formula, not faster.
 - What helps: a larger batch; feature composition where a plan says so ([See what it would
   do](models.md#see-what-it-would-do)); `contiguous` when PyTorch compiles for a CPU; XLA in Keras,
-  and `hybridize(static_alloc=True)` in Gluon, as it is here, for MXNet asks for memory anew in every
-  operator otherwise; `composed` when a kernel is used more than once between two steps; folding for
-  everything that is not training.
+  and `hybridize(static_alloc=True)` in Gluon, as it is here, for otherwise MXNet asks for memory
+  anew in every operator; `composed` when a kernel is used more than once between two steps; folding
+  for everything that is not training.
 """
 
 

@@ -31,16 +31,17 @@ def results(tmp_path):
     return tmp_path
 
 
-def test_contenders_take_turns(monkeypatch):
+@pytest.mark.parametrize(
+    ("quick", "warm_up", "rounds"), [(False, turns.WARM_UP, turns.FEWEST), (True, 1, 3)]
+)
+def test_contenders_take_turns(monkeypatch, quick, warm_up, rounds):
     called = []
     clock = iter(range(1000))  # a second passes between any two looks at it
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     contenders = {name: lambda name=name: called.append(name) for name in ("one", "other")}
-    found = turns.take_turns(contenders, 0.0)
-    assert called == ["one", "other"] * (turns.WARM_UP + turns.FEWEST)
-    assert found["other"] == {
-        "rounds": turns.FEWEST, "seconds": 1, "middle_half": [1, 1], "ratio": 1.0,
-    }  # fmt: skip
+    found = turns.take_turns(contenders, 0.0, quick=quick)
+    assert called == ["one", "other"] * (warm_up + rounds)
+    assert found["other"] == {"rounds": rounds, "seconds": 1, "middle_half": [1, 1], "ratio": 1.0}
 
 
 def test_a_ratio_is_that_of_the_same_round():

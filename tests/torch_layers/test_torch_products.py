@@ -275,6 +275,16 @@ def test_the_number_of_threads_changes_no_bit(spec):
 
 
 @needs_native
+def test_arrays_for_which_large_pages_are_asked():
+    spec = Spec(1025, 1025, (3, 3))
+    given = arrays(spec, torch.float32)
+    expected, found = formula.composed(*given, spec), native.composed(*given, spec)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    one, other = (torch.autograd.grad(way.sum(), given[0])[0] for way in (found, expected))
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@needs_native
 @pytest.mark.parametrize(
     ("spec", "dtype", "chosen"),
     [
