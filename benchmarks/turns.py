@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -43,10 +44,11 @@ def take_turns(
             run()
     times: dict[str, list[float]] = {name: [] for name in contenders}
     ends = time.perf_counter() + (seconds / QUICK if quick else seconds)
-    rounds = 0
+    rounds, order, chance = 0, list(contenders), random.Random(0)
     while rounds < fewest or (rounds < MOST and time.perf_counter() < ends):
-        for name, run in contenders.items():
-            times[name].append(timed(run))
+        chance.shuffle(order)  # what ran before has its part in how long a run takes
+        for name in order:
+            times[name].append(timed(contenders[name]))
         rounds += 1
     first = next(iter(times.values()))
     return {name: _summary(own, first) for name, own in times.items()}
