@@ -1,33 +1,66 @@
-"""Which framework a model is of, and what serves it there."""
+"""The frameworks that have a backend.
+
+A new framework is a package with an `adapter.py` (see `do_conv.adapter`), and a line in `BACKENDS`.
+"""
 
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import Any
 
+from do_conv.adapter import Adapter
 from do_conv.core import rules
 
-# Where the classes of a framework's models come from, and what converts them.
-_BACKENDS = {"torch": "do_conv.torch", "keras": "do_conv.tf", "mxnet": "do_conv.gluon"}
+
+@dataclass(frozen=True)
+class Backend:
+    """Where a framework is, and where its backend.
+
+    Attributes:
+        home: the package that the classes of the framework's models come from.
+        package: the backend's package.
+    """
+
+    home: str
+    package: str
 
 
-def backend(model: Any) -> Any:
-    """What converts a model: `do_conv.torch`, `do_conv.tf` or `do_conv.gluon`.
+BACKENDS = {
+    "torch": Backend("torch", "do_conv.torch"),
+    "keras": Backend("keras", "do_conv.tf"),
+    "gluon": Backend("mxnet", "do_conv.gluon"),
+}
+
+
+def adapter(framework: str) -> Adapter:
+    """The adapter of a framework.
+
+    Raises:
+        DOConvError: if there is no framework of that name.
+        MissingFrameworkError: if it is not installed.
+    """
+    package = BACKENDS[rules.known_name("framework", framework, BACKENDS)].package
+    module: Any = importlib.import_module(f"{package}.adapter")
+    return module
+
+
+def of(model: Any) -> str:
+    """The name of the framework that a model is of.
 
     Raises:
         DOConvError: if it is a model of no framework.
     """
     homes = [base.__module__.partition(".")[0] for base in type(model).__mro__]
-    found = next((_BACKENDS[home] for home in homes if home in _BACKENDS), None)
-    return importlib.import_module(rules.known_backend(found, type(model).__name__))
+    names = {backend.home: name for name, backend in BACKENDS.items()}
+    found = next((names[home] for home in homes if home in names), None)
+    return rules.known_backend(found, type(model).__name__)
 
 
-def in_own_order(model: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape `(N, C, *size)` of a batch, with its axes in the order the model takes them.
+def backend(model: Any) -> Any:
+    """The package that converts a model: `do_conv.torch`, `do_conv.tf` or `do_conv.gluon`.
 
     Raises:
         DOConvError: if it is a model of no framework.
     """
-    planning = importlib.import_module(f"{backend(model).__name__}.models.planning")
-    own_order = getattr(planning, "in_own_order", None)  # Keras's: the others have one order
-    return shape if own_order is None else tuple(own_order(model, shape))
+    return importlib.import_module(BACKENDS[of(model)].package)

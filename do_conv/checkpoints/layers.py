@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from do_conv.adapter import DELTA, SEPARABLE
 from do_conv.core import layouts, rules
 from do_conv.core.composition import compose_spec
 from do_conv.core.errors import DOConvError
 from do_conv.core.features import pointwise_kernel
 from do_conv.core.spec import SeparableSpec, Shape, Spec
 
-DELTA, SEPARABLE = "depthwise_delta", "depthwise_weight"
 _PARAMETRIZED = re.compile(r"(.*)parametrizations\.weight\.(\d+)\.$", re.DOTALL)
 
 

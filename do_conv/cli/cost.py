@@ -48,7 +48,8 @@ def run(given: argparse.Namespace) -> int:
 
 def _plan(model: Any, image: tuple[int, ...] | None, given: argparse.Namespace) -> Plan:
     """The plan, for a batch of images `(N, C, *size)` if there is one."""
-    shape = None if image is None else frameworks.in_own_order(model, image)
+    adapter = frameworks.adapter(frameworks.of(model))
+    shape = None if image is None else adapter.in_own_order(model, image)
     options = {"d_mul": given.d_mul, "composition": given.composition}
     try:
         plan: Plan = frameworks.backend(model).plan(model, input_shape=shape, **options)

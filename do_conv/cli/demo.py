@@ -10,12 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from do_conv import figures, files
-from do_conv.cli import frameworks
+from do_conv import figures, files, frameworks
+from do_conv.cli import chosen
 from do_conv.core import rules
 from do_conv.core.errors import require_installed
 from do_conv.demo import digits, experiment, report
-from do_conv.parity import backends
 
 
 def add_to(commands: Any) -> None:
@@ -23,7 +22,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "demo", help="train, fold and compare on handwritten digits", description=__doc__
     )
-    frameworks.add_option(parser)
+    chosen.add_option(parser)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs (default: 3)")
     parser.add_argument("--epochs", type=int, default=12, metavar="N", help="(default: 12)")
     parser.add_argument(
@@ -37,7 +36,7 @@ def run(given: argparse.Namespace) -> int:
     seeds, epochs = rules.integer("--seeds", given.seeds), rules.integer("--epochs", given.epochs)
     for package in ("sklearn", "matplotlib"):
         require_installed(package, extra="demo", user="the demo")
-    names, missing = frameworks.chosen(given.framework)
+    names, missing = chosen.names(given.framework)
     out = files.output_directory(given.out)
     console = Console()
     console.print(
@@ -49,7 +48,7 @@ def run(given: argparse.Namespace) -> int:
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         for name in names:
-            versions = backends.load(name).versions()
+            versions = frameworks.adapter(name).versions()
             task = progress.add_task(versions, total=seeds * epochs * len(experiment.ARMS))
             advance = functools.partial(progress.advance, task)
             outcome = experiment.run(name, data, seeds=seeds, epochs=epochs, advance=advance)

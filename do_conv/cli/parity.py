@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from do_conv.cli import frameworks
+from do_conv import frameworks
+from do_conv.cli import chosen
 from do_conv.core import rules
-from do_conv.parity import backends, cases, comparison, report
+from do_conv.parity import cases, comparison, report
 
 
 def add_to(commands: Any) -> None:
@@ -19,7 +20,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "parity", help="prove that the frameworks agree with the core", description=__doc__
     )
-    frameworks.add_option(parser)
+    chosen.add_option(parser)
     parser.add_argument(
         "--dtype",
         action="append",
@@ -43,21 +44,21 @@ def run(given: argparse.Namespace) -> int:
     chosen_cases = cases.named(given.case)
     dtypes = [rules.known_name("dtype", d, comparison.TOLERANCES) for d in given.dtype]
     dtypes = dtypes or list(comparison.TOLERANCES)
-    names, missing = frameworks.chosen(given.framework)
+    names, missing = chosen.names(given.framework)
     results: list[comparison.Result] = []
     versions: dict[str, str] = {}
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as progress:
         for name in names:
-            backend = backends.load(name)
-            versions[name] = backend.versions()
+            adapter = frameworks.adapter(name)
+            versions[name] = adapter.versions()
             task = progress.add_task(versions[name], total=len(chosen_cases) * len(dtypes))
             for dtype in dtypes:
                 for case in chosen_cases:
-                    results += comparison.compare_layer(name, backend, case, dtype)
+                    results += comparison.compare_layer(name, adapter, case, dtype)
                     progress.advance(task)
                 if not given.case:
-                    results += comparison.compare_training(name, backend, dtype)
+                    results += comparison.compare_training(name, adapter, dtype)
     agrees = bool(results) and all(result.holds for result in results)
     if given.json:
         print(json.dumps(report.as_json(results, versions, missing, agrees=agrees), indent=1))

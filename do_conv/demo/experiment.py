@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from do_conv.demo import backends, digits, network
+from do_conv import frameworks
+from do_conv.demo import digits, network
 from do_conv.demo.digits import Digits
-from do_conv.parity import backends as parity
+from do_conv.demo.network import Network
 from do_conv.parity.comparison import relative_error
 
 ARMS = ("plain", "do-conv")
@@ -59,12 +60,13 @@ def run(
     framework: str, data: Digits, *, seeds: int, epochs: int, advance: Callable[[], object]
 ) -> Outcome:
     """Train both arms for every seed, fold, compare and time; `advance` is called each epoch."""
-    make = backends.load(framework)
-    outcome = Outcome(framework, parity.load(framework).versions())
+    adapter = frameworks.adapter(framework)
+    outcome = Outcome(framework, adapter.versions())
     for seed in range(seeds):
-        networks = {arm: make(network.start(seed), arm == "do-conv") for arm in ARMS}
-        first = [net.logits(data.test_x) for net in networks.values()]
-        outcome.equal_at_start &= np.array_equal(*first)
+        plain = network.plain(adapter, seed)
+        networks = dict(zip(ARMS, (plain, plain.over_parameterized()), strict=True))
+        first, second = (net.logits(data.test_x) for net in networks.values())
+        outcome.equal_at_start &= np.array_equal(first, second)
         for arm, net in networks.items():
             curve = []
             for epoch in range(epochs):
@@ -75,7 +77,7 @@ def run(
                 advance()
             outcome.accuracy[arm].append(curve)
         trained = networks["do-conv"]
-        folded = trained.fold()
+        folded = trained.folded()
         error = relative_error(folded.logits(data.test_x), trained.logits(data.test_x))
         outcome.fold_error = max(outcome.fold_error, error)
         if seed == 0:
@@ -85,9 +87,7 @@ def run(
     return outcome
 
 
-def _time(
-    networks: dict[str, backends.Network], x: np.ndarray, rounds: int = 15
-) -> dict[str, float]:
+def _time(networks: dict[str, Network], x: np.ndarray, rounds: int = 15) -> dict[str, float]:
     """The median time of each network, taken in turn so that the machine's mood hits all alike."""
     spent: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(rounds):

@@ -1,33 +1,86 @@
-"""The network: three 3 x 3 convolutions, a pooling between, an average and a linear layer."""
+"""The network: three 3 x 3 convolutions, a pooling between, an average and a dense layer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-KERNEL, PADDING, CLASSES = 3, 1, 10
+from do_conv import frameworks
+from do_conv.adapter import DELTA, SGD, Adapter, Dense, LayerArray
+from do_conv.parity.cases import Case
+
+KERNEL, CLASSES, SIZE = 3, 10, (8, 8)
 CHANNELS = ((1, 16), (16, 32), (32, 32))
-POOL_AFTER = 1  # the convolution a 2 x 2 max pooling follows
-
-RATE, MOMENTUM = 0.05, 0.9
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where both arms start, in the core's layout; every bias starts at zero."""
-
-    kernels: tuple[np.ndarray, ...]
-    linear: np.ndarray  # (features, classes)
+LAYERS = [
+    Case(f"layer {i}", channels, (KERNEL, KERNEL), SIZE, padding=1)
+    for i, channels in enumerate(CHANNELS, 1)
+]
+DENSE = Dense(CHANNELS[-1][1], CLASSES)
+OPTIONS = SGD(rate=0.05, momentum=0.9)
 
 
-def start(seed: int) -> Start:
-    """He's normal start for the convolutions, Glorot's uniform one for the linear layer."""
+class Network:
+    """A network with its optimizer; images `(n, 1, 8, 8)` and outputs `(n, 10)`.
+
+    Attributes:
+        model: the framework's model.
+    """
+
+    def __init__(self, adapter: Adapter, model: Any) -> None:
+        self._adapter, self.model = adapter, model
+        self.train = adapter.trainer(model, "cross-entropy", OPTIONS)
+
+    def over_parameterized(self) -> Network:
+        """The same network with DO-Conv."""
+        return Network(self._adapter, frameworks.backend(self.model).convert(self.model))
+
+    def folded(self) -> Network:
+        """The same network with plain layers."""
+        return Network(self._adapter, frameworks.backend(self.model).fold(self.model))
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """The outputs for images."""
+        return self._adapter.run(self.model, x)
+
+    def parameters(self) -> int:
+        """How many numbers it holds."""
+        return sum(math.prod(array.shape) for arrays in self._arrays() for array in arrays.values())
+
+    def kernels(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """W and D' of each convolution that has a D'."""
+        return [
+            (arrays["weight"].read(), arrays[DELTA].read())
+            for arrays in self._arrays()
+            if DELTA in arrays
+        ]
+
+    def _arrays(self) -> Iterator[Mapping[str, LayerArray]]:
+        return (layer.arrays for layer in self._adapter.model_layers(self.model))
+
+
+def plain(adapter: Adapter, seed: int) -> Network:
+    """A network of plain layers: He's normal start, and Glorot's uniform one for the dense layer.
+
+    Every bias starts at zero.
+    """
+    first, second, third = (adapter.layer(case, "float32").fold() for case in LAYERS)
+    parts = (first, "relu", second, "relu", "pool", third, "relu", "average", DENSE)
+    model = adapter.network(parts)
+    layers = list(adapter.model_layers(model))
+    for layer, weight in zip(layers, _weights(seed), strict=True):
+        layer.arrays["weight"].write(weight)
+        layer.arrays["bias"].write(np.zeros(len(weight), "float32"))
+    return Network(adapter, model)
+
+
+def _weights(seed: int) -> Iterator[np.ndarray]:
+    """The kernels, and the dense layer's weights `(classes, features)`."""
     rng = np.random.default_rng(seed)
-    kernels = tuple(
-        rng.normal(0, np.sqrt(2 / (i * KERNEL**2)), (o, i, KERNEL, KERNEL)).astype("float32")
-        for i, o in CHANNELS
-    )
-    features = CHANNELS[-1][1]
-    limit = np.sqrt(6 / (features + CLASSES))
-    return Start(kernels, rng.uniform(-limit, limit, (features, CLASSES)).astype("float32"))
+    for i, o in CHANNELS:
+        kernel = rng.normal(0, np.sqrt(2 / (i * KERNEL**2)), (o, i, KERNEL, KERNEL))
+        yield kernel.astype("float32")
+    limit = np.sqrt(6 / (DENSE.inputs + DENSE.outputs))
+    yield rng.uniform(-limit, limit, (DENSE.inputs, DENSE.outputs)).astype("float32").T

@@ -1,9 +1,8 @@
 """The proof that every framework computes what the core does.
 
 cases       the table of named cases
-layer       the arrays of a case, and what the core makes of them
-training    a small network, trained by the core
-backends    the same two in each framework
+layer       the quantities of a case, by the core and by a framework
+training    a small network, trained by the core and by a framework
 comparison  runs cases, measures how far a framework is from the core
 report      the table a person reads, and the JSON a program reads
 """

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from do_conv.adapter import Adapter
 from do_conv.parity import training
-from do_conv.parity.backends import Backend
 from do_conv.parity.cases import Case
-from do_conv.parity.layer import arrays, core_results
+from do_conv.parity.layer import arrays, core_results, framework_results
 
 # The largest error allowed in one layer, and after the training run.
 TOLERANCES = {"float64": (1e-12, 1e-9), "float32": (5e-6, 1e-4)}
@@ -44,27 +44,27 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     return np.inf if np.isnan(error) else error
 
 
-def compare_layer(name: str, backend: Backend, case: Case, dtype: str) -> Iterator[Result]:
+def compare_layer(name: str, adapter: Adapter, case: Case, dtype: str) -> Iterator[Result]:
     """Every quantity of a case in a framework; one result with the reason if it is not offered."""
     tolerance = TOLERANCES[dtype][0]
-    reason = backend.not_offered(case)
+    reason = adapter.not_offered(case)
     if reason is not None:
         yield Result(name, dtype, case.name, "offered", None, tolerance, reason)
         return
     given = arrays(case, dtype)
-    found = backend.layer_results(case, given)
+    found = framework_results(adapter, case, given)
     expected = core_results(case, given)
     for key in expected:
-        if key.startswith("feature") and not backend.offers_features(case):
+        if key.startswith("feature") and not adapter.offers_features(case):
             continue
         error = relative_error(found[key], expected[key]) if key in found else np.inf
         yield Result(name, dtype, case.name, key, error, tolerance)
 
 
-def compare_training(name: str, backend: Backend, dtype: str) -> Iterator[Result]:
+def compare_training(name: str, adapter: Adapter, dtype: str) -> Iterator[Result]:
     """Every parameter after the training run."""
     run = training.make_run(dtype)
-    found, expected = backend.train(run), training.train(run)
+    found, expected = training.train_with(adapter, run), training.train(run)
     for key in expected:
         error = relative_error(found[key], expected[key]) if key in found else np.inf
         yield Result(name, dtype, key, TRAINING, error, TOLERANCES[dtype][1])

@@ -1,4 +1,4 @@
-"""The arrays of a case, and what the core makes of them: what every framework is held to."""
+"""The quantities of a case: by the core, which every framework is held to, and by a framework."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from do_conv.adapter import DELTA, SEPARABLE, Adapter
 from do_conv.core import convolution, features, transposed
 from do_conv.core.composition import compose_spec, compose_spec_gradients
 from do_conv.core.starts import delta_start
@@ -112,3 +113,31 @@ def _operations(case: Case) -> tuple[Any, Any, Any, Any]:
         transposed.transposed_gradients,
         transposed.transposed_feature_gradients,
     )
+
+
+def framework_results(adapter: Adapter, case: Case, given: Arrays) -> Results:
+    """Every quantity of a case by a framework, in the precision of the arrays."""
+    dtype = given.x.dtype.name
+    delta_name = SEPARABLE if case.kind == "separable" else DELTA
+    names = {"x": "x", "weight": "W", delta_name: "D'", "bias": "bias"}
+    values: dict[str, Any] = {"weight": given.weight, delta_name: given.delta, "bias": given.bias}
+    results: Results = {}
+    with adapter.precision(dtype):
+        layer = adapter.layer(case, dtype)
+        (own,) = adapter.model_layers(layer)
+        for name, array in own.arrays.items():
+            array.write(values[name])
+        for layer.composition, prefix in (("kernel", ""), ("feature", "feature ")):
+            if prefix and (given.delta is None or not adapter.offers_features(case)):
+                continue
+            output, gradients = adapter.differentiate(layer, given.x, given.cotangent)
+            results[f"{prefix}output"] = output
+            for name, gradient in gradients.items():
+                results[f"{prefix}grad {names[name]}"] = gradient
+        results["composed kernel"] = adapter.composed_kernel(layer)
+        folded = layer.fold()
+        results["folded output"] = adapter.run(folded, given.x)
+        if case.kind != "separable":
+            (plain,) = adapter.model_layers(folded)
+            results["folded kernel"] = plain.arrays["weight"].read()
+    return {name: array.astype("float64") for name, array in results.items()}

@@ -1,4 +1,4 @@
-"""A small network of two DO-Conv layers, trained by the core: written out, so that it can be read.
+"""A small network of two DO-Conv layers, trained by the core and by a framework.
 
 The loss is the mean squared error, the optimizer SGD with momentum and weight decay,
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from do_conv.adapter import DELTA, SGD, Adapter
 from do_conv.core.composition import compose, compose_gradients
 from do_conv.core.convolution import convolve, convolve_gradients
 from do_conv.parity.cases import Case
@@ -26,7 +27,7 @@ LAYERS = (
     Case("second", (8, 8), (3, 3), (9, 9), stride=2, groups=2, d_mul=12),
 )
 
-PARAMETERS = ("weight", "bias", "depthwise_delta")
+PARAMETERS = ("weight", "bias", DELTA)
 
 # "first.weight" and so on, in the core's layout.
 Parameters = dict[str, np.ndarray]
@@ -67,6 +68,25 @@ def train(run: Run) -> Parameters:
             velocity[name] = MOMENTUM * velocity[name] + step
             parameters[name] = parameters[name] - RATE * velocity[name]
     return parameters
+
+
+def train_with(adapter: Adapter, run: Run) -> Parameters:
+    """The parameters after the run, by a framework's own optimizer."""
+    dtype = run.inputs[0].dtype.name
+    with adapter.precision(dtype):
+        first, second = (adapter.layer(case, dtype) for case in LAYERS)
+        network = adapter.network([first, "relu", second])
+        arrays = {
+            f"{case.name}.{name}": array
+            for case, layer in zip(LAYERS, adapter.model_layers(network), strict=True)
+            for name, array in layer.arrays.items()
+        }
+        for name, array in arrays.items():
+            array.write(run.start[name])
+        step = adapter.trainer(network, "mean squared error", SGD(RATE, MOMENTUM, DECAY))
+        for x, target in zip(run.inputs, run.targets, strict=True):
+            step(x, target)
+        return {name: array.read().astype("float64") for name, array in arrays.items()}
 
 
 def _gradients(parameters: Parameters, x: np.ndarray, target: np.ndarray) -> Parameters:

@@ -7,31 +7,22 @@ import keras
 import mxnet as mx
 import numpy as np
 import pytest
-import torch
 from mxnet.gluon import nn as gluon_nn
 from torch import nn
 
-from do_conv import checkpoints, gluon, tf
+from do_conv import checkpoints, frameworks, gluon, tf
 from do_conv import torch as do_torch
 from do_conv.checkpoints.neutral import carrying
-from do_conv.core import layouts
-from do_conv.parity import backends, layer
+from do_conv.parity import layer
 from do_conv.parity.cases import CASES
 
-FRAMEWORKS = backends.FRAMEWORKS
+FRAMEWORKS = tuple(frameworks.BACKENDS)
 PAIRS = [(a, b) for a in FRAMEWORKS for b in FRAMEWORKS]
 TOLERANCE = 1e-6
 
 
 def new_layer(framework, case):
-    make = backends.load(framework)._layer
-    if framework == "torch":
-        return make(case, torch.float32)
-    if framework == "gluon":
-        return make(case, "float32")
-    made = make(case)
-    made.build((None, *case.size, case.channels[0]))
-    return made
+    return frameworks.adapter(framework).layer(case, "float32")
 
 
 def give(model, arrays):
@@ -42,21 +33,15 @@ def give(model, arrays):
         arrays.delta
     )
     given = {role: array for role, array in roles.items() if array is not None}
-    assert {role: slot.shape for role, slot in one.slots.items()} == {
+    assert {role: array.shape for role, array in one.arrays.items()} == {
         role: array.shape for role, array in given.items()
     }
-    for role, slot in one.slots.items():
-        slot.write(given[role])
+    for role, array in one.arrays.items():
+        array.write(given[role])
 
 
 def run(model, x):
-    """What a model of any framework gives in evaluation mode, channels first."""
-    if isinstance(model, nn.Module):
-        return model.eval()(torch.from_numpy(x)).detach().numpy()
-    if isinstance(model, mx.gluon.Block):
-        return model(mx.nd.array(x)).asnumpy()
-    out = np.array(model(layouts.channels_last(x)))
-    return layouts.channels_first(out) if out.ndim > 2 else out
+    return frameworks.adapter(frameworks.of(model)).run(model, x)
 
 
 def difference(found, expected):
@@ -71,7 +56,7 @@ Separable = (
 
 
 def pairs_of(case):
-    offered = {f for f in FRAMEWORKS if backends.load(f).not_offered(case) is None}
+    offered = {f for f in FRAMEWORKS if frameworks.adapter(f).not_offered(case) is None}
     return [(a, b) for a, b in PAIRS if {a, b} <= offered]
 
 
@@ -163,9 +148,9 @@ def trained(framework, converted=True):
     network = CONVERT[framework](network) if converted else network
     rng = np.random.default_rng(1)
     for one in carrying._layers(network):
-        for role, slot in one.slots.items():
-            drawn = 0.3 * rng.standard_normal(slot.shape)
-            slot.write(1 + abs(drawn) if role == "running_var" else drawn)
+        for role, array in one.arrays.items():
+            drawn = 0.3 * rng.standard_normal(array.shape)
+            array.write(1 + abs(drawn) if role == "running_var" else drawn)
     return network
 
 

@@ -30,7 +30,7 @@ def test_an_interruption_is_one_line(monkeypatch, capsys):
     def interrupted(names):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(parity.frameworks, "chosen", interrupted)
+    monkeypatch.setattr(parity.chosen, "names", interrupted)
     assert main(["parity"]) == 130
     assert capsys.readouterr().err == "do-conv: interrupted\n"
 

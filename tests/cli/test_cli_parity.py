@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from do_conv import MissingFrameworkError
+from do_conv import MissingFrameworkError, frameworks
 from do_conv.cli import main
-from do_conv.parity import backends
 from do_conv.parity.cases import CASES
 
 
@@ -38,30 +37,24 @@ def test_the_table_names_the_worst_case_and_the_verdict(capsys):
 
 
 def test_exit_code_1_if_a_framework_does_not_agree(capsys, monkeypatch):
-    backend = backends.load("torch")
-    right = backend.layer_results
-
-    def wrong(case, given):
-        results = right(case, given)
-        results["output"] = results["output"] + 1e-3
-        return results
-
-    monkeypatch.setattr(backend, "layer_results", wrong)
+    adapter = frameworks.adapter("torch")
+    right = adapter.composed_kernel
+    monkeypatch.setattr(adapter, "composed_kernel", lambda layer: right(layer) + 1e-3)
     assert main(["parity", "--framework", "torch", "--case", "plain"]) == 1
     said = " ".join(capsys.readouterr().out.split())
-    assert "torch float64 plain: output is off by" in said
+    assert "torch float64 plain: composed kernel is off by" in said
 
 
-def hide(monkeypatch, *frameworks):
+def hide(monkeypatch, *hidden):
     """Let frameworks be as if they were not installed."""
-    load = backends.load
+    load = frameworks.adapter
 
     def load_others(name):
-        if name in frameworks:
+        if name in hidden:
             raise MissingFrameworkError(name)
         return load(name)
 
-    monkeypatch.setattr(backends, "load", load_others)
+    monkeypatch.setattr(frameworks, "adapter", load_others)
 
 
 def test_a_framework_that_is_not_installed_is_shown_and_not_counted(capsys, monkeypatch):
@@ -71,7 +64,7 @@ def test_a_framework_that_is_not_installed_is_shown_and_not_counted(capsys, monk
 
 
 def test_no_framework_at_all_is_no_agreement(capsys, monkeypatch):
-    hide(monkeypatch, *backends.FRAMEWORKS)
+    hide(monkeypatch, *frameworks.BACKENDS)
     assert main(["parity", "--case", "plain"]) == 1
     assert "no framework is installed" in capsys.readouterr().out
 

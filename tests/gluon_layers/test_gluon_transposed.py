@@ -10,11 +10,10 @@ from mxnet import autograd
 from mxnet.gluon import nn
 
 from do_conv import DOConvError
-from do_conv.gluon import DOConv1DTranspose, DOConv2DTranspose, DOConv3DTranspose
+from do_conv.gluon import DOConv1DTranspose, DOConv2DTranspose, DOConv3DTranspose, adapter
 from do_conv.parity import comparison
-from do_conv.parity.backends import gluon as backend
 from do_conv.parity.cases import Case
-from do_conv.parity.layer import arrays, core_results
+from do_conv.parity.layer import arrays, core_results, framework_results
 
 GRAPHS = [None, {}, {"static_alloc": True, "static_shape": True}]
 
@@ -60,7 +59,7 @@ GRADIENTS = [
 def test_float32_agrees_with_the_core(case):
     """More than the table of every framework has: in float64 MXNet refuses or errs on some."""
     given = arrays(case, "float32")
-    found, expected = backend.layer_results(case, given), core_results(case, given)
+    found, expected = framework_results(adapter, case, given), core_results(case, given)
     errors = {name: comparison.relative_error(found[name], expected[name]) for name in expected}
     assert max(errors.values()) <= comparison.TOLERANCES["float32"][0], errors
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from do_conv.parity import backends, cases, comparison
+from do_conv import frameworks
+from do_conv.parity import cases, comparison
 
-KERAS = backends.load("keras")
+KERAS = frameworks.adapter("keras")
 
 
 @pytest.mark.parametrize("dtype", comparison.TOLERANCES)

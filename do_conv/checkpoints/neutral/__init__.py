@@ -5,8 +5,6 @@ which is PyTorch's and Gluon's.
 
 description    what the file says of a layer
 carrying       `save` and `load`: the weights of live models, from one framework to another
-torch, tf,     the layers of each framework, and how their arrays are laid out
-gluon
 """
 
 from __future__ import annotations
@@ -17,16 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from do_conv import files
+from do_conv.adapter import Description, array_name
 from do_conv.checkpoints.formats import read as read_format
 from do_conv.checkpoints.formats import safetensors
 from do_conv.checkpoints.formats.safetensors import Raw
 from do_conv.checkpoints.neutral.description import (
-    Description,
-    array_name,
+    check,
     described,
     folded,
     is_neutral,
     metadata,
+    roles,
 )
 from do_conv.core import rules
 
@@ -64,7 +63,7 @@ class Neutral:
         inside = {
             k.removeprefix(before): v for k, v in self.tensors.items() if k.startswith(before)
         }
-        return {role: inside[role] for role in self.layers[layer].roles(inside, layer)}
+        return {role: inside[role] for role in roles(self.layers[layer], inside, layer)}
 
     def others(self) -> dict[str, Raw]:
         """The arrays that belong to no described layer."""
@@ -79,7 +78,7 @@ class Neutral:
         """
         for layer, description in self.layers.items():
             shapes = {role: raw.shape for role, raw in self._stored(layer).items()}
-            description.check(layer, shapes)
+            check(description, layer, shapes)
 
 
 def read(path: str | Path) -> Neutral:

@@ -6,8 +6,7 @@ over-parameterized in one and plain in the other is composed, or given the ident
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,51 +14,19 @@ from typing import Any
 import numpy as np
 
 from do_conv import frameworks
+from do_conv.adapter import DELTA, Description, LayerArray, ModelLayer, array_name
 from do_conv.checkpoints import neutral
 from do_conv.checkpoints.formats.safetensors import NAMES, Raw
-from do_conv.checkpoints.layers import DELTA
-from do_conv.checkpoints.neutral.description import Description, array_name, pair
+from do_conv.checkpoints.neutral.description import pair
 from do_conv.core import rules
 from do_conv.core.composition import compose
-from do_conv.core.spec import Shape, Spec
+from do_conv.core.spec import Spec
 
 # What a layer adds, and what a normalization multiplies by, that has no such array.
 ABSENT = {"bias": 0.0}
 ABSENT_OF_NORMALIZATION = {"bias": 0.0, "weight": 1.0}
 
 Match = str | Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One array of a layer of a live model, its axes in the core's order.
-
-    Attributes:
-        shape: its shape.
-        dtype: its dtype's name, such as "float32".
-        read: gives it as a new NumPy array; bfloat16 as float32.
-        write: takes a NumPy array of this shape, and rounds it.
-    """
-
-    shape: Shape
-    dtype: str
-    read: Callable[[], np.ndarray]
-    write: Callable[[np.ndarray], None]
-
-
-@dataclass(frozen=True)
-class Carried:
-    """A layer of a live model.
-
-    Attributes:
-        name: its name, with dots between a parent's and its own.
-        description: what it is; None for a layer that other frameworks do not have.
-        slots: its arrays, by their names in a neutral file.
-    """
-
-    name: str
-    description: Description | None
-    slots: dict[str, Slot]
 
 
 def save(model: Any, path: str | Path) -> None:
@@ -77,9 +44,9 @@ def save(model: Any, path: str | Path) -> None:
     layers = _layers(model)
     described = {one.name: one.description for one in layers if one.description is not None}
     tensors = {
-        array_name(one.name, role): Raw.of(slot.read(), NAMES[slot.dtype])
+        array_name(one.name, role): Raw.of(array.read(), NAMES[array.dtype])
         for one in layers
-        for role, slot in one.slots.items()
+        for role, array in one.arrays.items()
     }
     neutral.write(path, neutral.Neutral(tensors, described))
 
@@ -111,21 +78,19 @@ def load(model: Any, path: str | Path, *, match: Match = "name") -> dict[str, st
     ours = {one.name: one for one in layers if one.description is not None}
     pairs = _pairs(stored, ours, match)
     writes = [
-        (ours[name].slots[role], array)
+        (ours[name].arrays[role], array)
         for layer, name in pairs.items()
         for role, array in _fitted(stored[layer], layer, ours[name]).items()
     ]
     writes += _others(held, layers, match)
-    for slot, array in writes:
-        slot.write(array)
+    for own, array in writes:
+        own.write(array)
     return pairs
 
 
-def _layers(model: Any) -> list[Carried]:
-    """A model's layers, by the module that knows its framework."""
-    framework = frameworks.backend(model).__name__.rpartition(".")[2]
-    module = importlib.import_module(f"do_conv.checkpoints.neutral.{framework}")
-    return list(module.carried(model))
+def _layers(model: Any) -> list[ModelLayer]:
+    """A model's layers, by the adapter of its framework."""
+    return list(frameworks.adapter(frameworks.of(model)).model_layers(model))
 
 
 @dataclass(frozen=True)
@@ -160,7 +125,7 @@ def _split(stored: dict[str, _Stored], names: set[str]) -> dict[str, _Stored]:
 
 
 def _pairs(
-    stored: Mapping[str, _Stored], ours: Mapping[str, Carried], match: Match
+    stored: Mapping[str, _Stored], ours: Mapping[str, ModelLayer], match: Match
 ) -> dict[str, str]:
     """The model's name for each layer of the file."""
     if match == "order":
@@ -178,7 +143,7 @@ def _pairs(
     return pairs
 
 
-def _fitted(stored: _Stored, name: str, layer: Carried) -> dict[str, np.ndarray]:
+def _fitted(stored: _Stored, name: str, layer: ModelLayer) -> dict[str, np.ndarray]:
     """What a layer of the model takes of one in the file, in the layer's own shapes."""
     theirs, own = stored.description, layer.description
     assert own is not None
@@ -186,26 +151,26 @@ def _fitted(stored: _Stored, name: str, layer: Carried) -> dict[str, np.ndarray]
         there, here = getattr(theirs, member), getattr(own, member)
         rules.carried_fit(name, layer.name, member, there, here, there == here)
     arrays = dict(stored.arrays)
-    if DELTA in arrays and DELTA not in layer.slots:
+    if DELTA in arrays and DELTA not in layer.arrays:
         spec = Spec.of_shapes(arrays["weight"].shape, arrays[DELTA].shape, theirs.groups)
         weight, delta = (arrays.pop(role).astype("float64") for role in ("weight", DELTA))
         arrays["weight"] = compose(weight, delta, groups=spec.groups)
-    elif DELTA in layer.slots and DELTA not in arrays:
+    elif DELTA in layer.arrays and DELTA not in arrays:
         arrays |= _identity(arrays["weight"], layer, own)
-    for role in {*arrays} | {*layer.slots}:
+    for role in {*arrays} | {*layer.arrays}:
         _fill(arrays, role, layer, theirs)
     there = {role: array.shape for role, array in arrays.items()}
-    here = {role: slot.shape for role, slot in layer.slots.items()}
+    here = {role: own.shape for role, own in layer.arrays.items()}
     rules.carried_fit(name, layer.name, "arrays", there, here, there == here)
     return arrays
 
 
-def _identity(kernel: np.ndarray, layer: Carried, own: Description) -> dict[str, np.ndarray]:
+def _identity(kernel: np.ndarray, layer: ModelLayer, own: Description) -> dict[str, np.ndarray]:
     """W and D' that compose to a kernel: its slots in the first block, and D' = 0.
 
     Slots after the whole blocks stay as they are: D is zero there, and zeros would never train.
     """
-    weight, delta = layer.slots["weight"], layer.slots[DELTA]
+    weight, delta = layer.arrays["weight"], layer.arrays[DELTA]
     spec = Spec.of_shapes(weight.shape, delta.shape, own.groups)
     zeros = np.zeros(delta.shape)
     if spec.has_plain_weight or kernel.shape[:2] != weight.shape[:2]:
@@ -217,7 +182,7 @@ def _identity(kernel: np.ndarray, layer: Carried, own: Description) -> dict[str,
 
 
 def _fill(
-    arrays: dict[str, np.ndarray], role: str, layer: Carried, description: Description
+    arrays: dict[str, np.ndarray], role: str, layer: ModelLayer, description: Description
 ) -> None:
     """Add an array that only the model's layer has, or leave out one that only the file has.
 
@@ -227,35 +192,35 @@ def _fill(
     if (
         role not in absent
         or role.startswith("running")
-        or (role in arrays) == (role in layer.slots)
+        or (role in arrays) == (role in layer.arrays)
     ):
         return
-    if role in layer.slots:
-        arrays[role] = np.full(layer.slots[role].shape, absent[role])
+    if role in layer.arrays:
+        arrays[role] = np.full(layer.arrays[role].shape, absent[role])
     elif bool((arrays[role] == absent[role]).all()):
         del arrays[role]
 
 
 def _others(
-    held: neutral.Neutral, layers: list[Carried], match: Match
-) -> Iterator[tuple[Slot, np.ndarray]]:
+    held: neutral.Neutral, layers: list[ModelLayer], match: Match
+) -> Iterator[tuple[LayerArray, np.ndarray]]:
     """The arrays of layers that only one framework has, by name."""
     names = {} if isinstance(match, str) else match
-    slots = {
-        array_name(one.name, role): slot
+    own = {
+        array_name(one.name, role): array
         for one in layers
         if one.description is None
-        for role, slot in one.slots.items()
+        for role, array in one.arrays.items()
     }
     found: dict[str, Raw] = {}
     for key, raw in held.others().items():
         layer, _, role = key.rpartition(".")
         found[array_name(names.get(layer, layer), role)] = raw
     rules.carried_pairs(
-        [one for one in found if one not in slots], [one for one in slots if one not in found]
+        [one for one in found if one not in own], [one for one in own if one not in found]
     )
     for key, raw in found.items():
         rules.known_name(f"dtype of '{key}'", raw.dtype, NAMES.values())
-        here = slots[key].shape
+        here = own[key].shape
         rules.carried_fit(key, key, "shape", raw.shape, here, raw.shape == here)
-        yield slots[key], raw.numbers()
+        yield own[key], raw.numbers()

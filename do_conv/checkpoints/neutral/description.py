@@ -5,107 +5,77 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from do_conv.adapter import CONVOLUTIONS, DELTA, SEPARABLE, Description, array_name
 from do_conv.checkpoints import layers as stored_layers
 from do_conv.checkpoints.formats.safetensors import Raw
-from do_conv.checkpoints.layers import DELTA, SEPARABLE, Stored
+from do_conv.checkpoints.layers import Stored
 from do_conv.core import rules
 from do_conv.core.spec import Shape
 
 FORMAT, VERSION = "do_conv", "1"
-CONVOLUTIONS = ("convolution", "transposed", "separable")
-KINDS = (*CONVOLUTIONS, "dense", "normalization")
 _OF_NORMALIZATION = ("weight", "bias", "running_mean", "running_var")
 
 
-@dataclass(frozen=True)
-class Description:
-    """One layer of a neutral file.
+def roles(description: Description, found: Mapping[str, Any], layer: str) -> list[str]:
+    """What the arrays of such a layer are called, of which `found` has those it has.
 
-    Attributes:
-        kind: "convolution", "transposed", "separable", "dense" or "normalization".
-        kernel_size: K; empty where there is no kernel.
-        groups: G; of a group normalization, its groups.
-        d_mul: D_mul; None for a plain layer, whose `weight` is the kernel that is applied.
-        epsilon: what a normalization adds to the variance.
+    Raises:
+        DOConvError: if one is missing, or one is there that such a layer does not have.
     """
-
-    kind: str
-    kernel_size: Shape = ()
-    groups: int = 1
-    d_mul: int | None = None
-    epsilon: float | None = None
-
-    def __post_init__(self) -> None:
-        rules.choice("kind", self.kind, KINDS)
-        if self.kind in CONVOLUTIONS:
-            object.__setattr__(self, "kernel_size", rules.kernel_axes(self.kernel_size))
-        rules.integer("groups", self.groups)
-        if self.d_mul is not None:
-            rules.integer("d_mul", self.d_mul)
-
-    def roles(self, found: Mapping[str, Any], layer: str) -> list[str]:
-        """What the arrays of such a layer are called, of which `found` has those it has.
-
-        Raises:
-            DOConvError: if one is missing, or one is there that such a layer does not have.
-        """
-        if self.kind == "normalization":
-            return [role for role in _OF_NORMALIZATION if role in found]
-        expected = ["weight"]
-        if self.kind == "separable":
-            expected.append(SEPARABLE)
-        elif self.d_mul is not None and math.prod(self.kernel_size) > 1:
-            expected.append(DELTA)
-        rules.layer_keys(layer, expected, [r for r in ("weight", DELTA, SEPARABLE) if r in found])
-        return [*expected, *(["bias"] if "bias" in found else [])]
-
-    def check(self, layer: str, shapes: Mapping[str, Shape]) -> None:
-        """Hold the shapes of a layer's arrays to this.
-
-        Raises:
-            DOConvError: if they do not fit.
-        """
-        if self.kind == "normalization":
-            fits = all(len(shape) == 1 for shape in shapes.values()) and len({*shapes.values()}) < 2
-        elif self.kind == "dense":
-            outputs = shapes["weight"][:1]
-            fits = len(shapes["weight"]) == 2 and shapes.get("bias", outputs) == outputs
-        elif DELTA in shapes or SEPARABLE in shapes:
-            fits = self._fits_composed(layer, shapes)
-        else:
-            fits = shapes["weight"][2:] == tuple(self.kernel_size)
-        if not fits:
-            rules.layer_shapes(layer, shapes)
-
-    def _fits_composed(self, layer: str, shapes: Mapping[str, Shape]) -> bool:
-        kind = "separable" if self.kind == "separable" else "over-parameterized"
-        roles = {**shapes, "delta": shapes[SEPARABLE if SEPARABLE in shapes else DELTA]}
-        spec = stored_layers.spec_of(Stored(layer, kind, {}), roles)
-        return (spec.kernel_size, spec.groups, spec.d_mul) == (
-            self.kernel_size, self.groups, self.d_mul,
-        )  # fmt: skip
-
-    def members(self) -> dict[str, Any]:
-        """The members of its JSON: those that are not as they are by default."""
-        default = Description(self.kind, self.kernel_size)
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if name == "kind" or value != (() if name == "kernel_size" else vars(default)[name])
-        }
+    if description.kind == "normalization":
+        return [role for role in _OF_NORMALIZATION if role in found]
+    expected = ["weight"]
+    if description.kind == "separable":
+        expected.append(SEPARABLE)
+    elif description.d_mul is not None and math.prod(description.kernel_size) > 1:
+        expected.append(DELTA)
+    rules.layer_keys(layer, expected, [r for r in ("weight", DELTA, SEPARABLE) if r in found])
+    return [*expected, *(["bias"] if "bias" in found else [])]
 
 
-def array_name(layer: str, role: str) -> str:
-    """The name of a layer's array; a bare layer has no name."""
-    return f"{layer}.{role}" if layer else role
+def check(description: Description, layer: str, shapes: Mapping[str, Shape]) -> None:
+    """Hold the shapes of a layer's arrays to this.
+
+    Raises:
+        DOConvError: if they do not fit.
+    """
+    if description.kind == "normalization":
+        fits = all(len(shape) == 1 for shape in shapes.values()) and len({*shapes.values()}) < 2
+    elif description.kind == "dense":
+        outputs = shapes["weight"][:1]
+        fits = len(shapes["weight"]) == 2 and shapes.get("bias", outputs) == outputs
+    elif DELTA in shapes or SEPARABLE in shapes:
+        fits = _fits_composed(description, layer, shapes)
+    else:
+        fits = shapes["weight"][2:] == tuple(description.kernel_size)
+    if not fits:
+        rules.layer_shapes(layer, shapes)
+
+
+def _fits_composed(description: Description, layer: str, shapes: Mapping[str, Shape]) -> bool:
+    kind = "separable" if description.kind == "separable" else "over-parameterized"
+    roles = {**shapes, "delta": shapes[SEPARABLE if SEPARABLE in shapes else DELTA]}
+    spec = stored_layers.spec_of(Stored(layer, kind, {}), roles)
+    return (spec.kernel_size, spec.groups, spec.d_mul) == (
+        description.kernel_size, description.groups, description.d_mul,
+    )  # fmt: skip
+
+
+def members(description: Description) -> dict[str, Any]:
+    """The members of its JSON: those that are not as they are by default."""
+    default = Description(description.kind, description.kernel_size)
+    return {
+        name: value
+        for name, value in vars(description).items()
+        if name == "kind" or value != (() if name == "kernel_size" else vars(default)[name])
+    }
 
 
 def metadata(layers: Mapping[str, Description]) -> dict[str, str]:
     """The metadata of a file with these layers."""
-    table = {name: description.members() for name, description in layers.items()}
+    table = {name: members(description) for name, description in layers.items()}
     return {"format": FORMAT, "version": VERSION, "layers": json.dumps(table)}
 
 

@@ -1,4 +1,4 @@
-"""The layers of a PyTorch module, as they are carried: its order of axes is the core's."""
+"""The layers of a PyTorch module and their arrays, whose axes are in the core's order."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from do_conv.checkpoints.layers import DELTA, SEPARABLE
-from do_conv.checkpoints.neutral.carrying import Carried, Slot
-from do_conv.checkpoints.neutral.description import Description
+from do_conv.adapter import DELTA, SEPARABLE, Description, LayerArray, ModelLayer
 from do_conv.core import rules
 from do_conv.torch.base import Composed, OverParameterized
 from do_conv.torch.models.wrappers import unwrapped
@@ -23,7 +21,7 @@ from do_conv.torch.parametrization import is_over_parameterized
 _COUNTERS = ("num_batches_tracked",)
 
 
-def carried(model: nn.Module) -> Iterator[Carried]:
+def model_layers(model: nn.Module) -> Iterator[ModelLayer]:
     """Each layer with arrays of its own, a shared one once, in the module's order.
 
     Raises:
@@ -37,9 +35,9 @@ def carried(model: nn.Module) -> Iterator[Carried]:
             rules.one_parametrization(name, len(module.parametrizations.weight) == 1)
             inside.update(module.parametrizations.modules())
         description, tensors = _description(module), _tensors(module)
-        slots = {role: _slot(module, tensor) for role, tensor in tensors.items()}
-        if slots:
-            yield Carried(name, description, slots)
+        arrays = {role: _array(module, tensor) for role, tensor in tensors.items()}
+        if arrays:
+            yield ModelLayer(name, description, arrays)
 
 
 def _description(module: Any) -> Description | None:
@@ -98,7 +96,7 @@ def _tensors(module: Any) -> dict[str, Tensor]:
 _ORDER = {role: i for i, role in enumerate(("weight", DELTA, SEPARABLE, "bias"))}
 
 
-def _slot(module: Any, tensor: Tensor) -> Slot:
+def _array(module: Any, tensor: Tensor) -> LayerArray:
     made = not nn.parameter.is_lazy(tensor) and not tensor.is_meta
     rules.built(type(module).__name__, made)
 
@@ -111,4 +109,4 @@ def _slot(module: Any, tensor: Tensor) -> Slot:
         with torch.no_grad():
             tensor.copy_(torch.from_numpy(np.array(array)))
 
-    return Slot(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), read, write)
+    return LayerArray(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), read, write)

@@ -1,4 +1,4 @@
-"""The layers of a Gluon block, as they are carried: its order of axes is the core's."""
+"""The layers of a Gluon block and their arrays, whose axes are in the core's order."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ import numpy as np
 from mxnet.gluon import nn
 from mxnet.gluon.nn.basic_layers import BatchNorm
 
-from do_conv.checkpoints.layers import DELTA, SEPARABLE
-from do_conv.checkpoints.neutral.carrying import Carried, Slot
-from do_conv.checkpoints.neutral.description import Description
+from do_conv.adapter import DELTA, SEPARABLE, Description, LayerArray, ModelLayer
 from do_conv.core import rules
 from do_conv.gluon.arrays import as_given
 from do_conv.gluon.base import Composed
@@ -31,7 +29,7 @@ _NORMALIZATION = {
 }  # fmt: skip
 
 
-def carried(model: Any) -> Iterator[Carried]:
+def model_layers(model: Any) -> Iterator[ModelLayer]:
     """Each layer with parameters of its own, a shared one once, in the block's order.
 
     Raises:
@@ -46,9 +44,9 @@ def carried(model: Any) -> Iterator[Carried]:
             for own, parameter in sorted(block._reg_params.items(), key=_place)
             if parameter is not None and not _is_constant(block, own)
         }
-        slots = {role: _slot(block, one) for role, one in parameters.items()}
-        if slots:
-            yield Carried(name, description, slots)
+        arrays = {role: _array(block, one) for role, one in parameters.items()}
+        if arrays:
+            yield ModelLayer(name, description, arrays)
 
 
 _ORDER = {role: i for i, role in enumerate(("weight", DELTA, SEPARABLE, "bias"))}
@@ -86,7 +84,7 @@ def _convolution(layer: Any) -> Description:
     return Description(kind, size, groups, layer.spec.d_mul if has_delta else None)
 
 
-def _slot(block: Any, parameter: Any) -> Slot:
+def _array(block: Any, parameter: Any) -> LayerArray:
     rules.built(block.name, parameter._data is not None)
 
     dtype = np.dtype(parameter.dtype).name
@@ -99,4 +97,4 @@ def _slot(block: Any, parameter: Any) -> Slot:
         # As MXNet's array: a NumPy one cannot be written where a convolution has moved the axes.
         parameter.set_data(as_given(mx.nd.array(array, dtype=parameter.dtype)))
 
-    return Slot(tuple(parameter.shape), dtype, read, write)
+    return LayerArray(tuple(parameter.shape), dtype, read, write)

@@ -1,17 +1,16 @@
-"""The layers of a Keras model, as they are carried: Keras's order of axes to the core's."""
+"""The layers of a Keras model and their arrays, with the axes in the core's order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from do_conv.checkpoints.layers import DELTA, SEPARABLE
-from do_conv.checkpoints.neutral.carrying import Carried, Slot
-from do_conv.checkpoints.neutral.description import Description, array_name
+from do_conv.adapter import DELTA, SEPARABLE, Description, LayerArray, ModelLayer, array_name
 from do_conv.core import layouts, rules
 from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.tf.base import OverParameterized
@@ -38,7 +37,20 @@ _DELTA: Layout = (layouts.delta_from_keras, layouts.delta_to_keras)
 _DENSE: Layout = (np.transpose, np.transpose)
 
 
-def carried(model: Any) -> Iterator[Carried]:
+@dataclass(frozen=True)
+class VariableArray(LayerArray):
+    """An array in a variable.
+
+    Attributes:
+        variable: where it is, in Keras's order of axes.
+        to_core: bring an array of the variable's shape, such as its gradient, to the core's order.
+    """
+
+    variable: Any
+    to_core: Callable[[np.ndarray], np.ndarray]
+
+
+def model_layers(model: Any) -> Iterator[ModelLayer]:
     """Each layer with variables of its own, a shared one once, in the model's order.
 
     A separable layer with a kernel for each of its parts is two: its depthwise part, which may have
@@ -68,7 +80,7 @@ def _may_have_variables(layer: Any) -> bool:
     return isinstance(layer, (*_CONVOLUTIONS, *_SEPARABLE, layers.Dense, *_NORMALIZATIONS))
 
 
-def _carried(name: str, layer: Any) -> Iterator[Carried]:
+def _carried(name: str, layer: Any) -> Iterator[ModelLayer]:
     """A layer's arrays, as one layer or, of a separable one, as two."""
     kind = layer._plain if isinstance(layer, Composed) else type(layer)
     if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
@@ -78,18 +90,18 @@ def _carried(name: str, layer: Any) -> Iterator[Carried]:
     elif kind in _SEPARABLE:
         yield _depthwise(array_name(name, "depthwise"), layer, layer.depthwise_kernel, bias=None)
         ones = (1,) * len(layer.kernel_size)
-        slots = {"weight": _slot(layer.pointwise_kernel, _KERNEL), **_bias(layer.bias)}
-        yield Carried(array_name(name, "pointwise"), Description("convolution", ones), slots)
+        arrays = {"weight": _array(layer.pointwise_kernel, _KERNEL), **_bias(layer.bias)}
+        yield ModelLayer(array_name(name, "pointwise"), Description("convolution", ones), arrays)
     elif kind in _DEPTHWISE:
         yield _depthwise(name, layer, layer.kernel, layer.bias)
     elif kind in _CONVOLUTIONS:
         what = "transposed" if kind in _TRANSPOSED else "convolution"
-        slots = {"weight": _slot(layer.kernel, _KERNEL), **_delta(layer), **_bias(layer.bias)}
+        arrays = {"weight": _array(layer.kernel, _KERNEL), **_delta(layer), **_bias(layer.bias)}
         size, groups = tuple(layer.kernel_size), getattr(layer, "groups", 1)
-        yield Carried(name, Description(what, size, groups, _d_mul(layer)), slots)
+        yield ModelLayer(name, Description(what, size, groups, _d_mul(layer)), arrays)
     elif kind is layers.Dense:
-        slots = {"weight": _slot(layer.kernel, _DENSE), **_bias(layer.bias)}
-        yield Carried(name, Description("dense"), slots)
+        arrays = {"weight": _array(layer.kernel, _DENSE), **_bias(layer.bias)}
+        yield ModelLayer(name, Description("dense"), arrays)
     elif kind in _NORMALIZATIONS:
         yield from _normalization(name, layer, _NORMALIZATIONS[kind])
     else:
@@ -105,15 +117,15 @@ def _d_mul(layer: Any) -> int | None:
     return layer.spec.d_mul if has_delta else None
 
 
-def _delta(layer: Any) -> dict[str, Slot]:
-    return {} if _d_mul(layer) is None else {DELTA: _slot(layer.depthwise_delta, _DELTA)}
+def _delta(layer: Any) -> dict[str, LayerArray]:
+    return {} if _d_mul(layer) is None else {DELTA: _array(layer.depthwise_delta, _DELTA)}
 
 
-def _bias(variable: Any) -> dict[str, Slot]:
-    return {} if variable is None else {"bias": _slot(variable, _SAME)}
+def _bias(variable: Any) -> dict[str, LayerArray]:
+    return {} if variable is None else {"bias": _array(variable, _SAME)}
 
 
-def _depthwise(name: str, layer: Any, kernel: Any, bias: Any) -> Carried:
+def _depthwise(name: str, layer: Any, kernel: Any, bias: Any) -> ModelLayer:
     """A depthwise kernel `(*K or D_mul, C_in, multiplier)`: one group for each input channel."""
     *_, channels, multiplier = kernel.shape
     size = tuple(layer.kernel_size)
@@ -122,12 +134,12 @@ def _depthwise(name: str, layer: Any, kernel: Any, bias: Any) -> Carried:
         layouts.depthwise_kernel_from_keras,
         lambda array: layouts.depthwise_kernel_to_keras(array, spec),
     )
-    slots = {"weight": _slot(kernel, layout), **_delta(layer), **_bias(bias)}
-    return Carried(name, Description("convolution", size, channels, _d_mul(layer)), slots)
+    arrays = {"weight": _array(kernel, layout), **_delta(layer), **_bias(bias)}
+    return ModelLayer(name, Description("convolution", size, channels, _d_mul(layer)), arrays)
 
 
-def _trained_pair(name: str, layer: Any) -> Carried:
-    """A separable layer that is trained as one: W has its slots, `(C_out, C_in, D_mul)`."""
+def _trained_pair(name: str, layer: Any) -> ModelLayer:
+    """A separable layer that is trained as one: W has its arrays, `(C_out, C_in, D_mul)`."""
     spec: SeparableSpec = layer.spec
     shapes = spec.weight_shape, tuple(layer.pointwise_kernel.shape)
     layout: Layout = (
@@ -136,34 +148,36 @@ def _trained_pair(name: str, layer: Any) -> Carried:
             array.reshape(spec.out_channels, -1, *(1,) * spec.rank)
         ),
     )
-    slots = {
-        "weight": _slot(layer.pointwise_kernel, layout),
-        SEPARABLE: _slot(layer.depthwise_kernel, _DELTA),
+    arrays = {
+        "weight": _array(layer.pointwise_kernel, layout),
+        SEPARABLE: _array(layer.depthwise_kernel, _DELTA),
         **_bias(layer.bias),
     }
-    return Carried(name, Description("separable", spec.kernel_size, 1, spec.d_mul), slots)
+    return ModelLayer(name, Description("separable", spec.kernel_size, 1, spec.d_mul), arrays)
 
 
-def _normalization(name: str, layer: Any, names: dict[str, str]) -> Iterator[Carried]:
+def _normalization(name: str, layer: Any, names: dict[str, str]) -> Iterator[ModelLayer]:
     variables = {role: getattr(layer, own, None) for role, own in names.items()}
     kept = {role: one for role, one in variables.items() if one is not None}
     if any(len(one.shape) > 1 for one in kept.values()):
         yield from _unknown(name, layer)
         return
     groups = getattr(layer, "groups", 1)
-    slots = {role: _slot(one, _SAME) for role, one in kept.items()}
-    if slots:
-        yield Carried(name, Description("normalization", (), groups, None, layer.epsilon), slots)
+    arrays = {role: _array(one, _SAME) for role, one in kept.items()}
+    if arrays:
+        yield ModelLayer(
+            name, Description("normalization", (), groups, None, layer.epsilon), arrays
+        )
 
 
-def _unknown(name: str, layer: Any) -> Iterator[Carried]:
+def _unknown(name: str, layer: Any) -> Iterator[ModelLayer]:
     """The variables of a layer that other frameworks do not have, without those it holds."""
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
     if own:
-        yield Carried(name, None, {one.name: _slot(one, _SAME) for one in own})
+        yield ModelLayer(name, None, {one.name: _array(one, _SAME) for one in own})
 
 
-def _slot(variable: Any, layout: Layout) -> Slot:
+def _array(variable: Any, layout: Layout) -> VariableArray:
     to_core, from_core = layout
     dtype = keras.backend.standardize_dtype(variable.dtype)
 
@@ -171,5 +185,8 @@ def _slot(variable: Any, layout: Layout) -> Slot:
         array = ops.convert_to_numpy(variable)
         return np.array(to_core(array.astype("float32") if dtype == "bfloat16" else array))
 
+    def write(array: np.ndarray) -> None:
+        variable.assign(from_core(array))
+
     shape = tuple(to_core(np.broadcast_to(np.zeros(()), tuple(variable.shape))).shape)
-    return Slot(shape, dtype, read, lambda array: variable.assign(from_core(array)))
+    return VariableArray(shape, dtype, read, write, variable, to_core)

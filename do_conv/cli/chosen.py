@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from do_conv import frameworks
 from do_conv.core.errors import MissingFrameworkError
-from do_conv.parity import backends
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
@@ -15,25 +15,25 @@ def add_option(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help=f"one of {', '.join(backends.FRAMEWORKS)}; may be repeated (default: all installed)",
+        help=f"one of {', '.join(frameworks.BACKENDS)}; may be repeated (default: all installed)",
     )
 
 
-def chosen(names: list[str]) -> tuple[list[str], list[str]]:
+def names(asked: list[str]) -> tuple[list[str], list[str]]:
     """The frameworks to run, and those that are not installed.
 
     Raises:
         DOConvError: for a name there is none of.
         MissingFrameworkError: for a framework that was asked for by name and is not installed.
     """
-    if names:
-        for name in names:
-            backends.load(name)
-        return list(dict.fromkeys(names)), []
+    if asked:
+        for name in asked:
+            frameworks.adapter(name)
+        return list(dict.fromkeys(asked)), []
     present, missing = [], []
-    for name in backends.FRAMEWORKS:
+    for name in frameworks.BACKENDS:
         try:
-            backends.load(name)
+            frameworks.adapter(name)
             present.append(name)
         except MissingFrameworkError:
             missing.append(name)

@@ -1,0 +1,162 @@
+"""The one interface to what is known of a framework.
+
+Each backend has an `adapter.py` with the functions of `Adapter`. The parity table, the
+demonstration, the command line and the carrying of weights call these and nothing else of a
+framework. NumPy arrays go in and come out in the core's order of axes, channels first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from do_conv.core import rules
+from do_conv.core.spec import Shape
+
+if TYPE_CHECKING:
+    from do_conv.parity.cases import Case
+
+# The names of a layer's arrays: D' of a layer of ours, and D of a separable pair.
+DELTA, SEPARABLE = "depthwise_delta", "depthwise_weight"
+CONVOLUTIONS = ("convolution", "transposed", "separable")
+KINDS = (*CONVOLUTIONS, "dense", "normalization")
+
+Loss = Literal["mean squared error", "cross-entropy"]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a layer is, in terms that every framework has.
+
+    Attributes:
+        kind: "convolution", "transposed", "separable", "dense" or "normalization".
+        kernel_size: K; empty where there is no kernel.
+        groups: G; of a group normalization, its groups.
+        d_mul: D_mul; None for a plain layer, whose `weight` is the kernel that is applied.
+        epsilon: what a normalization adds to the variance.
+    """
+
+    kind: str
+    kernel_size: Shape = ()
+    groups: int = 1
+    d_mul: int | None = None
+    epsilon: float | None = None
+
+    def __post_init__(self) -> None:
+        rules.choice("kind", self.kind, KINDS)
+        if self.kind in CONVOLUTIONS:
+            object.__setattr__(self, "kernel_size", rules.kernel_axes(self.kernel_size))
+        rules.integer("groups", self.groups)
+        if self.d_mul is not None:
+            rules.integer("d_mul", self.d_mul)
+
+
+@dataclass(frozen=True)
+class LayerArray:
+    """One array of a live layer, its axes in the core's order.
+
+    Attributes:
+        shape: its shape.
+        dtype: its dtype's name, such as "float32".
+        read: return it as a new NumPy array; bfloat16 as float32.
+        write: take a NumPy array of this shape, and round it to the dtype.
+    """
+
+    shape: Shape
+    dtype: str
+    read: Callable[[], np.ndarray]
+    write: Callable[[np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class ModelLayer:
+    """A layer of a live model.
+
+    Attributes:
+        name: its name, with dots between a parent's and its own; "" is the model itself.
+        description: what it is; None for a layer that other frameworks do not have.
+        arrays: its arrays by name: "weight", "bias", `DELTA`, `SEPARABLE` and so on.
+    """
+
+    name: str
+    description: Description | None
+    arrays: Mapping[str, LayerArray]
+
+
+def array_name(layer: str, role: str) -> str:
+    """The full name of a layer's array; a bare layer has no name."""
+    return f"{layer}.{role}" if layer else role
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A dense layer in a network."""
+
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class SGD:
+    """The options of SGD: `v <- momentum * v + gradient + decay * p`, `p <- p - rate * v`."""
+
+    rate: float
+    momentum: float = 0.0
+    decay: float = 0.0
+
+
+class Adapter(Protocol):
+    """The functions of `adapter.py` in a backend."""
+
+    def versions(self) -> str:
+        """The framework's version, and that of what it computes with: a table's heading."""
+
+    def not_offered(self, case: Case) -> str | None:
+        """Why the framework's own layers cannot do a case, or None."""
+
+    def offers_features(self, case: Case) -> bool:
+        """Whether the backend's layer has feature composition in a case."""
+
+    def precision(self, dtype: str) -> AbstractContextManager[None]:
+        """A context in which layers are made, and arrays taken, in this dtype."""
+
+    def layer(self, case: Case, dtype: str) -> Any:
+        """An over-parameterized layer of a case, with parameters."""
+
+    def model_layers(self, model: Any) -> Iterator[ModelLayer]:
+        """Each layer with arrays of its own, a shared one once, in the model's order.
+
+        Raises:
+            DOConvError: if a layer has no parameters yet.
+        """
+
+    def composed_kernel(self, layer: Any) -> np.ndarray:
+        """W' of a layer, `(C_out, C_in/G, *K)`."""
+
+    def run(self, model: Any, x: np.ndarray) -> np.ndarray:
+        """The output of a model or a layer, as in evaluation."""
+
+    def differentiate(
+        self, layer: Any, x: np.ndarray, cotangent: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """A layer's output, and the gradients of `x` and of each of its arrays, by name."""
+
+    def network(self, parts: Sequence[Any]) -> Any:
+        """A network of the framework's layers in a row.
+
+        Args:
+            parts: layers, `Dense`, and words: "relu", "pool" (the maximum of 2 x 2 positions) and
+                "average" (the mean over all positions, which leaves the channels).
+        """
+
+    def trainer(
+        self, model: Any, loss: Loss, options: SGD
+    ) -> Callable[[np.ndarray, np.ndarray], None]:
+        """A function that takes a batch and its targets, and makes one step of SGD."""
+
+    def in_own_order(self, model: Any, shape: Shape) -> Shape:
+        """The shape `(N, C, *size)` of a batch, with its axes in the order the model takes."""

@@ -1,0 +1,1 @@
+"""A backend on NumPy alone: what `docs/contributing/add-a-framework.md` asks of a new one."""
