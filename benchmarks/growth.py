@@ -14,9 +14,9 @@ from torch import nn
 
 from benchmarks.frameworks.torch import step_of
 from benchmarks.turns import take_turns
-from do_conv.core import estimate
 from do_conv.core.cost import layer_cost
 from do_conv.core.spec import Spec
+from do_conv.models import estimate
 from do_conv.torch import DOConv2d
 
 # One of them is varied at a time.

@@ -4,7 +4,6 @@ This package is the NumPy core. The layers live in a module per framework, impor
 `do_conv.torch`, `do_conv.tf` (Keras 3) and `do_conv.gluon` (MXNet).
 """
 
-from do_conv.core import choices
 from do_conv.core.composition import (
     compose,
     compose_gradients,
@@ -17,6 +16,7 @@ from do_conv.core.cost import Cost, LayerCost, layer_cost
 from do_conv.core.errors import DOConvError, MissingFrameworkError
 from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.core.starts import identity
+from do_conv.models import choices
 
 __version__ = "0.1.0"
 

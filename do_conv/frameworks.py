@@ -11,6 +11,7 @@ from typing import Any
 
 from do_conv.adapter import Adapter
 from do_conv.core import rules
+from do_conv.models import checks
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def of(model: Any) -> str:
     homes = [base.__module__.partition(".")[0] for base in type(model).__mro__]
     names = {backend.home: name for name, backend in BACKENDS.items()}
     found = next((names[home] for home in homes if home in names), None)
-    return rules.known_backend(found, type(model).__name__)
+    return checks.known_backend(found, type(model).__name__)
 
 
 def backend(model: Any) -> Any:

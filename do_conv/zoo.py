@@ -11,6 +11,7 @@ from typing import Any
 
 from do_conv.core import rules
 from do_conv.core.errors import require_installed
+from do_conv.models import checks
 
 
 def load(name: str) -> Any:
@@ -25,7 +26,7 @@ def load(name: str) -> Any:
         DOConvError: if there is no such network or function.
         MissingFrameworkError: if the zoo is not installed.
     """
-    source, network = rules.source_and_name(name)
+    source, network = checks.source_and_name(name)
     return _ZOOS[source](network) if source in _ZOOS else _own(source, network)
 
 
@@ -110,4 +111,4 @@ def _own(module: str, function: str) -> Any:
         found = None
     finally:
         sys.path.remove(here)
-    return rules.known_function(found, module, function, list(_ZOOS))()
+    return checks.known_function(found, module, function, list(_ZOOS))()

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from do_conv.checkpoints import checks
 from do_conv.checkpoints.layers import DELTA
-from do_conv.core import rules
 from do_conv.core.spec import Shape
 
 # What each framework's code calls W; all call the rest D and bias.
@@ -71,7 +71,7 @@ def _named(
         return _pointwise(name, before, framework, keys, shapes)
     stored = [one for one in (*KERNELS.values(), "D", *_DIAGONALS) if one in keys]
     expected = [KERNELS[framework or "torch"], "D", *diagonals[:1]]
-    rules.layer_keys(name, expected, stored)
+    checks.layer_keys(name, expected, stored)
     roles = {"weight": keys[expected[0]], "delta": keys["D"]}
     if diagonals:
         roles["diagonal"] = keys[diagonals[0]]

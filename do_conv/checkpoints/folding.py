@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from do_conv.checkpoints import formats, keras_names, layers, neutral
+from do_conv.checkpoints import checks, formats, keras_names, layers, neutral
 from do_conv.checkpoints.formats import Checkpoint, Format
 from do_conv.checkpoints.layers import Naming, Stored
 from do_conv.checkpoints.report import Layer, Report
-from do_conv.core import rules
 
 NAMINGS = {"gluon": layers.GLUON, "keras": keras_names.KERAS}
 
@@ -56,7 +55,7 @@ def fold(
             advance(len(report.layers), total)
     arrays = sum(len(one.keys) for _, stored in found for one in stored)
     report.layers += _rename(checkpoint, renamed, report.layers)
-    rules.ours_in_file(len(report.layers), str(source))
+    checks.ours_in_file(len(report.layers), str(source))
     if described is not None:
         table = neutral.folded(described, checkpoint.states[0])
         checkpoint.rest = {**checkpoint.rest, **neutral.metadata(table)}
@@ -151,10 +150,10 @@ def core_arrays(state: dict[str, Any], stored: Stored, format: Format) -> dict[s
         array = format.array(state[key])
         if array is None:
             dtype = getattr(state[key], "dtype", type(state[key]).__name__)
-            rules.layer_dtype(stored.name, f"{key} of dtype {dtype}")
+            checks.layer_dtype(stored.name, f"{key} of dtype {dtype}")
         if role != "bias" and array.ndim < 3:
             shapes = {r: format.shape(state[k]) or () for r, k in stored.keys.items()}
-            rules.layer_shapes(stored.name, shapes)
+            checks.layer_shapes(stored.name, shapes)
         arrays[role] = to_core[role](array)
     return arrays
 
@@ -181,7 +180,7 @@ class Folder:
             self._done[tied] = self._plain(stored, arrays, tensors, spec)
         made = dict(self._done[tied])
         if "bias" in tensors:
-            rules.layer_finite(stored.name, "bias", self._is_finite(arrays["bias"]))
+            checks.layer_finite(stored.name, "bias", self._is_finite(arrays["bias"]))
             made["bias"] = tensors["bias"]
         self._replace(stored, {stored.plain[role]: tensor for role, tensor in made.items()})
         return Layer(stored.name, stored.kind, spec.kernel_size, spec.groups, spec.d_mul)
@@ -198,7 +197,7 @@ class Folder:
             made[role] = self._format.tensor(self._naming.weight_from_core(array), like)
             rounded = self._format.array(made[role])
             assert rounded is not None
-            rules.layer_finite(stored.name, "composed kernel", self._is_finite(rounded))
+            checks.layer_finite(stored.name, "composed kernel", self._is_finite(rounded))
         return made
 
     def _is_finite(self, array: np.ndarray) -> bool:
@@ -207,7 +206,7 @@ class Folder:
     def _replace(self, stored: Stored, made: dict[str, Any]) -> None:
         """Put arrays where the first of the layer's stood, in the order of the dict."""
         replaced = set(stored.keys.values())
-        rules.free_names(stored.name, (set(made) - replaced) & set(self._state))
+        checks.free_names(stored.name, (set(made) - replaced) & set(self._state))
         entries = list(self._state.items())
         self._state.clear()
         for key, tensor in entries:

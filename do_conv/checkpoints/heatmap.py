@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from do_conv.checkpoints import folding, formats, layers
-from do_conv.core import rules
+from do_conv.checkpoints import checks, folding, formats, layers
 from do_conv.core.composition import kernel_change
 
 
@@ -34,9 +33,9 @@ def kernel_changes(source: str | Path) -> dict[str, np.ndarray]:
             arrays = folding.core_arrays(state, stored, format)
             spec = layers.spec_of(stored, {role: array.shape for role, array in arrays.items()})
             wide = {role: array.astype("float64") for role, array in arrays.items()}
-            rules.layer_finite(stored.name, "weight and D", all(map(_is_finite, wide.values())))
+            checks.layer_finite(stored.name, "weight and D", all(map(_is_finite, wide.values())))
             changes[stored.name] = kernel_change(wide["weight"], wide["delta"], spec.groups)
-    rules.ours_in_file(len(changes), str(source))
+    checks.ours_in_file(len(changes), str(source))
     return changes
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from do_conv.checkpoints import authors, authors_names, formats
+from do_conv.checkpoints import authors, authors_names, checks, formats
 from do_conv.checkpoints.authors import Imported
 from do_conv.checkpoints.authors_names import Theirs
 from do_conv.checkpoints.folding import name_of, numbers
@@ -17,7 +17,6 @@ from do_conv.checkpoints.formats import Checkpoint, Format
 from do_conv.checkpoints.keras_names import KERAS
 from do_conv.checkpoints.layers import TORCH
 from do_conv.checkpoints.report import Layer, Report
-from do_conv.core import rules
 from do_conv.core.spec import Shape, Spec
 
 SQUARE = "taken as square: the file holds how many positions its kernel has, not its sides"
@@ -67,9 +66,9 @@ def import_authors(
         for state in checkpoint.states
         for theirs in authors_names.found(_shapes(state, format), separators)
     ]
-    rules.authors_in_file(len(layers), str(source))
+    checks.authors_in_file(len(layers), str(source))
     if isinstance(kernel_size, Mapping):
-        rules.known_layers(kernel_size, [theirs.name for _, theirs in layers])
+        checks.known_layers(kernel_size, [theirs.name for _, theirs in layers])
     for state, theirs in layers:
         report.layers.append(_import_layer(state, theirs, format, kernel_size, check_finite))
         advance(len(report.layers), len(layers))
@@ -108,7 +107,7 @@ def _import_layer(
         array = format.array(tensor)
         if array is None:
             dtype = getattr(tensor, "dtype", type(tensor).__name__)
-            rules.layer_dtype(theirs.name, f"{theirs.keys[role]} of dtype {dtype}")
+            checks.layer_dtype(theirs.name, f"{theirs.keys[role]} of dtype {dtype}")
         arrays[role] = array
     _check_shapes(theirs, arrays)
     naming = KERAS if theirs.framework == "tensorflow" else TORCH
@@ -121,7 +120,7 @@ def _import_layer(
         array = format.array(tensor)
         assert array is not None
         is_finite = not check_finite or bool(np.isfinite(array).all())
-        rules.layer_finite(theirs.name, role, is_finite)
+        checks.layer_finite(theirs.name, role, is_finite)
         made[role] = tensor
     _replace(state, theirs, made)
     spec = imported.spec
@@ -139,7 +138,7 @@ def _check_shapes(theirs: Theirs, arrays: dict[str, np.ndarray]) -> None:
     weight, delta = shapes["weight"], shapes.get("delta", ())
     rank = 4 if theirs.framework == "gluon" else 3
     if len(weight) != rank or 0 in weight + delta:
-        rules.layer_shapes(theirs.name, shapes)
+        checks.layer_shapes(theirs.name, shapes)
     if theirs.framework == "tensorflow":
         slots, per_group, outputs = weight
     else:
@@ -154,9 +153,9 @@ def _check_shapes(theirs: Theirs, arrays: dict[str, np.ndarray]) -> None:
         if theirs.framework == "gluon":
             fits = fits and area == slots
         if not fits or shapes.get("diagonal", delta) != delta:
-            rules.layer_shapes(theirs.name, shapes)
+            checks.layer_shapes(theirs.name, shapes)
     if shapes.get("bias", (outputs,)) != (outputs,):
-        rules.layer_shapes(theirs.name, shapes)
+        checks.layer_shapes(theirs.name, shapes)
 
 
 def _imported(
@@ -190,14 +189,14 @@ def _sides(layer: str, area: int, kernel_size: KernelSize) -> tuple[Shape, str]:
     if isinstance(kernel_size, Mapping):
         given = kernel_size.get(layer)
         if given is not None and math.prod(given) != area:
-            rules.known_kernel_size(layer, area, given)
+            checks.known_kernel_size(layer, area, given)
     else:
         given = kernel_size if kernel_size and math.prod(kernel_size) == area else None
     if given is not None:
         return tuple(given), ""
     side = math.isqrt(area)
     if side * side != area:
-        rules.known_kernel_size(layer, area, None)
+        checks.known_kernel_size(layer, area, None)
     return (side, side), SQUARE
 
 
@@ -205,7 +204,7 @@ def _replace(state: dict[str, Any], theirs: Theirs, made: dict[str, Any]) -> Non
     """Put arrays where the first of the layer's stood, in the order of the dict."""
     named = {theirs.ours[role]: made[role] for role in ("weight", "delta", "bias") if role in made}
     replaced = set(theirs.keys.values())
-    rules.free_names(theirs.name, (set(named) - replaced) & set(state))
+    checks.free_names(theirs.name, (set(named) - replaced) & set(state))
     entries = list(state.items())
     state.clear()
     for key, tensor in entries:

@@ -11,8 +11,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from do_conv.checkpoints import checks
 from do_conv.checkpoints.layers import DELTA, Naming, Stored
-from do_conv.core import rules
 from do_conv.core.spec import Shape
 
 KERAS = Naming("/", is_keras=True)
@@ -37,7 +37,7 @@ def found(names: Collection[str]) -> Iterator[Stored]:
         layer = before.removesuffix("vars/").rstrip("/")
         stored = [one.removeprefix(before) for one in names if one.startswith(before)]
         bias = ["1"] if f"{before}1" in names else []
-        rules.layer_keys(layer, ["0", *bias, DELTA], stored)
+        checks.layer_keys(layer, ["0", *bias, DELTA], stored)
         keys = {"weight": f"{before}0", "delta": name}
         if bias:
             keys["bias"] = f"{before}1"
@@ -79,7 +79,7 @@ def plain_groups(groups: Collection[str], shapes: Mapping[str, Shape]) -> dict[s
                 if is_ours or axes == _rank(kind) + 2:
                     (ours if is_ours else plain).setdefault(kind, []).append(child)
         for kind, members in ours.items():
-            rules.decided_order(parent or "the file", members, plain.get(kind, []))
+            checks.decided_order(parent or "the file", members, plain.get(kind, []))
     return renamed
 
 

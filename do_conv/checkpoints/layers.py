@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from do_conv.adapter import DELTA, SEPARABLE
-from do_conv.core import layouts, rules
+from do_conv.checkpoints import checks
+from do_conv.core import layouts
 from do_conv.core.composition import compose_spec
 from do_conv.core.errors import DOConvError
 from do_conv.core.features import pointwise_kernel
@@ -93,7 +94,7 @@ def _layer(before: str, ending: str, names: Collection[str], naming: Naming) -> 
     stored = [key for key in ("weight", DELTA, SEPARABLE) if before + key in names]
     if ending == SEPARABLE and stored == [SEPARABLE]:
         return None  # a name that another's layer may have
-    rules.layer_keys(layer, ["weight", ending], stored)
+    checks.layer_keys(layer, ["weight", ending], stored)
     keys = {"weight": weight, "delta": before + ending}
     if bias in names:
         keys["bias"] = bias
@@ -117,9 +118,9 @@ def _parametrized(before: str, names: Collection[str]) -> Stored | None:
     layer = match[1].rstrip(".")
     of_weight = {name for name in names if name.startswith(f"{match[1]}parametrizations.weight.")}
     original = f"{match[1]}parametrizations.weight.original"
-    rules.one_parametrization(layer, match[2] == "0" and of_weight <= {original, before + DELTA})
+    checks.one_parametrization(layer, match[2] == "0" and of_weight <= {original, before + DELTA})
     stored = [name.rpartition(".")[2] for name in of_weight]
-    rules.layer_keys(layer, ["original", DELTA], stored)
+    checks.layer_keys(layer, ["original", DELTA], stored)
     keys = {"weight": original, "delta": before + DELTA}
     plain = {"weight": f"{match[1]}weight", "bias": f"{match[1]}bias"}
     if plain["bias"] in names:
@@ -148,11 +149,11 @@ def spec_of(stored: Stored, shapes: Mapping[str, Shape]) -> Spec:
             raise DOConvError
         spec = make.of_shapes(weight, delta, delta[0] // weight[1])
     except (DOConvError, IndexError):
-        rules.layer_shapes(stored.name, shapes)
+        checks.layer_shapes(stored.name, shapes)
     # A transposed layer's outputs are the second axis; a Keras depthwise layer's are both.
     outputs = (weight[0], delta[0], weight[0] * delta[0])
     if bias is not None and (len(bias) != 1 or bias[0] not in outputs):
-        rules.layer_shapes(stored.name, shapes)
+        checks.layer_shapes(stored.name, shapes)
     return spec
 
 

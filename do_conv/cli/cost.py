@@ -10,7 +10,8 @@ from typing import Any
 from do_conv import frameworks, zoo
 from do_conv.core import rules
 from do_conv.core.errors import DOConvError
-from do_conv.core.plan import Plan
+from do_conv.models import checks
+from do_conv.models.plan import Plan
 
 
 def add_to(commands: Any) -> None:
@@ -38,7 +39,7 @@ def add_to(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     """Print the plan of converting the network."""
     batch = rules.integer("--batch", given.batch)
-    image = None if given.image is None else (batch, *rules.image_size(given.image))
+    image = None if given.image is None else (batch, *checks.image_size(given.image))
     model = zoo.load(given.network)
     # A Keras model has a size of its own, which is counted for where no other is given.
     plan = replace(_plan(model, image, given), batch=batch)
@@ -60,7 +61,7 @@ def _plan(model: Any, image: tuple[int, ...] | None, given: argparse.Namespace) 
             raise
         # Every framework has classes of its own for an input that does not fit.
         first, *_ = str(error).strip().splitlines() or [type(error).__name__]
-        rules.image_taken(given.image, first.rstrip("."))
+        checks.image_taken(given.image, first.rstrip("."))
     return plan
 
 

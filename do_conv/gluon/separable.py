@@ -18,6 +18,7 @@ from do_conv.gluon.base import Composed, bias_start
 from do_conv.gluon.composition import depthwise_kernel, pointwise_kernel
 from do_conv.gluon.plain import deploy, first
 from do_conv.gluon.starts import ReshapedStart
+from do_conv.models import checks
 
 
 class _DepthwiseSeparable(Composed):
@@ -114,7 +115,7 @@ class _DepthwiseSeparable(Composed):
         Raises:
             DOConvError: if the two are not a separable pair, or have no parameters yet.
         """
-        rules.separable_pair(cls._is_pair(depthwise, pointwise), depthwise, pointwise)
+        checks.separable_pair(cls._is_pair(depthwise, pointwise), depthwise, pointwise)
         for plain in (depthwise, pointwise):
             parameters = plain.collect_params().values()
             rules.built(plain.name, all(one._data is not None for one in parameters))

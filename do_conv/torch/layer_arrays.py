@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from do_conv.adapter import DELTA, SEPARABLE, Description, LayerArray, ModelLayer
+from do_conv.checkpoints import checks
 from do_conv.core import rules
 from do_conv.torch.base import Composed, OverParameterized
 from do_conv.torch.models.wrappers import unwrapped
@@ -32,7 +33,7 @@ def model_layers(model: nn.Module) -> Iterator[ModelLayer]:
         if module in inside:
             continue
         if is_over_parameterized(module):
-            rules.one_parametrization(name, len(module.parametrizations.weight) == 1)
+            checks.one_parametrization(name, len(module.parametrizations.weight) == 1)
             inside.update(module.parametrizations.modules())
         description, tensors = _description(module), _tensors(module)
         arrays = {role: _array(module, tensor) for role, tensor in tensors.items()}

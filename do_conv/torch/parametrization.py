@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from do_conv.core import rules
 from do_conv.core.spec import Spec
+from do_conv.models import checks
 from do_conv.torch.base import Composed
 from do_conv.torch.composition import compose_spec
 from do_conv.torch.starts import start_delta, weight_for
@@ -72,14 +73,14 @@ def over_parameterize(
             another parametrization computes its weight and d_mul is not |K|.
     """
     composed = isinstance(layer, Composed) or is_over_parameterized(layer)
-    rules.plain_convolution(isinstance(layer, _ConvNd) and not composed, type(layer).__name__)
+    checks.plain_convolution(isinstance(layer, _ConvNd) and not composed, type(layer).__name__)
     rules.built(type(layer).__name__, not any(map(is_lazy, layer.parameters())))
     make = Spec.of_transposed if layer.transposed else Spec
     sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.groups, d_mul)
     spec, start = make(*sizes), rules.depthwise_init(depthwise_init)
     if spec.has_delta:
         if parametrize.is_parametrized(layer, "weight"):
-            rules.slots_of_computed_weight(spec.d_mul, spec.area)
+            checks.slots_of_computed_weight(spec.d_mul, spec.area)
         composition = Composition(spec, layer.weight)
         parametrize.register_parametrization(layer, "weight", composition)
         start_delta(composition.depthwise_delta, start, spec)

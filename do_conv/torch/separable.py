@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from do_conv.core import rules
 from do_conv.core.spec import SeparableSpec
+from do_conv.models import checks
 from do_conv.torch.base import Composed, deploy, plain_arguments
 from do_conv.torch.composition import compose_spec, depthwise_kernel, pointwise_kernel
 from do_conv.torch.starts import start_kernel
@@ -91,7 +92,7 @@ class _DepthwiseSeparable(Composed):
         Raises:
             DOConvError: if the two are not a separable pair.
         """
-        rules.separable_pair(_is_pair(depthwise, pointwise), depthwise, pointwise)
+        checks.separable_pair(_is_pair(depthwise, pointwise), depthwise, pointwise)
         d_mul = depthwise.out_channels // depthwise.in_channels
         layer = cls(
             depthwise.in_channels,

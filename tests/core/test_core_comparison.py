@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from do_conv import DOConvError
-from do_conv.core.comparison import agreement, difference, first_apart, flattened
+from do_conv.models.comparison import agreement, difference, first_apart, flattened
 
 
 def floats(*values, dtype="float32"):

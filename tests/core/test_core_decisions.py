@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 
 from do_conv import DOConvError, Spec, choices
-from do_conv.core import reasons
-from do_conv.core.decisions import Found, decisions
+from do_conv.models import reasons
+from do_conv.models.decisions import Found, decisions
 
 
 class Layer:

@@ -1,7 +1,7 @@
 """The form of the estimate of a training step's time."""
 
-from do_conv.core.plan import Plan, Row
 from do_conv.core.spec import Spec
+from do_conv.models.plan import Plan, Row
 
 LARGE = Spec(512, 512, (3, 3))
 

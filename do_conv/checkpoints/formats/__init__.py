@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from do_conv import files
-from do_conv.core import rules
+from do_conv.checkpoints import checks
 from do_conv.core.errors import DOConvError, MissingFrameworkError
 
 # Longer endings first.
@@ -82,7 +82,7 @@ def of(path: Path, endings: dict[str, str]) -> Format:
     """
     name = next((endings[one] for one in endings if path.name.lower().endswith(one)), None)
     if name is None:
-        rules.known_ending(path.name, sorted(endings))
+        checks.known_ending(path.name, sorted(endings))
     module: Any = importlib.import_module(f"do_conv.checkpoints.formats.{name}")
     return module
 
@@ -94,9 +94,9 @@ def for_both(source: Path, target: Path, endings: dict[str, str]) -> Format:
         DOConvError: if they are one file, of different formats, or of an unknown one.
     """
     format = of(source, endings)
-    rules.same_format(source.name, target.name, of(target, endings) is format)
+    checks.same_format(source.name, target.name, of(target, endings) is format)
     is_one = source.exists() and target.exists() and source.samefile(target)
-    rules.another_file(
+    checks.another_file(
         str(source), str(target), source.resolve() != target.resolve() and not is_one
     )
     return format
@@ -112,7 +112,7 @@ def read(format: Format, path: Path) -> Checkpoint:
         with path.open("rb"):
             pass
     except OSError as error:
-        rules.present_file(str(path), error.strerror)
+        checks.present_file(str(path), error.strerror)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -120,7 +120,7 @@ def read(format: Format, path: Path) -> Checkpoint:
     except (DOConvError, MissingFrameworkError):
         raise
     except Exception as error:  # a damaged file makes a reader raise anything
-        rules.whole_file(str(path), format.KIND, _reason(error))
+        checks.whole_file(str(path), format.KIND, _reason(error))
 
 
 def write(format: Format, path: Path, checkpoint: Checkpoint) -> None:

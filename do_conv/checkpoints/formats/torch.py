@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from do_conv.checkpoints import checks
 from do_conv.checkpoints.formats import Checkpoint
-from do_conv.core import rules
 from do_conv.core.errors import require_installed
 
 require_installed("torch", extra="torch", user="a PyTorch checkpoint")
@@ -38,7 +38,7 @@ def read(path: Path) -> Checkpoint:
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:
-            rules.tensors_only(str(path), found[1])
+            checks.tensors_only(str(path), found[1])
         raise ValueError("a damaged pickle, or one with code in it") from None
     states = list(_states(content, set()))
     size = path.stat().st_size

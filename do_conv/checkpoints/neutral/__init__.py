@@ -16,6 +16,7 @@ import numpy as np
 
 from do_conv import files
 from do_conv.adapter import Description, array_name
+from do_conv.checkpoints import checks
 from do_conv.checkpoints.formats import read as read_format
 from do_conv.checkpoints.formats import safetensors
 from do_conv.checkpoints.formats.safetensors import Raw
@@ -27,7 +28,6 @@ from do_conv.checkpoints.neutral.description import (
     metadata,
     roles,
 )
-from do_conv.core import rules
 
 __all__ = [
     "Description", "Neutral", "described", "folded", "is_neutral", "metadata", "read", "write",
@@ -55,7 +55,7 @@ class Neutral:
         found = {role: raw.array() for role, raw in self._stored(layer).items()}
         arrays = {role: array for role, array in found.items() if array is not None}
         if len(arrays) < len(found):
-            rules.layer_dtype(layer, "others")
+            checks.layer_dtype(layer, "others")
         return arrays
 
     def _stored(self, layer: str) -> dict[str, Raw]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from do_conv import frameworks
 from do_conv.adapter import DELTA, Description, LayerArray, ModelLayer, array_name
-from do_conv.checkpoints import neutral
+from do_conv.checkpoints import checks, neutral
 from do_conv.checkpoints.formats.safetensors import NAMES, Raw
 from do_conv.checkpoints.neutral.description import pair
 from do_conv.core import rules
@@ -129,14 +129,14 @@ def _pairs(
 ) -> dict[str, str]:
     """The model's name for each layer of the file."""
     if match == "order":
-        rules.carried_count(len(stored), len(ours))
+        checks.carried_count(len(stored), len(ours))
         return dict(zip(stored, ours, strict=True))
     names = {} if isinstance(match, str) else match
     if isinstance(match, str):
         rules.choice("match", match, ("name", "order"))
-    rules.carried_names(set(names), set(names.values()), set(stored), set(ours))
+    checks.carried_names(set(names), set(names.values()), set(stored), set(ours))
     pairs = {name: names.get(name, name) for name in stored}
-    rules.carried_pairs(
+    checks.carried_pairs(
         [one for one in stored if pairs[one] not in ours],
         [one for one in ours if one not in pairs.values()],
     )
@@ -149,7 +149,7 @@ def _fitted(stored: _Stored, name: str, layer: ModelLayer) -> dict[str, np.ndarr
     assert own is not None
     for member in ("kind", "kernel_size", "groups", "epsilon"):
         there, here = getattr(theirs, member), getattr(own, member)
-        rules.carried_fit(name, layer.name, member, there, here, there == here)
+        checks.carried_fit(name, layer.name, member, there, here, there == here)
     arrays = dict(stored.arrays)
     if DELTA in arrays and DELTA not in layer.arrays:
         spec = Spec.of_shapes(arrays["weight"].shape, arrays[DELTA].shape, theirs.groups)
@@ -161,7 +161,7 @@ def _fitted(stored: _Stored, name: str, layer: ModelLayer) -> dict[str, np.ndarr
         _fill(arrays, role, layer, theirs)
     there = {role: array.shape for role, array in arrays.items()}
     here = {role: own.shape for role, own in layer.arrays.items()}
-    rules.carried_fit(name, layer.name, "arrays", there, here, there == here)
+    checks.carried_fit(name, layer.name, "arrays", there, here, there == here)
     return arrays
 
 
@@ -216,11 +216,11 @@ def _others(
     for key, raw in held.others().items():
         layer, _, role = key.rpartition(".")
         found[array_name(names.get(layer, layer), role)] = raw
-    rules.carried_pairs(
+    checks.carried_pairs(
         [one for one in found if one not in own], [one for one in own if one not in found]
     )
     for key, raw in found.items():
         rules.known_name(f"dtype of '{key}'", raw.dtype, NAMES.values())
         here = own[key].shape
-        rules.carried_fit(key, key, "shape", raw.shape, here, raw.shape == here)
+        checks.carried_fit(key, key, "shape", raw.shape, here, raw.shape == here)
         yield own[key], raw.numbers()

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from do_conv.adapter import CONVOLUTIONS, DELTA, SEPARABLE, Description, array_name
+from do_conv.checkpoints import checks
 from do_conv.checkpoints import layers as stored_layers
 from do_conv.checkpoints.formats.safetensors import Raw
 from do_conv.checkpoints.layers import Stored
-from do_conv.core import rules
 from do_conv.core.spec import Shape
 
 FORMAT, VERSION = "do_conv", "1"
@@ -31,7 +31,7 @@ def roles(description: Description, found: Mapping[str, Any], layer: str) -> lis
         expected.append(SEPARABLE)
     elif description.d_mul is not None and math.prod(description.kernel_size) > 1:
         expected.append(DELTA)
-    rules.layer_keys(layer, expected, [r for r in ("weight", DELTA, SEPARABLE) if r in found])
+    checks.layer_keys(layer, expected, [r for r in ("weight", DELTA, SEPARABLE) if r in found])
     return [*expected, *(["bias"] if "bias" in found else [])]
 
 
@@ -51,7 +51,7 @@ def check(description: Description, layer: str, shapes: Mapping[str, Shape]) -> 
     else:
         fits = shapes["weight"][2:] == tuple(description.kernel_size)
     if not fits:
-        rules.layer_shapes(layer, shapes)
+        checks.layer_shapes(layer, shapes)
 
 
 def _fits_composed(description: Description, layer: str, shapes: Mapping[str, Shape]) -> bool:
@@ -91,12 +91,12 @@ def described(found: Any, path: str) -> dict[str, Description]:
         DOConvError: if it is not the metadata of a neutral file of a known version.
     """
     if not is_neutral(found) or found.get("version") != VERSION:
-        rules.neutral_file(path, _shown(found))
+        checks.neutral_file(path, _shown(found))
     try:
         table = json.loads(found["layers"])
         return {name: Description(**one) for name, one in table.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        rules.neutral_file(path, "layers that are not such a description")
+        checks.neutral_file(path, "layers that are not such a description")
 
 
 def _shown(found: Any) -> str:

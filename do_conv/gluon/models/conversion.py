@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 from do_conv.core import rules
-from do_conv.core.choices import Choice, Where
-from do_conv.core.decisions import DMul
-from do_conv.core.plan import Row
 from do_conv.core.spec import Spec
 from do_conv.gluon.models.copies import copied
 from do_conv.gluon.models.planning import decisions
 from do_conv.gluon.models.served import class_for
 from do_conv.gluon.plain import first
 from do_conv.gluon.starts import DeltaStart, weight_for
+from do_conv.models import checks
+from do_conv.models.choices import Choice, Where
+from do_conv.models.decisions import DMul
+from do_conv.models.plan import Row
 
 
 def convert(
@@ -52,7 +53,7 @@ def convert(
     start, composition = rules.depthwise_init(depthwise_init), rules.composition(composition)
     found = decisions(model, where, d_mul, composition)
     left = [row.reason for _, row in found if row.becomes is None]
-    rules.something_to_convert(left, len(found))
+    checks.something_to_convert(left, len(found))
     made, copy_of = copied(model)
     deltas: dict[int, Any] = {}
     for layer, row in found:

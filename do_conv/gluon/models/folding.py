@@ -11,6 +11,7 @@ from do_conv.core import rules
 from do_conv.gluon.base import Composed, OverParameterized
 from do_conv.gluon.models.copies import copied, named_blocks
 from do_conv.gluon.plain import first
+from do_conv.models import checks
 
 
 def fold(model: Any, *, check_finite: bool = True) -> Any:
@@ -30,7 +31,7 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
             finite.
     """
     ours = [block for _, block in named_blocks(model) if isinstance(block, Composed)]
-    rules.something_to_fold(len(ours), type(model).__name__)
+    checks.something_to_fold(len(ours), type(model).__name__)
     pairs: dict[int, Any] = {}
     made: dict[int, Any] = {}
     for layer in ours:

@@ -14,11 +14,7 @@ from mxnet import autograd
 from mxnet.gluon import Constant, SymbolBlock
 from mxnet.gluon.nn.conv_layers import _Conv
 
-from do_conv.core import decisions as core
-from do_conv.core import reasons, rules
-from do_conv.core.choices import Choice, Where
-from do_conv.core.decisions import DMul, Found
-from do_conv.core.plan import Plan, Row
+from do_conv.core import rules
 from do_conv.core.spec import Shape
 from do_conv.gluon.base import Composed
 from do_conv.gluon.models.copies import copied, named_blocks
@@ -30,6 +26,11 @@ from do_conv.gluon.models.served import (
     reads_weight,
     spec_of,
 )
+from do_conv.models import decisions as core
+from do_conv.models import reasons
+from do_conv.models.choices import Choice, Where
+from do_conv.models.decisions import DMul, Found
+from do_conv.models.plan import Plan, Row
 
 
 def plan(

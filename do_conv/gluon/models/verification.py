@@ -9,8 +9,8 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from do_conv.core.comparison import Inside, agreement, flattened
 from do_conv.gluon.models.copies import copied, named_blocks
+from do_conv.models.comparison import Inside, agreement, flattened
 
 
 def verify(before: Any, after: Any, *inputs: Any, tolerance: float = 1e-5) -> float:

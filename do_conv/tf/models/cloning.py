@@ -16,8 +16,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from do_conv.core import rules
 from do_conv.core.errors import DOConvError
+from do_conv.models import checks
 from do_conv.tf.configuration import made_like
 
 # Makes what takes a layer's place, or returns None; and gives it its values.
@@ -28,7 +28,7 @@ Fill = Callable[[Any, Any], None]
 def known(model: Any, remedy: str) -> None:
     """Refuse a subclassed model: only its own code knows how its layers are called."""
     is_known = not isinstance(model, keras.Model) or is_remade(model)
-    rules.remakeable(is_known, type(model).__name__, remedy)
+    checks.remakeable(is_known, type(model).__name__, remedy)
 
 
 def cloned(model: Any, replace: Replace, fill: Fill) -> Any:
@@ -189,7 +189,7 @@ def _compile_as(old: Any, new: Any) -> None:
 
 def _compile(old: Any, new: Any) -> None:
     is_kerass = type(old).compile is keras.Model.compile
-    rules.compiled_again(is_kerass, f"a {type(old).__name__}, with a compile() of its own")
+    checks.compiled_again(is_kerass, f"a {type(old).__name__}, with a compile() of its own")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Keras says of storing a lambda
@@ -199,6 +199,6 @@ def _compile(old: Any, new: Any) -> None:
         del config["loss"]
         new.compile(loss=old.loss, **keras.saving.deserialize_keras_object(config))
     except (TypeError, ValueError, NotImplementedError) as error:
-        rules.compiled_again(False, f"one of which it says: {error.args[0]}")
+        checks.compiled_again(False, f"one of which it says: {error.args[0]}")
     if new.built and new.optimizer is not None:
         new.optimizer.build(new.trainable_variables)

@@ -7,10 +7,11 @@ from typing import Any
 from keras import initializers, ops
 
 from do_conv.core import rules
-from do_conv.core.choices import Choice, Where
-from do_conv.core.decisions import DMul
-from do_conv.core.plan import Row
 from do_conv.core.spec import Spec
+from do_conv.models import checks
+from do_conv.models.choices import Choice, Where
+from do_conv.models.decisions import DMul
+from do_conv.models.plan import Row
 from do_conv.tf.configuration import made_like
 from do_conv.tf.models.cloning import cloned, known
 from do_conv.tf.models.planning import decisions
@@ -52,7 +53,7 @@ def convert(
     start, composition = rules.depthwise_init(depthwise_init), rules.composition(composition)
     known(model, "convert the models and layers it holds, or use do_conv.tf's layers in its code")
     found = decisions(model, where, d_mul, composition)
-    rules.something_to_convert([row.reason for _, row in found if row.becomes is None], len(found))
+    checks.something_to_convert([row.reason for _, row in found if row.becomes is None], len(found))
     rows = {id(layer): row for layer, row in found if row.becomes is not None}
 
     def replace(layer: Any) -> Any:

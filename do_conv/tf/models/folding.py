@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from do_conv.core import rules
+from do_conv.models import checks
 from do_conv.tf.composed import Composed
 from do_conv.tf.models.cloning import cloned, known, named_layers
 
@@ -30,9 +30,9 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
             finite, the model is subclassed, or a layer of ours is inside a layer of another class.
     """
     found = [(name, layer, owner) for name, layer, owner in named_layers(model) if _is_ours(layer)]
-    rules.something_to_fold(len(found), type(model).__name__)
+    checks.something_to_fold(len(found), type(model).__name__)
     known(model, _REMEDY)
-    rules.reachable(next((name for name, _, owner in found if owner is not None), None))
+    checks.reachable(next((name for name, _, owner in found if owner is not None), None))
     ours = {id(layer): layer for _, layer, _ in found}
     values = {key: one.folded_values(check_finite=check_finite) for key, one in ours.items()}
 

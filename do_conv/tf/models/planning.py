@@ -10,12 +10,13 @@ from typing import Any
 
 import keras
 
-from do_conv.core import decisions as core
-from do_conv.core import reasons, rules
-from do_conv.core.choices import Choice, Where
-from do_conv.core.decisions import DMul, Found
-from do_conv.core.plan import Plan, Row
+from do_conv.core import rules
 from do_conv.core.spec import Shape
+from do_conv.models import decisions as core
+from do_conv.models import reasons
+from do_conv.models.choices import Choice, Where
+from do_conv.models.decisions import DMul, Found
+from do_conv.models.plan import Plan, Row
 from do_conv.tf.composed import Composed
 from do_conv.tf.models.cloning import named_layers
 from do_conv.tf.models.served import CONVOLUTIONS, class_for, input_channels, is_transposed, spec_of

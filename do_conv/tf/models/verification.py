@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from do_conv.core.comparison import Inside, agreement, flattened
+from do_conv.models.comparison import Inside, agreement, flattened
 from do_conv.tf.models.cloning import named_layers
 
 

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter, is_lazy
 
 from do_conv.core import rules
-from do_conv.core.choices import Choice, Where
-from do_conv.core.decisions import DMul
-from do_conv.core.plan import Row
 from do_conv.core.spec import Spec
+from do_conv.models import checks
+from do_conv.models.choices import Choice, Where
+from do_conv.models.decisions import DMul
+from do_conv.models.plan import Row
 from do_conv.torch.models.folding import fold_inside
 from do_conv.torch.models.guards import guard
 from do_conv.torch.models.planning import decisions
@@ -61,7 +62,7 @@ def convert(
     start, composition = rules.depthwise_init(depthwise_init), rules.composition(composition)
     model = unwrapped(model)
     rows = [row for _, row in decisions(model, where, d_mul, composition)]
-    rules.something_to_convert([row.reason for row in rows if row.becomes is None], len(rows))
+    checks.something_to_convert([row.reason for row in rows if row.becomes is None], len(rows))
     if not inplace:
         model = copy.deepcopy(model)
     converted = [pair for pair in decisions(model, where, d_mul, composition) if pair[1].becomes]

@@ -10,6 +10,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.nn.utils import parametrize
 
 from do_conv.core import rules
+from do_conv.models import checks
 from do_conv.torch.base import Composed, OverParameterized
 from do_conv.torch.models.guards import unguard
 from do_conv.torch.models.wrappers import unwrapped
@@ -43,7 +44,7 @@ def fold(
     """
     model = unwrapped(model)
     ours = [module for module in model.modules() if _is_ours(module)]
-    rules.something_to_fold(len(ours), type(model).__name__)
+    checks.something_to_fold(len(ours), type(model).__name__)
     for module in ours:
         _check(module, check_finite)
     model = model if inplace else copy.deepcopy(model)

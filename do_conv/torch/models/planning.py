@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
-from do_conv.core import decisions as core
-from do_conv.core import reasons, rules
-from do_conv.core.choices import Choice, Where
-from do_conv.core.decisions import DMul, Found
-from do_conv.core.plan import Plan, Row
+from do_conv.core import rules
 from do_conv.core.spec import Shape
+from do_conv.models import decisions as core
+from do_conv.models import reasons
+from do_conv.models.choices import Choice, Where
+from do_conv.models.decisions import DMul, Found
+from do_conv.models.plan import Plan, Row
 from do_conv.torch.base import Composed
 from do_conv.torch.models.served import Served, class_for, reads_weight, spec_of
 from do_conv.torch.models.wrappers import unwrapped

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from do_conv.core import rules
+from do_conv.models import checks
 from do_conv.torch.base import OverParameterized
 from do_conv.torch.parametrization import Composition
 
@@ -58,7 +58,7 @@ class _Kept:
 
     def check(self) -> Tensor:
         """The kernel, while its parameters are those it was composed of."""
-        rules.unchanged(type(self.layer).__name__, self._now() == self._versions)
+        checks.unchanged(type(self.layer).__name__, self._now() == self._versions)
         return self.kernel
 
 
@@ -85,6 +85,6 @@ def parameter_groups(
     owners = [m for m in model.modules() if isinstance(m, (OverParameterized, Composition))]
     deltas = {id(m.depthwise_delta): m.depthwise_delta for m in owners}
     deltas.pop(id(None), None)
-    rules.something_to_fold(len(deltas), type(model).__name__)
+    checks.something_to_fold(len(deltas), type(model).__name__)
     rest = [parameter for parameter in model.parameters() if id(parameter) not in deltas]
     return [{"params": rest, **others}, {"params": list(deltas.values()), **delta}]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from do_conv.core.comparison import Inside, agreement, flattened
+from do_conv.models.comparison import Inside, agreement, flattened
 
 
 def verify(before: nn.Module, after: nn.Module, *inputs: Any, tolerance: float = 1e-5) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from do_conv.core import rules
+from do_conv.models import checks
 
 # What each layer inside a model gave, by its name, in the order it came.
 Inside = Mapping[str, np.ndarray]
@@ -79,5 +79,5 @@ def agreement(
     """
     found = largest_difference(before, after)
     if not found <= tolerance:
-        rules.differing(found, tolerance, first_apart(*inside(), tolerance), remedy)
+        checks.differing(found, tolerance, first_apart(*inside(), tolerance), remedy)
     return found

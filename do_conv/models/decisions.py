@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from do_conv.core import reasons
-from do_conv.core.choices import Choice, Where, chosen
-from do_conv.core.plan import Row
 from do_conv.core.spec import Spec
+from do_conv.models import reasons
+from do_conv.models.choices import Choice, Where, chosen
+from do_conv.models.plan import Row
 
 # D_mul for all layers, or for the layer of a spec; None is |K|.
 DMul = int | Callable[[Spec], int] | None

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from do_conv.core import estimate
 from do_conv.core.cost import layer_cost
 from do_conv.core.spec import Shape, Spec
+from do_conv.models import estimate
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Row:
         return before, training
 
     def added_seconds(self, batch: int) -> float:
-        """What it adds to a training step, by `do_conv.core.estimate`."""
+        """What it adds to a training step, by `do_conv.models.estimate`."""
         spec = self._trained
         return (
             0.0 if spec is None else estimate.added(spec, self.positions, batch, self.composition)
@@ -120,7 +120,7 @@ class Plan:
 
     @property
     def step_ratio(self) -> float | None:
-        """How much longer a training step takes, by `do_conv.core.estimate`; None without sizes."""
+        """How much longer a training step takes, estimated; None without sizes."""
         macs = self.macs
         if macs is None:
             return None
