@@ -36,7 +36,7 @@ class Machine(NamedTuple):
         Forward W is read and W' written; backward W and the gradient are read and that of W is
         written; D' is small. There are three products, of two operations a term.
         """
-        numbers = spec.out_channels * spec.group_in_channels
+        numbers = spec.rows * spec.group_channels
         moved = self.itemsize * numbers * (2 * spec.d_mul + spec.area + spec.d_mul + spec.area)
         return max(moved / self.bandwidth, 6 * numbers * spec.d_mul * spec.area / self.flops)
 

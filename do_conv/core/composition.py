@@ -148,26 +148,26 @@ def fold(
 
 def _per_input_channel(kernel: np.ndarray, spec: Spec) -> np.ndarray:
     """`(C_out, C_in/G, ...)` as a matrix per input channel: `(G, C_in/G, C_out/G, slots)`."""
-    grouped = kernel.reshape(spec.groups, spec.group_out_channels, spec.group_in_channels, -1)
+    grouped = kernel.reshape(spec.groups, spec.group_rows, spec.group_channels, -1)
     return grouped.swapaxes(1, 2)
 
 
 def _per_output_channel(matrices: np.ndarray, spec: Spec) -> np.ndarray:
     """The way back, to `(C_out, C_in/G, *K)`, or `(C_out, C_in/G, D_mul)` if it has those slots."""
-    kernel = matrices.swapaxes(1, 2).reshape(spec.out_channels, spec.group_in_channels, -1)
+    kernel = matrices.swapaxes(1, 2).reshape(spec.rows, spec.group_channels, -1)
     return kernel.reshape(spec.composed_shape) if kernel.shape[2] == spec.area else kernel
 
 
 def _matrices(delta: np.ndarray, spec: Spec) -> np.ndarray:
     """D' as a matrix per input channel: `(G, C_in/G, D_mul, |K|)`."""
-    return delta.reshape(spec.groups, spec.group_in_channels, spec.d_mul, spec.area)
+    return delta.reshape(spec.groups, spec.group_channels, spec.d_mul, spec.area)
 
 
 def _spread(grad: np.ndarray, spec: Spec) -> np.ndarray:
     """The adjoint of `identity_part`: each whole block receives the gradient, the rest zero."""
     if spec.has_plain_weight:
         return grad
-    flat = grad.reshape(spec.out_channels, spec.group_in_channels, spec.area)
+    flat = grad.reshape(spec.rows, spec.group_channels, spec.area)
     spread = np.zeros(spec.weight_shape, grad.dtype)
     spread[:, :, : spec.whole_blocks * spec.area] = np.tile(flat, spec.whole_blocks)
     return spread

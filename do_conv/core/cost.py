@@ -67,13 +67,14 @@ def layer_cost(spec: Spec, output_size: Shape, *, batch: int = 1, itemsize: int 
     """
     size = rules.axes("output_size", output_size, spec.rank)
     batch = rules.integer("batch", batch)
-    in_channels = rules.integer("in_channels", spec.in_channels)
+    rules.integer("in_channels", spec.in_channels)  # None while no input has been seen
+    channels = spec.depthwise_channels
     positions = batch * math.prod(size)
-    pairs = spec.out_channels * in_channels // spec.groups
+    pairs = spec.rows * channels // spec.groups
     ordinary = Cost(pairs * spec.area * positions, pairs * spec.area * itemsize, 0)
     if not spec.has_delta:
         return LayerCost(ordinary, ordinary, ordinary)
-    depthwise = in_channels * spec.d_mul
+    depthwise = channels * spec.d_mul
     parameter_bytes = (pairs * spec.d_mul + depthwise * spec.area) * itemsize
     kernel = Cost(
         spec.d_mul * spec.area * pairs + ordinary.macs,

@@ -27,7 +27,7 @@ def depthwise_kernel(delta: np.ndarray, spec: Spec) -> np.ndarray:
 
 def pointwise_kernel(weight: np.ndarray, spec: Spec) -> np.ndarray:
     """W as a grouped pointwise convolution's kernel, `(C_out, C_in/G * D_mul, 1, ...)`."""
-    return weight.reshape(spec.out_channels, -1, *[1] * spec.rank)
+    return weight.reshape(spec.rows, -1, *[1] * spec.rank)
 
 
 def convolve_features(
@@ -50,7 +50,7 @@ def convolve_features(
     Returns:
         `(N, C_out, *output size)`.
     """
-    features = convolve(x, depthwise_kernel(delta, spec), window, spec.in_channels)
+    features = convolve(x, depthwise_kernel(delta, spec), window, spec.depthwise_channels)
     pointwise = pointwise_kernel(weight, spec)
     return convolve(features, pointwise, pointwise_window(spec.rank), spec.groups, bias)
 
@@ -73,11 +73,11 @@ def feature_gradients(
         four arrays in the shapes of `x`, `weight`, `delta` and `(C_out,)`.
     """
     depthwise, pointwise = depthwise_kernel(delta, spec), pointwise_kernel(weight, spec)
-    features = convolve(x, depthwise, window, spec.in_channels)
+    features = convolve(x, depthwise, window, spec.depthwise_channels)
     grad_features, grad_weight, grad_bias = convolve_gradients(
         grad, features, pointwise, pointwise_window(spec.rank), spec.groups
     )
     grad_x, grad_delta, _ = convolve_gradients(
-        grad_features, x, depthwise, window, spec.in_channels
+        grad_features, x, depthwise, window, spec.depthwise_channels
     )
     return grad_x, grad_weight.reshape(weight.shape), grad_delta.reshape(delta.shape), grad_bias

@@ -25,7 +25,7 @@ def kernel_from_keras(kernel: Any) -> Any:
 def depthwise_kernel_to_keras(kernel: Any, spec: Spec) -> Any:
     """`(C_in * multiplier, 1, ...)` to `DepthwiseConv2D`'s `(..., C_in, multiplier)`."""
     last = kernel_to_keras(kernel)
-    return last.reshape(*last.shape[:-2], spec.in_channels, spec.group_out_channels)
+    return last.reshape(*last.shape[:-2], spec.depthwise_channels, spec.group_rows)
 
 
 def depthwise_kernel_from_keras(kernel: Any) -> Any:

@@ -15,16 +15,13 @@ Shape = tuple[int, ...]
 class Spec:
     """The sizes of one layer: C_in, C_out, K (1 to 3 axes; M x N in the paper), G and D_mul.
 
-    A transposed layer has the spec of the convolution it is the adjoint of (`of_transposed`): its
-    output channels are `in_channels` here, since D belongs to the stored kernel's second axis.
-
     Args:
-        in_channels: C_in. It, or a transposed layer's `out_channels`, is None while a framework
-            has yet to see an input.
-        out_channels: C_out.
+        in_channels: C_in; None while a framework has yet to see an input.
+        out_channels: C_out; None for a kind of layer that takes it from the input.
         kernel_size: K, an integer per spatial axis.
         groups: G; 1 is DO-Conv, C_in is DO-DConv, anything between is DO-GConv.
         d_mul: D_mul, at least |K|; None is |K|. Where |K| = 1 it counts as 1.
+        transposed: whether the layer is a transposed convolution, whose D belongs to its outputs.
 
     Raises:
         DOConvError: if a size is not a positive integer, groups does not divide the channels,
@@ -36,6 +33,7 @@ class Spec:
     kernel_size: Shape
     groups: int = 1
     d_mul: Any = None  # always an int once made
+    transposed: bool = False
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "out_channels"):
@@ -62,32 +60,9 @@ class Spec:
         rules.kernel_arrays(weight, delta, rules.integer("groups", groups))
         return cls(delta[0], weight[0], tuple(delta[2:]), groups, delta[1])
 
-    @classmethod
-    def of_transposed(
-        cls,
-        in_channels: Any,
-        out_channels: Any,
-        kernel_size: Shape,
-        groups: int = 1,
-        d_mul: Any = None,
-    ) -> Spec:
-        """The spec of a transposed layer of these channels, which errors name as they came."""
-        layer = cls(in_channels, out_channels, kernel_size, groups, d_mul)
-        return replace(layer, in_channels=layer.out_channels, out_channels=layer.in_channels)
-
     def with_in_channels(self, in_channels: Any) -> Spec:
         """The same layer for an input of `in_channels` channels."""
         return replace(self, in_channels=rules.known_channels(in_channels))
-
-    def with_out_channels(self, out_channels: Any) -> Spec:
-        """The same transposed layer for an input of `out_channels` channels."""
-        return self.of_transposed(
-            rules.known_channels(out_channels),
-            self.in_channels,
-            self.kernel_size,
-            self.groups,
-            self.d_mul,
-        )
 
     @property
     def is_known(self) -> bool:
@@ -120,31 +95,41 @@ class Spec:
         return self.d_mul == self.area
 
     @property
-    def group_in_channels(self) -> Any:
-        """C_in/G, the input channels each output channel reads; None while C_in is."""
-        return None if self.in_channels is None else self.in_channels // self.groups
+    def depthwise_channels(self) -> Any:
+        """The channels D belongs to, one matrix of D each: C_in, of a transposed layer C_out."""
+        return self.out_channels if self.transposed else self.in_channels
 
     @property
-    def group_out_channels(self) -> Any:
-        """C_out/G, the output channels of one group; None while C_out is."""
-        return None if self.out_channels is None else self.out_channels // self.groups
+    def rows(self) -> Any:
+        """The first axis of W and W': C_out, of a transposed layer C_in."""
+        return self.in_channels if self.transposed else self.out_channels
+
+    @property
+    def group_channels(self) -> Any:
+        """The second axis of W and W': `depthwise_channels`/G; None while these are."""
+        return None if self.depthwise_channels is None else self.depthwise_channels // self.groups
+
+    @property
+    def group_rows(self) -> Any:
+        """`rows`/G, the rows of one group; None while `rows` is."""
+        return None if self.rows is None else self.rows // self.groups
 
     @property
     def composed_shape(self) -> tuple[Any, ...]:
-        """The shape of W', an ordinary kernel: `(C_out, C_in/G, *K)`."""
-        return (self.out_channels, self.group_in_channels, *self.kernel_size)
+        """The shape of W': `(C_out, C_in/G, *K)`, of a transposed layer `(C_in, C_out/G, *K)`."""
+        return (self.rows, self.group_channels, *self.kernel_size)
 
     @property
     def weight_shape(self) -> tuple[Any, ...]:
-        """The shape W is stored in: the plain kernel's, or `(C_out, C_in/G, D_mul)`."""
+        """The shape W is stored in: that of W', or with D_mul in place of *K."""
         if self.has_plain_weight:
             return self.composed_shape
-        return (self.out_channels, self.group_in_channels, self.d_mul)
+        return (self.rows, self.group_channels, self.d_mul)
 
     @property
     def delta_shape(self) -> tuple[Any, ...]:
-        """The shape of D' (and of D): `(C_in, D_mul, *K)`."""
-        return (self.in_channels, self.d_mul, *self.kernel_size)
+        """The shape of D' (and of D): `(C_in, D_mul, *K)`, transposed `(C_out, D_mul, *K)`."""
+        return (self.depthwise_channels, self.d_mul, *self.kernel_size)
 
     def differences(self, depthwise_init: str, composition: str) -> str:
         """What a layer's repr adds to the plain layer's: the options that are not the default."""

@@ -100,7 +100,7 @@ def convolve_transposed_features(
     Args:
         x: `(N, C_in, *size)`.
         weight, delta: W and D', as for `compose`.
-        spec: the layer's sizes (`Spec.of_transposed`).
+        spec: the layer's sizes, of a transposed layer.
         window, bias, output_padding: as for `convolve_transposed`.
 
     Returns:
@@ -109,7 +109,9 @@ def convolve_transposed_features(
     pointwise = pointwise_kernel(weight, spec)
     features = convolve_transposed(x, pointwise, pointwise_window(spec.rank), spec.groups)
     depthwise = depthwise_kernel(delta, spec)
-    return convolve_transposed(features, depthwise, window, spec.in_channels, bias, output_padding)
+    return convolve_transposed(
+        features, depthwise, window, spec.depthwise_channels, bias, output_padding
+    )
 
 
 def transposed_feature_gradients(
@@ -133,7 +135,7 @@ def transposed_feature_gradients(
     one = pointwise_window(spec.rank)
     features = convolve_transposed(x, pointwise, one, spec.groups)
     grad_features, grad_delta, grad_bias = transposed_gradients(
-        grad, features, depthwise, window, spec.in_channels
+        grad, features, depthwise, window, spec.depthwise_channels
     )
     grad_x, grad_weight, _ = transposed_gradients(grad_features, x, pointwise, one, spec.groups)
     return grad_x, grad_weight.reshape(weight.shape), grad_delta.reshape(delta.shape), grad_bias

@@ -55,7 +55,7 @@ class Composed(Deferred):
         # Not by the plain layer's constructor: it asks shared `params` for a plain weight.
         HybridBlock.__init__(self, **block)
         self._spec, self.composition = spec, rules.composition(composition)
-        self._channels, self._in_channels = options["num_filter"], self._inputs(spec) or 0
+        self._channels, self._in_channels = options["num_filter"], spec.in_channels or 0
         self._kwargs = options
         # As the plain layer names its operator, which a folded one looks up.
         self._op_name = self._operator.lower() if mx.util.is_np_array() else self._operator
@@ -66,7 +66,7 @@ class Composed(Deferred):
 
     @classmethod
     def _options(
-        cls, spec: Spec, channels: int, strides: Any, padding: Any, dilation: Any, layout: Any,
+        cls, spec: Spec, strides: Any, padding: Any, dilation: Any, layout: Any,
         use_bias: bool,
     ) -> dict[str, Any]:  # fmt: skip
         """The options of MXNet's operator, each checked.
@@ -79,7 +79,7 @@ class Composed(Deferred):
             "stride": rules.axes("strides", strides, spec.rank),
             "dilate": rules.axes("dilation", dilation, spec.rank),
             "pad": rules.padding(padding, spec.rank, words=()),
-            "num_filter": channels,
+            "num_filter": spec.out_channels,
             "num_group": spec.groups,
             "no_bias": not use_bias,
             "layout": rules.choice(
@@ -193,7 +193,7 @@ class Composed(Deferred):
             "layout": options["layout"],
             "activation": None if self.act is None else self.act._act_type,
             "use_bias": self.bias is not None,
-            "in_channels": self._inputs(self.spec),
+            "in_channels": self.spec.in_channels,
         }
 
 

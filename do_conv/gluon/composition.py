@@ -110,7 +110,7 @@ def with_shapes_from(F: Any, x: Any, weight: Any, delta: Any, spec: Spec) -> tup
     """
     corner = F.slice(x, begin=(0, None, *[0] * spec.rank), end=(1, None, *[1] * spec.rank))
     channels = F.reshape(F.zeros_like(corner), shape=(1, -1, 1))
-    if spec.in_channels is not None:  # a transposed layer: D' is of its output channels
+    if spec.transposed:  # D' is of the output channels, which are known
         return F.elemwise_add(weight, _spread(F, channels, spec.weight_shape)), delta
     per_group = F.reshape(channels, shape=(0, -4, spec.groups, -1, 0))
     group = F.slice_axis(per_group, axis=1, begin=0, end=1)

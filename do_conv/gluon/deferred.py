@@ -12,27 +12,15 @@ from do_conv.core.spec import Spec
 
 
 class Deferred(HybridBlock):
-    """A block whose sizes are those of `weight` and of a parameter on top of it.
-
-    A convolution does not know its spec's `in_channels`. A transposed layer does not know its
-    spec's `out_channels`, which are its input's, and overrides what it says about them.
-    """
+    """A block whose sizes are those of `weight` and of a parameter on top of it."""
 
     _depthwise_name: ClassVar[str]
 
     _spec: Spec
 
-    def _inputs(self, spec: Spec) -> Any:
-        """The channels of the layer's input; None while they are unknown."""
-        return spec.in_channels
-
-    def _with_inputs(self, channels: Any) -> Spec:
-        """The sizes for an input of `channels` channels."""
-        return self._spec.with_in_channels(channels)
-
     def _inputs_of(self, weight: tuple[int, ...]) -> int:
         """The input's channels by the shape of `weight`; not positive while they are unknown."""
-        return weight[1] * self._spec.groups
+        return weight[0] if self._spec.transposed else weight[1] * self._spec.groups
 
     @property
     def spec(self) -> Spec:
@@ -44,7 +32,10 @@ class Deferred(HybridBlock):
         """Take the sizes from `weight`, if it has them from an input, a file or another layer."""
         if self._spec.is_known or self._inputs_of(self.weight.shape) <= 0:
             return
-        spec, delta = self._with_inputs(self._inputs_of(self.weight.shape)), self._depthwise()
+        spec, delta = (
+            self._spec.with_in_channels(self._inputs_of(self.weight.shape)),
+            self._depthwise(),
+        )
         if delta is not None:
             # Parameters that were loaded fit each other only if they had these groups.
             if delta.shape[0] > 0:
@@ -58,7 +49,7 @@ class Deferred(HybridBlock):
 
     def infer_shape(self, x: Any, *args: Any) -> None:
         """Take the parameters' shapes from an input, without a graph."""
-        spec, delta = self._with_inputs(x.shape[1]), self._depthwise()
+        spec, delta = self._spec.with_in_channels(x.shape[1]), self._depthwise()
         self.weight.shape = spec.weight_shape
         if delta is not None:
             delta.shape = spec.delta_shape
@@ -68,5 +59,5 @@ class Deferred(HybridBlock):
         if not self.spec.is_known:
             # Before a graph is made of this layer alone: it then knows its sizes.
             self.infer_shape(x)
-        rules.input_shape(x.shape, self._spec.rank, self._inputs(self.spec))
+        rules.input_shape(x.shape, self._spec.rank, self.spec.in_channels)
         rules.input_dtype(np.dtype(x.dtype).name, np.dtype(self.weight.dtype).name)

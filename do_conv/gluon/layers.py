@@ -69,9 +69,7 @@ class _DOConv(OverParameterized):
             groups,
             d_mul,
         )
-        options = self._options(
-            spec, spec.out_channels, strides, padding, dilation, layout, use_bias
-        )
+        options = self._options(spec, strides, padding, dilation, layout, use_bias)
         initializers = (weight_initializer, bias_initializer)
         self._over_parameterize(
             spec, composition, depthwise_init, options, initializers, activation, kwargs

@@ -87,9 +87,7 @@ class _DepthwiseSeparable(Composed):
             groups,
             d_mul,
         )
-        options = self._options(
-            spec, spec.out_channels, strides, padding, dilation, layout, use_bias
-        )
+        options = self._options(spec, strides, padding, dilation, layout, use_bias)
         # The two plain layers' kernels, whose channels may be unknown.
         pointwise = ReshapedStart((spec.out_channels, -1, *[1] * rank), weight_initializer)
         depthwise = ReshapedStart((-1, 1, *spec.kernel_size), depthwise_initializer)

@@ -71,16 +71,15 @@ class _DOConvTranspose(OverParameterized):
         """
         rank = len(self._layout) - 2
         in_channels = rules.integer("in_channels", in_channels, minimum=0)
-        spec = Spec.of_transposed(
+        spec = Spec(
             in_channels or None,
             rules.integer("channels", channels),
             rules.axes("kernel_size", kernel_size, rank),
             groups,
             d_mul,
+            transposed=True,
         )
-        options = self._options(
-            spec, spec.in_channels, strides, padding, dilation, layout, use_bias
-        )
+        options = self._options(spec, strides, padding, dilation, layout, use_bias)
         # MXNet's limit is the stride alone.
         options["adj"] = rules.output_padding(output_padding, options["stride"], (1,) * rank)
         self.outpad = options["adj"]
@@ -88,15 +87,6 @@ class _DOConvTranspose(OverParameterized):
         self._over_parameterize(
             spec, composition, depthwise_init, options, initializers, activation, kwargs
         )
-
-    def _inputs(self, spec: Spec) -> Any:
-        return spec.out_channels
-
-    def _with_inputs(self, channels: Any) -> Spec:
-        return self._spec.with_out_channels(channels)
-
-    def _inputs_of(self, weight: tuple[int, ...]) -> int:
-        return weight[0]
 
     def _convolve_kernel(self, F: Any, x: Any, kernel: Any, bias: Any) -> Any:  # noqa: N803
         """Spread `x` by a kernel that is computed.

@@ -32,10 +32,10 @@ def step(uses: int, macs: int, parameters: int) -> float:
 def added(spec: Spec, uses: Sequence[Shape], batch: int, composition: str) -> float:
     """Seconds that a layer adds to a step, whose outputs have these sizes in its uses."""
     if composition == "kernel":
-        weights = spec.out_channels * spec.group_in_channels * spec.d_mul
+        weights = spec.rows * spec.group_channels * spec.d_mul
         return len(uses) * (PER_KERNEL + PER_WEIGHT * weights)
-    assert spec.in_channels is not None
-    features = spec.in_channels * spec.d_mul * batch * sum(map(math.prod, uses))
+    assert spec.depthwise_channels is not None
+    features = spec.depthwise_channels * spec.d_mul * batch * sum(map(math.prod, uses))
     return len(uses) * PER_FEATURES + PER_FEATURE * features
 
 

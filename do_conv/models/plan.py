@@ -50,8 +50,8 @@ class Row:
         spec = self._trained
         if spec is None:
             return self.parameters
-        weight = spec.out_channels * spec.group_in_channels * (spec.d_mul - spec.area)
-        return self.parameters + weight + spec.in_channels * spec.d_mul * spec.area
+        weight = spec.rows * spec.group_channels * (spec.d_mul - spec.area)
+        return self.parameters + weight + spec.depthwise_channels * spec.d_mul * spec.area
 
     def macs(self, batch: int) -> tuple[int, int] | None:
         """Multiply-accumulates of a batch: before (and after folding), and in training."""

@@ -45,8 +45,10 @@ class Case:
     @property
     def spec(self) -> Spec:
         """The layer's sizes."""
-        make = {"transposed": Spec.of_transposed, "separable": SeparableSpec}.get(self.kind, Spec)
-        return make(*self.channels, self.kernel_size, self.groups, self.d_mul)
+        sizes = (*self.channels, self.kernel_size, self.groups, self.d_mul)
+        if self.kind == "separable":
+            return SeparableSpec(*sizes)
+        return Spec(*sizes, transposed=self.kind == "transposed")
 
     @property
     def window(self) -> Window:

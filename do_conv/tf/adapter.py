@@ -115,7 +115,7 @@ def layer(case: Case, dtype: str) -> Any:
         options |= {"d_mul": case.d_mul, "depthwise_init": case.layer_start}
     more: dict[str, dict[str, Any]] = {
         "convolution": {"groups": case.groups},
-        "depthwise": {"depth_multiplier": case.spec.group_out_channels},
+        "depthwise": {"depth_multiplier": case.spec.group_rows},
         # Where a valid stride leaves a gap, Keras would fill it unless it is told a number.
         "transposed": {"output_padding": None if case.padding == "same" else case.output_padding},
         "separable": {"depth_multiplier": case.spec.d_mul},

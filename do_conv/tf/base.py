@@ -48,7 +48,7 @@ class OverParameterized(Composed):
         if self.spec.has_delta:
             self.depthwise_delta = self.add_weight(
                 name="depthwise_delta",
-                shape=(*self.spec.kernel_size, self.spec.in_channels, self.spec.d_mul),
+                shape=(*self.spec.kernel_size, self.spec.depthwise_channels, self.spec.d_mul),
                 initializer=_DeltaStart(delta_start(self.depthwise_init, self.spec)),
                 regularizer=self.delta_regularizer,
                 constraint=self.delta_constraint,

@@ -45,11 +45,6 @@ class Composed(keras.layers.Layer):
         raise NotImplementedError
 
     @property
-    def _input_channels(self) -> int:
-        """The channels of the input the layer was built for."""
-        return int(self.spec.in_channels)
-
-    @property
     def _channel_axis(self) -> int:
         return -1 if self.data_format == "channels_last" else 1
 
@@ -83,7 +78,7 @@ class Composed(keras.layers.Layer):
 
     def _check_input(self, inputs: Any) -> None:
         last = self.data_format == "channels_last"
-        rules.input_shape(inputs.shape, self.rank, self._input_channels, channels_last=last)
+        rules.input_shape(inputs.shape, self.rank, self.spec.in_channels, channels_last=last)
         rules.input_dtype(keras.backend.standardize_dtype(inputs.dtype), self.compute_dtype)
 
     def _convolve(self, inputs: Any) -> Any:
@@ -115,7 +110,7 @@ class Composed(keras.layers.Layer):
         values = self.folded_values(check_finite=check_finite)
         plain = self._unbuilt_plain()
         shape: list[int | None] = [None] * (self.rank + 2)
-        shape[self._channel_axis] = self._input_channels
+        shape[self._channel_axis] = self.spec.in_channels
         plain.build(tuple(shape))
         for name, value in values.items():
             getattr(plain, name).assign(value)

@@ -58,14 +58,14 @@ def compose_spec(kernel: Any, delta: Any, spec: Spec) -> Any:
 
     `kernel` may be a depthwise layer's, too.
     """
-    channels = (spec.group_in_channels, spec.groups, spec.group_out_channels)
+    channels = (spec.group_channels, spec.groups, spec.group_rows)
     slots = ops.reshape(kernel, (spec.d_mul, *channels))
-    matrices = ops.reshape(delta, (spec.area, spec.groups, spec.group_in_channels, spec.d_mul))
+    matrices = ops.reshape(delta, (spec.area, spec.groups, spec.group_channels, spec.d_mul))
     change = _each_channel(
         ops.transpose(matrices, (1, 2, 0, 3)), ops.transpose(slots, (2, 1, 0, 3))
     )
     change = ops.transpose(change, (2, 1, 0, 3))
-    shape = (*spec.kernel_size, spec.group_in_channels, spec.out_channels)
+    shape = (*spec.kernel_size, spec.group_channels, spec.rows)
     if not spec.whole_blocks:
         return ops.reshape(change, shape)
     whole = ops.reshape(
@@ -91,6 +91,6 @@ def depthwise_kernel(delta: Any, spec: Spec) -> Any:
 
 def pointwise_kernel(kernel: Any, spec: Spec) -> Any:
     """W as a grouped pointwise convolution's kernel, `(1, ..., C_in/G * D_mul, C_out)`."""
-    slots = ops.reshape(kernel, (spec.d_mul, spec.group_in_channels, spec.out_channels))
-    shape = (*[1] * spec.rank, spec.group_in_channels * spec.d_mul, spec.out_channels)
+    slots = ops.reshape(kernel, (spec.d_mul, spec.group_channels, spec.rows))
+    shape = (*[1] * spec.rank, spec.group_channels * spec.d_mul, spec.rows)
     return ops.reshape(ops.transpose(slots, (1, 0, 2)), shape)

@@ -125,7 +125,7 @@ class _DOSeparable(OverParameterized):
 
     def composed_kernel(self) -> Any:
         """W' of the depthwise part, `(*K, C_in, depth_multiplier)`, differentiable in W and D'."""
-        shape = (*self.kernel_size, self._input_channels, self.depth_multiplier)
+        shape = (*self.kernel_size, self.spec.in_channels, self.depth_multiplier)
         return ops.reshape(super().composed_kernel(), shape)
 
     def _convolve(self, inputs: Any) -> Any:

@@ -1,7 +1,7 @@
 """The transposed convolutions: `keras.layers.Conv1DTranspose` and so on, over-parameterized.
 
-D belongs to the stored kernel's second last axis, the filters (see `do_conv.core.transposed`). In
-the adjoint's sizes that is Keras's usual order, so composition is the same formula. Feature
+D belongs to the stored kernel's second last axis, the filters (see `do_conv.core.transposed`), and
+composition is the same formula on that kernel. Feature
 composition would need a grouped transposed convolution, which Keras does not have.
 """
 
@@ -105,11 +105,8 @@ class _DOConvTranspose(OverParameterized):
         self._set_options(d_mul, depthwise_init, composition, delta_regularizer, delta_constraint)
 
     def _spec_for(self, in_channels: int) -> Spec:
-        return Spec.of_transposed(in_channels, self.filters, self.kernel_size, d_mul=self.d_mul)
-
-    @property
-    def _input_channels(self) -> int:
-        return int(self.spec.out_channels)  # the sizes are the adjoint's
+        sizes = (in_channels, self.filters, self.kernel_size)
+        return Spec(*sizes, d_mul=self.d_mul, transposed=True)
 
     def _convolve_plain(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
         return ops.conv_transpose(inputs, kernel, output_padding=self.output_padding, **window)

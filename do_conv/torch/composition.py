@@ -87,7 +87,7 @@ def add_identity(delta: Tensor, spec: Spec | None = None) -> Tensor:
 
 def pointwise_kernel(weight: Tensor, spec: Spec) -> Tensor:
     """W as a grouped pointwise convolution's kernel, `(C_out, C_in/G * D_mul, 1, ...)`."""
-    return weight.reshape(spec.out_channels, -1, *[1] * spec.rank)
+    return weight.reshape(spec.rows, -1, *[1] * spec.rank)
 
 
 def _node(function: Callable[..., Any], array: Any, *arguments: Any) -> Any:

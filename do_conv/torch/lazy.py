@@ -46,11 +46,7 @@ class _Lazy(LazyModuleMixin, OverParameterized):
 
     def _set_in_channels(self, channels: int) -> None:
         """Give the parameters their shapes."""
-        self.spec = (
-            self.spec.with_out_channels(channels)
-            if self.transposed
-            else self.spec.with_in_channels(channels)
-        )
+        self.spec = self.spec.with_in_channels(channels)
         self.in_channels = channels
         shapes: dict[str, Any] = self._shapes()
         for name, shape in shapes.items():

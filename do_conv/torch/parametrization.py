@@ -75,9 +75,8 @@ def over_parameterize(
     composed = isinstance(layer, Composed) or is_over_parameterized(layer)
     checks.plain_convolution(isinstance(layer, _ConvNd) and not composed, type(layer).__name__)
     rules.built(type(layer).__name__, not any(map(is_lazy, layer.parameters())))
-    make = Spec.of_transposed if layer.transposed else Spec
     sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.groups, d_mul)
-    spec, start = make(*sizes), rules.depthwise_init(depthwise_init)
+    spec, start = Spec(*sizes, transposed=layer.transposed), rules.depthwise_init(depthwise_init)
     if spec.has_delta:
         if parametrize.is_parametrized(layer, "weight"):
             checks.slots_of_computed_weight(spec.d_mul, spec.area)

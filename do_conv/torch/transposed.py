@@ -62,18 +62,19 @@ class _DOConvTranspose(OverParameterized):
             DOConvError: if an argument breaks a rule; the message names it.
         """
         rank = self._rank
-        spec = Spec.of_transposed(
+        spec = Spec(
             self._known(in_channels),
             rules.integer("out_channels", out_channels),
             rules.axes("kernel_size", kernel_size, rank),
             groups,
             d_mul,
+            transposed=True,
         )
         stride = rules.axes("stride", stride, rank)
         dilation = rules.axes("dilation", dilation, rank)
         plain = (
-            spec.out_channels or 0,
-            spec.in_channels,
+            spec.in_channels or 0,
+            spec.out_channels,
             spec.kernel_size,
             stride,
             rules.padding(padding, rank, words=()),

@@ -28,7 +28,7 @@ def arrays(spec, dtype="float64"):
 
 def reads(spec, o, c):
     """The input channel that output channel `o` reads as its `c`-th."""
-    return o // spec.group_out_channels * spec.group_in_channels + c
+    return o // spec.group_rows * spec.group_channels + c
 
 
 def slide(kernel, x, spec):
@@ -37,7 +37,7 @@ def slide(kernel, x, spec):
     size = [n - k + 1 for n, k in zip(x.shape[2:], spec.kernel_size, strict=True)]
     out = np.zeros((x.shape[0], spec.out_channels, *size))
     for b, o, *position in np.ndindex(*out.shape):
-        for c, *k in np.ndindex(spec.group_in_channels, *spec.kernel_size):
+        for c, *k in np.ndindex(spec.group_channels, *spec.kernel_size):
             where = [p + q for p, q in zip(position, k, strict=True)]
             out[(b, o, *position)] += kernel[(o, c, *k)] * x[(b, reads(spec, o, c), *where)]
             macs += 1
@@ -68,7 +68,7 @@ def count_feature(weight, delta, x, spec):
             macs += 1
     out = np.zeros((x.shape[0], spec.out_channels, *size))
     for b, o, *position in np.ndindex(*out.shape):
-        for c, s in np.ndindex(spec.group_in_channels, spec.d_mul):
+        for c, s in np.ndindex(spec.group_channels, spec.d_mul):
             feature = features[(b, reads(spec, o, c), s, *position)]
             out[(b, o, *position)] += slots[o, c, s] * feature
             macs += 1

@@ -48,7 +48,7 @@ def test_smoke_shapes(spec, weight, delta, composed):
 )
 def test_derived_numbers(spec, rank, area, group_in, group_out):
     assert (spec.rank, spec.area) == (rank, area)
-    assert (spec.group_in_channels, spec.group_out_channels) == (group_in, group_out)
+    assert (spec.group_channels, spec.group_rows) == (group_in, group_out)
     assert spec.has_delta
 
 

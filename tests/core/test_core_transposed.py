@@ -31,7 +31,7 @@ LAYERS = [
 def test_both_compositions_and_their_gradients(
     c_in, c_out, groups, d_mul, size, k, stride, padding, dilation, extra
 ):
-    spec = Spec.of_transposed(c_in, c_out, k, groups, d_mul)
+    spec = Spec(c_in, c_out, k, groups, d_mul, transposed=True)
     window = Window(k, stride, padding, dilation)
     rng = np.random.default_rng(0)
     x, bias = rng.standard_normal((2, c_in, *size)), rng.standard_normal(c_out)
@@ -69,18 +69,23 @@ def test_same_gives_the_size_times_the_stride(stride, k, dilation):
     assert out.shape == (1, 1, 5 * stride)
 
 
-def test_a_transposed_spec_is_the_adjoints():
-    assert Spec.of_transposed(4, 6, (3, 3), 2, 11) == Spec(6, 4, (3, 3), 2, 11)
-    assert Spec.of_transposed(None, 6, (3, 3), 2).with_out_channels(4) == Spec(6, 4, (3, 3), 2)
+def test_a_transposed_spec_has_the_shapes_of_the_adjoint():
+    spec = Spec(4, 6, (3, 3), 2, 11, transposed=True)
+    adjoint = Spec(6, 4, (3, 3), 2, 11)
+    assert (spec.in_channels, spec.out_channels) == (4, 6)
+    assert (spec.weight_shape, spec.delta_shape, spec.composed_shape) == (
+        adjoint.weight_shape, adjoint.delta_shape, adjoint.composed_shape,
+    )  # fmt: skip
+    assert Spec(None, 6, (3, 3), 2, 11, transposed=True).with_in_channels(4) == spec
 
 
 def test_exception_a_transposed_spec_names_the_layers_own_channels():
     with pytest.raises(DOConvError, match=r"divide the input channels; .* 4 input channels"):
-        Spec.of_transposed(4, 6, (3, 3), 3)
+        Spec(4, 6, (3, 3), 3, transposed=True)
     with pytest.raises(DOConvError, match=r"divide the input channels; .* 4 input channels"):
-        Spec.of_transposed(None, 6, (3, 3), 3).with_out_channels(4)
+        Spec(None, 6, (3, 3), 3, transposed=True).with_in_channels(4)
     with pytest.raises(DOConvError, match=r"in_channels must be a positive integer; .*=0"):
-        Spec.of_transposed(0, 6, (3, 3))
+        Spec(0, 6, (3, 3), transposed=True)
 
 
 @pytest.mark.parametrize(

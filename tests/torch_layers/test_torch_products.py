@@ -36,7 +36,7 @@ SPECS = [
 
 
 def einsum(weight, delta, spec):
-    kernels = weight.reshape(spec.groups, spec.group_out_channels, -1, spec.d_mul)
+    kernels = weight.reshape(spec.groups, spec.group_rows, -1, spec.d_mul)
     matrices = delta.reshape(spec.groups, -1, spec.d_mul, spec.area)
     change = torch.einsum("gocs,gcsk->gock", kernels, matrices).reshape(spec.composed_shape)
     return weight + change if spec.has_plain_weight else change

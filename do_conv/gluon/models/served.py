@@ -94,10 +94,7 @@ def _subclass(kind: Any) -> Any:
 def spec_of(layer: Any, d_mul: int | None) -> Spec:
     """The sizes of a plain layer, of which the input's channels may not be known yet."""
     options, weight = layer._kwargs, layer.weight.shape
-    groups = options["num_group"]
-    if is_transposed(layer):
-        inputs, make = weight[0], Spec.of_transposed
-    else:
-        inputs, make = weight[1] * groups, Spec
+    groups, transposed = options["num_group"], is_transposed(layer)
+    inputs = weight[0] if transposed else weight[1] * groups
     known = inputs if inputs > 0 else None
-    return make(known, layer._channels, options["kernel"], groups, d_mul)
+    return Spec(known, layer._channels, options["kernel"], groups, d_mul, transposed)

@@ -45,8 +45,8 @@ def is_transposed(layer: Any) -> bool:
 
 def spec_of(layer: Any, d_mul: int | None) -> Spec:
     """The sizes of a plain layer; one without variables knows only its output channels."""
-    make = Spec.of_transposed if is_transposed(layer) else Spec
-    return make(*_channels(layer), layer.kernel_size, _groups(layer), d_mul)
+    sizes = (*_channels(layer), layer.kernel_size, _groups(layer), d_mul)
+    return Spec(*sizes, transposed=is_transposed(layer))
 
 
 def _channels(layer: Any) -> tuple[int | None, int | None]:
@@ -70,7 +70,7 @@ def input_channels(layer: Any) -> int | None:
     if not layer.built:
         return None
     spec: Spec = layer.spec if isinstance(layer, Composed) else spec_of(layer, None)
-    return spec.out_channels if is_transposed(layer) else spec.in_channels
+    return int(spec.in_channels)
 
 
 def kernel_of(layer: Any) -> Any:

@@ -88,9 +88,8 @@ def reads_weight(plain: Any) -> bool:
 
 def spec_of(layer: Any, d_mul: int | None) -> Spec:
     """The sizes of a plain layer; a lazy one knows only its output channels."""
-    make = Spec.of_transposed if layer.transposed else Spec
     channels = (layer.in_channels or None, layer.out_channels)
-    return make(*channels, layer.kernel_size, layer.groups, d_mul)
+    return Spec(*channels, layer.kernel_size, layer.groups, d_mul, layer.transposed)
 
 
 def _made(plain: Any) -> Any:

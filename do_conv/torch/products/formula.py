@@ -29,12 +29,12 @@ def gradients(weight: Tensor, delta: Tensor, grad: Tensor, spec: Spec) -> tuple[
 
 def kernels(kernel: Tensor, spec: Spec) -> Tensor:
     """W or W' as `(G, C_out/G, C_in/G, slots)`."""
-    return kernel.reshape(spec.groups, spec.group_out_channels, spec.group_in_channels, -1)
+    return kernel.reshape(spec.groups, spec.group_rows, spec.group_channels, -1)
 
 
 def matrices(delta: Tensor, spec: Spec) -> Tensor:
     """D' as `(G, C_in/G, D_mul, |K|)`."""
-    return delta.reshape(spec.groups, spec.group_in_channels, spec.d_mul, spec.area)
+    return delta.reshape(spec.groups, spec.group_channels, spec.d_mul, spec.area)
 
 
 def each_channel(kernels: Tensor, matrices: Tensor) -> Tensor:

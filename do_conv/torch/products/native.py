@@ -54,7 +54,7 @@ LIBRARIES = _libraries()
 def pays(weight: Tensor, delta: Tensor, spec: Spec) -> bool:
     """Whether these are arrays that the loops can read, of sizes that they are fast for."""
     return (
-        spec.group_out_channels >= ROWS
+        spec.group_rows >= ROWS
         and max(spec.d_mul, spec.area) <= WIDEST
         and weight.dtype == delta.dtype
         and weight.dtype in LIBRARIES

@@ -67,12 +67,10 @@ def _multiply_add(kernels: Tensor, matrices: Tensor) -> Tensor:
 
 def _correlation(weight: Tensor, grad: Tensor, spec: Spec) -> Tensor:
     """The gradient of D': what is on the diagonals of the products of W and the gradient."""
-    channels = spec.group_in_channels
+    channels = spec.group_channels
     together = next(number for number in range(TOGETHER, 0, -1) if channels % number == 0)
     blocks = channels // together
-    left, right = (
-        one.reshape(spec.groups, spec.group_out_channels, blocks, -1) for one in (weight, grad)
-    )
+    left, right = (one.reshape(spec.groups, spec.group_rows, blocks, -1) for one in (weight, grad))
     products = torch.matmul(left.permute(0, 2, 3, 1), right.transpose(1, 2))
     products = products.reshape(-1, blocks, together, spec.d_mul, together, spec.area)
     on_diagonals = [products[:, :, one, :, one] for one in range(together)]
