@@ -1,4 +1,4 @@
-"""Compile the loops of `do_conv/torch/products/native.c` when a wheel is built or installed.
+"""Compile the loops of `do_conv/native/loops.c` when a wheel is built or installed.
 
 Without a C compiler the wheel is one of Python alone: everything works, composing on a CPU slower.
 """
@@ -19,7 +19,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import sys_tags
 
-SOURCE = Path("do_conv", "torch", "products", "native.c")
+SOURCE = Path("do_conv", "native", "loops.c")
 TYPES = {"float32": "float", "float64": "double"}
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-Wno-psabi")
 THREADS = ("-fopenmp",)  # Apple's compiler has none: the loops have one thread there
@@ -28,7 +28,7 @@ THREADS = ("-fopenmp",)  # Apple's compiler has none: the loops have one thread 
 class NativeBuildHook(BuildHookInterface[Any]):
     """A library for each type of number goes into the wheel, or beside the source it was made of.
 
-    Its name has a digest of the source, by which `native.py` knows that they belong together.
+    Its name has a digest of the source, by which `do_conv.native` knows that they belong together.
     """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
@@ -37,7 +37,7 @@ class NativeBuildHook(BuildHookInterface[Any]):
         digest = hashlib.sha256(source.read_bytes()).hexdigest()[:8]
         self._made = tempfile.TemporaryDirectory()
         libraries = {
-            real: Path(self._made.name, f"_native_{name}_{digest}.so")
+            real: Path(self._made.name, f"_loops_{name}_{digest}.so")
             for name, real in TYPES.items()
         }
         try:
@@ -96,7 +96,7 @@ def _platform() -> str:
 
 def _replace(folder: Path, libraries: Iterable[Path]) -> None:
     """Each is written beside its place and moved there; those of other sources go."""
-    for stale in folder.glob("_native_*.so"):
+    for stale in folder.glob("_loops_*.so"):
         stale.unlink()
     for library in libraries:
         beside = folder / f"{library.name}.{os.getpid()}"

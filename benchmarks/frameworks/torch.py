@@ -14,8 +14,7 @@ from benchmarks import machine, turns
 from benchmarks.frameworks.unet import UNet
 from do_conv.core.spec import Spec
 from do_conv.torch import DOConv2d, composed, convert, fold, plan
-from do_conv.torch.composition import compose_spec
-from do_conv.torch.products import formula, native
+from do_conv.torch.composition import compose_spec, formula, loops
 from tests.support.cpu_torchvision import torchvision
 
 # The compiler's own choice on a CPU is to turn what goes into a convolution, and what comes of it,
@@ -80,7 +79,7 @@ def composing(spec: Spec, mode: str) -> dict[str, Callable[[], Any]]:
         "authors": lambda: authors_kernel(weight, delta, spec),
         "DO-Conv": lambda: compose_spec(weight, delta, spec),
     }
-    if mode == "eager" and native.pays(weight, delta, spec):
+    if mode == "eager" and loops.pay(weight, delta, spec):
         functions["without C"] = lambda: formula.composed(weight, delta, spec)
     return {name: step_of(_in(mode, run), (weight, delta), grad) for name, run in functions.items()}
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDER = "do_conv/torch/products"
+FOLDER = "do_conv/native"
 
 
 @pytest.fixture
 def project(tmp_path):
     for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore", "hatch_build.py"):
         shutil.copy(ROOT / name, tmp_path)
-    ignored = shutil.ignore_patterns("__pycache__", "_native_*")
+    ignored = shutil.ignore_patterns("__pycache__", "_loops_*")
     shutil.copytree(ROOT / "do_conv", tmp_path / "do_conv", ignore=ignored)
     return tmp_path
 
@@ -55,22 +55,22 @@ def test_a_compiler_that_comes_and_goes(project, tmp_path_factory):
     found = tmp_path_factory.mktemp("wheel")
     with zipfile.ZipFile(path) as archive:
         archive.extractall(found)
-    library = next((found / FOLDER).glob("_native_float32_*.so"))
+    library = next((found / FOLDER).glob("_loops_float32_*.so"))
     assert ctypes.CDLL(str(library)).compose
     assert any(one in library.read_bytes() for one in (b"GOMP_parallel", b"__kmpc_fork_call"))
     assert len(libraries(path)) == 2
     assert_plain(*wheel(project, CC="false"), "false failed")
-    assert not list((project / FOLDER).glob("_native_*"))  # a wheel leaves no trace
+    assert not list((project / FOLDER).glob("_loops_*"))  # a wheel leaves no trace
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 def test_an_editable_installation_has_them_beside_their_source(project):
-    stale = project / FOLDER / "_native_float32_0.so"
+    stale = project / FOLDER / "_loops_float32_0.so"
     stale.touch()
     wheel(project, "wheel:editable")
-    made = {path.name for path in (project / FOLDER).glob("_native_*")}
-    digest = hashlib.sha256((project / FOLDER / "native.c").read_bytes()).hexdigest()[:8]
-    assert made == {f"_native_float{bits}_{digest}.so" for bits in (32, 64)}
+    made = {path.name for path in (project / FOLDER).glob("_loops_*")}
+    digest = hashlib.sha256((project / FOLDER / "loops.c").read_bytes()).hexdigest()[:8]
+    assert made == {f"_loops_float{bits}_{digest}.so" for bits in (32, 64)}
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from do_conv.core.spec import Spec
-from do_conv.torch.products import formula
+from do_conv.torch.composition import formula
 
 WIDEST = 16  # slots or kernel positions, by the benchmark of composition
 TOGETHER = 4  # channels in one product, whose diagonal is the gradient of D'

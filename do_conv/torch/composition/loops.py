@@ -1,70 +1,33 @@
-"""On a CPU: loops in C, in `native.c`, which is compiled when the package is installed.
-
-No operator of PyTorch's multiplies rows of nine numbers at the rate at which they can be read. The
-loops go through each array once, and add what is added to a product in the same pass.
-"""
+"""Eager, on a CPU: the loops in C of `do_conv.native`, as a differentiable function."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import hashlib
-from pathlib import Path
 from typing import Any
 
-import torch
+import torch  # before the loops, so that both have one OpenMP
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from do_conv import native
 from do_conv.core.spec import Spec
-from do_conv.torch.products import formula
+from do_conv.torch.composition import formula
 
-DTYPES = (torch.float32, torch.float64)
-ROWS = 4  # output channels of a group, which the loops take at a time: a depthwise layer has fewer
-WIDEST = 49  # slots or kernel positions, by the benchmark of composition: 7 x 7
+_DTYPES = {getattr(torch, dtype): dtype for dtype in native.LIBRARIES}
 
 
-class _Job(ctypes.Structure):
-    """As `Job` in `native.c`."""
-
-    _fields_ = [
-        *[(name, ctypes.c_void_p) for name in ("weight", "delta", "grad", "transposed")],
-        *[(name, ctypes.c_void_p) for name in ("composed", "grad_weight", "grad_delta")],
-        *[(name, ctypes.c_int64) for name in ("groups", "rows", "channels", "slots", "area")],
-        ("is_added", ctypes.c_int),
-    ]
-
-
-def _libraries() -> dict[torch.dtype, ctypes.CDLL]:
-    """A library for each dtype, of this source; none where they could not be compiled."""
-    source = Path(__file__).with_suffix(".c")
-    found = {}
-    with contextlib.suppress(OSError):  # speed is no reason not to work at all
-        version = hashlib.sha256(source.read_bytes()).hexdigest()[:8]
-        for dtype in DTYPES:
-            name = f"_native_{str(dtype).removeprefix('torch.')}_{version}.so"
-            found[dtype] = ctypes.CDLL(str(source.with_name(name)))
-    return found
-
-
-# Loaded after PyTorch: with its OpenMP, they share its threads.
-LIBRARIES = _libraries()
-
-
-def pays(weight: Tensor, delta: Tensor, spec: Spec) -> bool:
+def pay(weight: Tensor, delta: Tensor, spec: Spec) -> bool:
     """Whether these are arrays that the loops can read, of sizes that they are fast for."""
     return (
-        spec.group_rows >= ROWS
-        and max(spec.d_mul, spec.area) <= WIDEST
+        native.pays(spec.group_rows, spec.d_mul, spec.area)
         and weight.dtype == delta.dtype
-        and weight.dtype in LIBRARIES
+        and weight.dtype in _DTYPES
         and _is_array(weight)
         and _is_array(delta)
     )
 
 
-def is_watched() -> bool:
-    """Whether what is done is also recorded, counted or transformed: that is for operators."""
+def are_watched() -> bool:
+    """Whether a dispatch mode, a transform or forward mode is active, which see operators only."""
     return (
         torch._C._len_torch_dispatch_stack() > 0
         or torch._C._are_functorch_transforms_active()
@@ -109,7 +72,7 @@ class _Eager(torch.autograd.Function):
         """The gradients that are asked for; by the formula, if they are to have gradients."""
         (weight, delta), spec = ctx.saved_tensors, ctx.spec
         is_one = _is_array(grad) and _has_memory(grad)
-        if torch.is_grad_enabled() or is_watched() or not is_one:
+        if torch.is_grad_enabled() or are_watched() or not is_one:
             return *formula.gradients(weight, delta, grad, spec), None
         asked = ctx.needs_input_grad[:2]
         return *differentiate(weight, delta, grad, spec.has_plain_weight, asked), None
@@ -118,7 +81,11 @@ class _Eager(torch.autograd.Function):
 def compose(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
     """W D', and W if that is added, `(C_out, C_in/G, *K)`."""
     written = like_composed(weight, delta, is_added)
-    _call("compose", is_added, _resolved(weight), _resolved(delta), composed=written)
+    weight, delta = _resolved(weight), _resolved(delta)
+    native.compose(
+        *_call(weight, delta, is_added),
+        weight=weight.data_ptr(), delta=delta.data_ptr(), composed=written.data_ptr(),
+    )  # fmt: skip
     return written
 
 
@@ -134,9 +101,11 @@ def differentiate(
     gradients = zip(like_gradients(weight, delta, grad, is_added), asked, strict=True)
     written = tuple(one if is_asked else None for one, is_asked in gradients)
     room = torch.empty_like(delta)
-    _call(
-        "differentiate", is_added, weight, delta,
-        grad=grad, transposed=room, grad_weight=written[0], grad_delta=written[1],
+    by_weight, by_delta = (None if one is None else one.data_ptr() for one in written)
+    native.differentiate(
+        *_call(weight, delta, is_added),
+        weight=weight.data_ptr(), delta=delta.data_ptr(), grad=grad.data_ptr(),
+        transposed=room.data_ptr(), grad_weight=by_weight, grad_delta=by_delta,
     )  # fmt: skip
     return written
 
@@ -158,15 +127,10 @@ def like_gradients(
     return weight.new_empty(weight.shape), delta.new_empty(delta.shape)
 
 
-def _call(name: str, is_added: bool, weight: Tensor, delta: Tensor, **others: Any) -> None:
-    """A function of the library, of contiguous arrays."""
+def _call(weight: Tensor, delta: Tensor, is_added: bool) -> tuple[Any, ...]:
+    """The dtype, threads, sizes and `is_added` of a call of the loops."""
     channels, slots = weight.shape[1], delta.shape[1]
     groups = delta.shape[0] // channels
     area = delta.numel() // (delta.shape[0] * slots)
-    arrays = {"weight": weight, "delta": delta, **others}
-    job = _Job(
-        **{key: array.data_ptr() for key, array in arrays.items() if array is not None},
-        groups=groups, rows=weight.shape[0] // groups, channels=channels, slots=slots, area=area,
-        is_added=is_added,
-    )  # fmt: skip
-    getattr(LIBRARIES[weight.dtype], name)(ctypes.byref(job), torch.get_num_threads())
+    sizes = groups, weight.shape[0] // groups, channels, slots, area
+    return _DTYPES[weight.dtype], torch.get_num_threads(), sizes, is_added

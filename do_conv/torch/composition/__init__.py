@@ -1,4 +1,12 @@
-"""The composed kernel in PyTorch: `do_conv.core.composition` on tensors, with gradients."""
+"""The composed kernel in PyTorch: `do_conv.core.composition` on tensors, with gradients.
+
+One product is costly, W D', and there are four ways to it, chosen for their speed alone:
+
+formula     a matrix product for each input channel: works anywhere, and the others must equal it
+loops       eager, on a CPU: loops in C
+operators   compiled, on a CPU: the same loops
+unrolled    compiled, elsewhere
+"""
 
 from __future__ import annotations
 
@@ -12,7 +20,7 @@ from torch.fx import Proxy
 from torch.nn import functional
 
 from do_conv.core.spec import SeparableSpec, Spec
-from do_conv.torch.products import composed_kernel
+from do_conv.torch.composition import formula, loops, operators, unrolled
 
 
 def compose(weight: Tensor, delta: Tensor | None, groups: int = 1) -> Tensor:
@@ -62,7 +70,26 @@ def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
     if weight.dim() != len(spec.weight_shape):  # `compose` takes two shapes
         weight = weight.reshape(spec.weight_shape)
     with _without_autocast(weight):
-        return composed_kernel(weight, delta, spec)
+        composed = _way(weight, delta, spec)(weight, delta, spec)
+    if spec.has_plain_weight or not spec.whole_blocks:
+        return composed
+    whole = weight[:, :, : spec.whole_blocks * spec.area]
+    return whole.unflatten(2, (spec.whole_blocks, *spec.kernel_size)).sum(2) + composed
+
+
+def _way(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
+    """The function that gives W D', and W + W D' if D_mul = |K|, where W I is W."""
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+        return formula.composed  # a graph for elsewhere
+    if torch.compiler.is_compiling():
+        # `torch.func` takes no gradients through an operator that PyTorch does not know.
+        is_transformed = torch._C._are_functorch_transforms_active()
+        if loops.pay(weight, delta, spec) and not is_transformed:
+            return operators.composed
+        is_narrow = max(spec.d_mul, spec.area) <= unrolled.WIDEST
+        return (unrolled if is_narrow else formula).composed
+    are_allowed = loops.pay(weight, delta, spec) and not loops.are_watched()
+    return (loops if are_allowed else formula).composed
 
 
 def depthwise_kernel(delta: Tensor, spec: Spec) -> Tensor:

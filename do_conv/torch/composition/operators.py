@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from do_conv.core.spec import Spec
-from do_conv.torch.products import native
+from do_conv.torch.composition import loops
 
 
 def composed(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
@@ -24,10 +24,10 @@ _LIBRARY.define("compose(Tensor weight, Tensor delta, bool is_added) -> Tensor")
 _LIBRARY.define(
     "differentiate(Tensor weight, Tensor delta, Tensor grad, bool is_added) -> (Tensor, Tensor)"
 )
-_LIBRARY.impl("compose", native.compose, "CPU")
-_LIBRARY.impl("differentiate", native.differentiate, "CPU")
-torch.library.register_fake("do_conv::compose", native.like_composed, lib=_LIBRARY)
-torch.library.register_fake("do_conv::differentiate", native.like_gradients, lib=_LIBRARY)
+_LIBRARY.impl("compose", loops.compose, "CPU")
+_LIBRARY.impl("differentiate", loops.differentiate, "CPU")
+torch.library.register_fake("do_conv::compose", loops.like_composed, lib=_LIBRARY)
+torch.library.register_fake("do_conv::differentiate", loops.like_gradients, lib=_LIBRARY)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from do_conv import native
 from do_conv.core.spec import SeparableSpec, Spec
-from do_conv.torch import DOConv2d, compose, products
-from do_conv.torch.products import formula, native, operators, unrolled
+from do_conv.torch import DOConv2d, compose, composition
+from do_conv.torch.composition import formula, loops, operators, unrolled
 
 WAYS = {
     "formula": formula.composed,
-    "native": native.composed,
-    "native-operators": operators.composed,
+    "loops": loops.composed,
+    "loops-operators": operators.composed,
     "unrolled": unrolled.composed,
 }
-needs_native = pytest.mark.skipif(not native.LIBRARIES, reason="installed without a C compiler")
+needs_loops = pytest.mark.skipif(not native.LIBRARIES, reason="installed without a C compiler")
 SPECS = [
     pytest.param(Spec(8, 4, (3, 3)), id="3x3"),
     pytest.param(Spec(9, 7, (1, 5)), id="less-than-a-vector"),
@@ -33,6 +34,9 @@ SPECS = [
     pytest.param(Spec(6, 6, (3, 3), groups=6), id="depthwise"),
     pytest.param(Spec(128, 120, (3, 3)), id="for-several-threads"),
 ]
+
+
+DTYPES = (torch.float32, torch.float64)
 
 
 def einsum(weight, delta, spec):
@@ -49,7 +53,7 @@ def arrays(spec, dtype=torch.float64):
 
 
 @pytest.fixture(
-    params=[pytest.param(name, marks=needs_native if "native" in name else ()) for name in WAYS]
+    params=[pytest.param(name, marks=needs_loops if "loops" in name else ()) for name in WAYS]
 )
 def way(request):
     return WAYS[request.param]
@@ -60,7 +64,7 @@ def test_a_compiler_has_made_the_loops():
     assert set(native.LIBRARIES) == set(native.DTYPES)
 
 
-@pytest.mark.parametrize("dtype", native.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("spec", SPECS)
 def test_it_is_the_einsum(way, spec, dtype):
     given = arrays(spec, dtype)
@@ -112,7 +116,7 @@ def test_many_at_once(way, in_dims):
     torch.testing.assert_close(found, torch.stack(expected))
 
 
-@needs_native
+@needs_loops
 def test_pytorch_finds_no_fault_with_the_operators():
     weight, delta = arrays(Spec(8, 4, (3, 3)))
     torch.library.opcheck(torch.ops.do_conv.compose, (weight, delta, True))
@@ -132,7 +136,7 @@ def targets(function, *arguments):
     return [str(node.target) for graph in graphs for node in graph.graph.nodes]
 
 
-@needs_native
+@needs_loops
 def test_a_compiler_has_the_operator_but_not_in_a_transform():
     given = arrays(Spec(4, 4, (3, 3)))
     assert any("do_conv.compose" in name for name in targets(compose, *given))
@@ -171,18 +175,18 @@ def test_a_gradient_that_has_a_tangent():
     torch.testing.assert_close(found, expected)
 
 
-@needs_native
+@needs_loops
 def test_a_gradient_that_is_not_asked_for_is_not_written():
     weight, delta = (one.detach() for one in arrays(Spec(8, 6, (3, 3))))
     grad = torch.randn_like(weight)
-    both = native.differentiate(weight, delta, grad, True)
+    both = loops.differentiate(weight, delta, grad, True)
     for asked in ((True, False), (False, True)):
-        found = native.differentiate(weight, delta, grad, True, asked)
+        found = loops.differentiate(weight, delta, grad, True, asked)
         for one, other, is_asked in zip(found, both, asked, strict=True):
             assert torch.equal(one, other) if is_asked else one is None
 
 
-@needs_native
+@needs_loops
 def test_an_array_that_only_says_that_it_is_negative():
     weight, delta = arrays(Spec(4, 4, (3, 3)))
     negative = torch._neg_view(weight.detach())
@@ -201,7 +205,7 @@ def test_what_is_frozen_has_no_gradient(way, frozen):
 
 
 @pytest.mark.parametrize(
-    "way", ["formula", pytest.param("native", marks=needs_native)], indirect=True
+    "way", ["formula", pytest.param("loops", marks=needs_loops)], indirect=True
 )  # a compiler chooses itself
 def test_the_kernel_and_its_gradient_have_the_weights_memory_format(way):
     spec = Spec(8, 4, (3, 3))
@@ -217,22 +221,26 @@ def test_the_kernel_and_its_gradient_have_the_weights_memory_format(way):
     torch.testing.assert_close((weight.grad, given[1].grad), grads)
 
 
-@needs_native
+@needs_loops
 @drawn(st.data())
 def test_the_loops_read_and_write_their_own_arrays_alone(data):
     groups, rows, channels = (data.draw(st.integers(1, most)) for most in (3, 9, 40))
     area = data.draw(st.integers(1, 20) | st.just(9))
     slots = data.draw(st.integers(1, 20) | st.just(area))
-    dtype = data.draw(st.sampled_from(native.DTYPES))
+    dtype = data.draw(st.sampled_from(DTYPES))
     is_added = slots == area
     kernel, matrix = (groups * rows, channels), (groups * channels,)
     shapes = [(*kernel, slots), (*matrix, slots, area), (*kernel, area)]
     around, (weight, delta, grad, composed, transposed, *gradients) = _between_nan(
         [*shapes, shapes[2], shapes[1], *shapes[:2]], dtype
     )
-    native._call("compose", is_added, weight, delta, composed=composed)
-    written = {"transposed": transposed, "grad_weight": gradients[0], "grad_delta": gradients[1]}
-    native._call("differentiate", is_added, weight, delta, grad=grad, **written)
+    call = (str(dtype).removeprefix("torch."), 2, (groups, rows, channels, slots, area), is_added)
+    inputs = {"weight": weight.data_ptr(), "delta": delta.data_ptr()}
+    native.compose(*call, **inputs, composed=composed.data_ptr())
+    native.differentiate(
+        *call, **inputs, grad=grad.data_ptr(), transposed=transposed.data_ptr(),
+        grad_weight=gradients[0].data_ptr(), grad_delta=gradients[1].data_ptr(),
+    )  # fmt: skip
     kernels, grads = (one.view(groups, rows, channels, -1) for one in (weight, grad))
     matrices = delta.view(groups, channels, slots, area)
     expected = torch.einsum("gocs,gcsk->gock", kernels, matrices).reshape(composed.shape)
@@ -259,7 +267,7 @@ def _between_nan(shapes, dtype):
     return around, arrays
 
 
-@needs_native
+@needs_loops
 @pytest.mark.parametrize("spec", [Spec(128, 120, (3, 3)), Spec(198, 231, (3, 3), groups=3)])
 def test_the_number_of_threads_changes_no_bit(spec):
     given = arrays(spec, torch.float32)
@@ -267,41 +275,41 @@ def test_the_number_of_threads_changes_no_bit(spec):
     try:
         for number in (1, 3):
             torch.set_num_threads(number)
-            composed = native.composed(*given, spec)
+            composed = loops.composed(*given, spec)
             found.append((composed, *torch.autograd.grad(composed.square().sum(), given)))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
-@needs_native
+@needs_loops
 def test_arrays_for_which_large_pages_are_asked():
     spec = Spec(1025, 1025, (3, 3))
     given = arrays(spec, torch.float32)
-    expected, found = formula.composed(*given, spec), native.composed(*given, spec)
+    expected, found = formula.composed(*given, spec), loops.composed(*given, spec)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     one, other = (torch.autograd.grad(way.sum(), given[0])[0] for way in (found, expected))
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-@needs_native
+@needs_loops
 @pytest.mark.parametrize(
     ("spec", "dtype", "chosen"),
     [
-        pytest.param(Spec(96, 64, (3, 3)), torch.float32, native, id="3x3"),
+        pytest.param(Spec(96, 64, (3, 3)), torch.float32, loops, id="3x3"),
         pytest.param(Spec(96, 64, (3, 3)), torch.bfloat16, formula, id="half-precision"),
         pytest.param(Spec(8, 8, (8, 8)), torch.float32, formula, id="8x8"),
         pytest.param(Spec(96, 96, (3, 3), groups=96), torch.float32, formula, id="depthwise"),
     ],
 )
 def test_the_loops_are_for_what_they_are_fast_for(spec, dtype, chosen):
-    assert products._way(*arrays(spec, dtype), spec) is chosen.composed
+    assert composition._way(*arrays(spec, dtype), spec) is chosen.composed
 
 
 def test_without_the_loops_there_is_the_formula(monkeypatch):
-    monkeypatch.setattr(native, "LIBRARIES", {})
+    monkeypatch.setattr(loops, "_DTYPES", {})
     spec = Spec(8, 4, (3, 3))
-    assert products._way(*arrays(spec), spec) is formula.composed
+    assert composition._way(*arrays(spec), spec) is formula.composed
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
