@@ -12,7 +12,7 @@ import numpy as np
 
 from do_conv.core.composition import compose_separable
 from do_conv.core.spec import Shape, Spec
-from do_conv.core.starts import identity
+from do_conv.core.starts import fill_from_kernel, identity
 
 FOLDED_GROUPS = (
     "folded in the authors' order, D' is zero: with several groups of several outputs each, their "
@@ -129,8 +129,8 @@ def _folded(kernel: np.ndarray, tail: np.ndarray, spec: Spec, note: str) -> Impo
 
     `tail` is what W holds after its last whole block, which does nothing yet and can be trained.
     """
-    weight = np.zeros((*kernel.shape[:2], spec.d_mul), kernel.dtype)
-    weight[:, :, : spec.area] = kernel
+    weight = np.empty((*kernel.shape[:2], spec.d_mul), kernel.dtype)
     weight[:, :, spec.whole_blocks * spec.area :] = tail
+    fill_from_kernel(weight, kernel, spec)
     delta = np.zeros(spec.delta_shape, kernel.dtype)
     return Imported(weight.reshape(spec.weight_shape), delta, spec, note)

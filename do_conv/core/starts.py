@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -48,3 +49,18 @@ def delta_start(name: str, spec: Spec) -> Normal:
     if rules.depthwise_init(name) == "identity":
         return Normal(np.zeros((spec.d_mul, *spec.kernel_size)), 0.0)
     return Normal(-identity(spec), math.sqrt(2 / spec.area))
+
+
+def fill_from_kernel(weight: Any, kernel: Any, spec: Spec) -> None:
+    """Make W compose to a plain kernel while D is the identity, in place.
+
+    The kernel becomes W's first block, and its further whole blocks are zero. Slots after the last
+    whole block stay as they were drawn: D is zero there, and zeros on zeros would never train.
+
+    Args:
+        weight: W, `(C_out, C_in/G, D_mul)`, a NumPy array or a framework's, with drawn slots.
+        kernel: `(C_out, C_in/G, *K)`.
+        spec: the layer's sizes, of which D_mul is not |K|.
+    """
+    weight[:, :, : spec.whole_blocks * spec.area] = 0
+    weight[:, :, : spec.area] = kernel.reshape((*weight.shape[:2], spec.area))

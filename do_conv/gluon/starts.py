@@ -7,7 +7,7 @@ from typing import Any
 import mxnet as mx
 
 from do_conv.core.spec import Spec
-from do_conv.core.starts import delta_start
+from do_conv.core.starts import delta_start, fill_from_kernel
 from do_conv.gluon.arrays import as_given, legacy_arrays
 
 
@@ -56,16 +56,10 @@ class ReshapedStart(mx.init.Initializer):
 
 
 def weight_for(kernel: Any, spec: Spec) -> Any:
-    """A W that composes to `kernel` while D is the identity.
-
-    The kernel is its first block, and further whole blocks are zero. Slots after them are drawn by
-    Gluon's default initializer: D is zero there, and zeros on zeros would never train.
-    """
+    """A W that composes to `kernel` while D is the identity."""
     (kernel,) = legacy_arrays(kernel)
-    first = mx.nd.reshape(kernel, shape=(0, 0, -1))
-    zeros = [mx.nd.zeros_like(first)] * (spec.whole_blocks - 1)
-    left = spec.d_mul - spec.whole_blocks * spec.area
-    drawn = [mx.nd.slice_axis(first, axis=2, begin=0, end=left)] if left else []
-    for array in drawn:
-        mx.init.Uniform()._init_weight("", as_given(array))  # the same memory
-    return as_given(mx.nd.concat(first, *zeros, *drawn, dim=2))
+    options = {"ctx": kernel.context, "dtype": kernel.dtype}
+    weight = mx.nd.empty(spec.weight_shape, **options)
+    mx.init.Uniform()._init_weight("", as_given(weight))  # the same memory
+    fill_from_kernel(weight, kernel, spec)
+    return as_given(weight)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from do_conv.core.spec import Spec
-from do_conv.core.starts import delta_start
+from do_conv.core.starts import delta_start, fill_from_kernel
 
 
 @torch.no_grad()
@@ -29,15 +29,10 @@ def start_kernel(kernel: Tensor) -> None:
 
 @torch.no_grad()
 def weight_for(kernel: Tensor, spec: Spec) -> Tensor:
-    """A W that composes to `kernel` while D is the identity.
-
-    The kernel is its first block, and further whole blocks are zero. Slots after them are drawn: D
-    is zero there, and zeros on zeros would never train.
-    """
+    """A W that composes to `kernel` while D is the identity."""
     if spec.has_plain_weight:
         return kernel
     weight = kernel.new_empty(spec.weight_shape)
     start_kernel(weight)
-    weight[:, :, : spec.whole_blocks * spec.area] = 0
-    weight[:, :, : spec.area] = kernel.reshape(*kernel.shape[:2], spec.area)
+    fill_from_kernel(weight, kernel, spec)
     return weight

@@ -21,6 +21,7 @@ from do_conv.checkpoints.neutral.description import pair
 from do_conv.core import rules
 from do_conv.core.composition import compose
 from do_conv.core.spec import Spec
+from do_conv.core.starts import fill_from_kernel
 
 # What a layer adds, and what a normalization multiplies by, that has no such array.
 ABSENT = {"bias": 0.0}
@@ -166,18 +167,14 @@ def _fitted(stored: _Stored, name: str, layer: ModelLayer) -> dict[str, np.ndarr
 
 
 def _identity(kernel: np.ndarray, layer: ModelLayer, own: Description) -> dict[str, np.ndarray]:
-    """W and D' that compose to a kernel: its slots in the first block, and D' = 0.
-
-    Slots after the whole blocks stay as they are: D is zero there, and zeros would never train.
-    """
+    """W and D' = 0 that compose to a kernel, for a layer of the model."""
     weight, delta = layer.arrays["weight"], layer.arrays[DELTA]
     spec = Spec.of_shapes(weight.shape, delta.shape, own.groups)
     zeros = np.zeros(delta.shape)
     if spec.has_plain_weight or kernel.shape[:2] != weight.shape[:2]:
         return {"weight": kernel, DELTA: zeros}
     slots = weight.read()
-    slots[:, :, : spec.whole_blocks * spec.area] = 0
-    slots[:, :, : spec.area] = kernel.reshape(*kernel.shape[:2], spec.area)
+    fill_from_kernel(slots, kernel, spec)
     return {"weight": slots, DELTA: zeros}
 
 

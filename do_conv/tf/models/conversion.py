@@ -6,8 +6,9 @@ from typing import Any
 
 from keras import initializers, ops
 
-from do_conv.core import rules
+from do_conv.core import layouts, rules
 from do_conv.core.spec import Spec
+from do_conv.core.starts import fill_from_kernel
 from do_conv.models import checks
 from do_conv.models.choices import Choice, Where
 from do_conv.models.decisions import DMul
@@ -82,15 +83,11 @@ def _fill(layer: Any, made: Any) -> None:
 
 
 def _kernel_for(kernel: Any, spec: Spec, variable: Any) -> Any:
-    """A W that composes to `kernel` while D is the identity.
-
-    The kernel is its first block, and further whole blocks are zero. Slots after them are drawn: D
-    is zero there, and zeros on zeros would never train.
-    """
+    """A W that composes to `kernel` while D is the identity, in Keras's order of axes."""
     if spec.has_plain_weight:
         return kernel
     drawn = initializers.GlorotUniform()(tuple(variable.shape), dtype=variable.dtype)
     slots = ops.convert_to_numpy(drawn).copy()
-    slots[: spec.whole_blocks * spec.area] = 0
-    slots[: spec.area] = kernel.reshape(spec.area, *slots.shape[1:])
+    # The transposed views write into the arrays themselves.
+    fill_from_kernel(layouts.kernel_from_keras(slots), layouts.kernel_from_keras(kernel), spec)
     return slots

@@ -1,1 +1,1 @@
-"""A backend on NumPy alone: what `docs/contributing/add-a-framework.md` asks of a new one."""
+"""A backend on NumPy alone, the example of `docs/contributing/add-a-framework.md`."""
