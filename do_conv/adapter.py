@@ -1,7 +1,7 @@
 """The one interface to what is known of a framework.
 
 Each backend has an `adapter.py` with the functions of `Adapter`. The parity table, the
-demonstration, the command line and the carrying of weights call these and nothing else of a
+demonstration, the command line and the transfer of weights call these and nothing else of a
 framework. NumPy arrays go in and come out in the core's order of axes, channels first.
 """
 

@@ -12,7 +12,7 @@ formats     one module for each kind of file
 
 from do_conv.checkpoints.folding import fold
 from do_conv.checkpoints.importing import import_authors
-from do_conv.checkpoints.neutral.carrying import load, save
+from do_conv.checkpoints.neutral.transfer import load, save
 from do_conv.checkpoints.report import Layer, Report
 
 __all__ = ["Layer", "Report", "fold", "import_authors", "load", "save"]

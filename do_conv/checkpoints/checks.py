@@ -201,7 +201,7 @@ def neutral_file(path: str, found: Any) -> NoReturn:
     )
 
 
-def carried_pairs(only_file: Sequence[str], only_model: Sequence[str]) -> None:
+def paired_names(only_file: Sequence[str], only_model: Sequence[str]) -> None:
     """Every layer of the file is one of the model's, and the other way round."""
     if only_file or only_model:
         raise broken(
@@ -211,7 +211,7 @@ def carried_pairs(only_file: Sequence[str], only_model: Sequence[str]) -> None:
         )
 
 
-def carried_count(file: int, model: int) -> None:
+def same_count(file: int, model: int) -> None:
     """Layers that are paired in their order are as many."""
     if file != model:
         raise broken(
@@ -221,7 +221,7 @@ def carried_count(file: int, model: int) -> None:
         )
 
 
-def carried_names(file: set[str], model: set[str], in_file: set[str], in_model: set[str]) -> None:
+def known_match(file: set[str], model: set[str], in_file: set[str], in_model: set[str]) -> None:
     """A match names layers that are there."""
     unknown = sorted(file - in_file) + sorted(model - in_model)
     if unknown:
@@ -232,7 +232,7 @@ def carried_names(file: set[str], model: set[str], in_file: set[str], in_model: 
         )
 
 
-def carried_fit(layer: str, own: str, what: str, there: Any, here: Any, fits: bool) -> None:
+def same_layer(layer: str, own: str, what: str, there: Any, here: Any, fits: bool) -> None:
     """A layer of a file and the model's layer that takes it are alike in what both have."""
     if not fits:
         raise broken(

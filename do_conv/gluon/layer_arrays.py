@@ -17,8 +17,8 @@ from do_conv.adapter import DELTA, SEPARABLE, Description, LayerArray, ModelLaye
 from do_conv.core import rules
 from do_conv.gluon.arrays import as_given
 from do_conv.gluon.base import Composed
+from do_conv.gluon.models.classes import is_transposed
 from do_conv.gluon.models.copies import named_blocks
-from do_conv.gluon.models.served import is_transposed
 from do_conv.gluon.plain import first
 
 _CONVOLUTIONS = (

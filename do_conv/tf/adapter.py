@@ -16,8 +16,8 @@ from do_conv.core import layouts
 from do_conv.core.convolution import Window
 from do_conv.parity.cases import Case
 from do_conv.tf.layer_arrays import VariableArray, model_layers
+from do_conv.tf.models.classes import input_channels
 from do_conv.tf.models.planning import in_own_order
-from do_conv.tf.models.served import input_channels
 
 __all__ = [
     "composed_kernel", "differentiate", "in_own_order", "layer", "model_layers", "network",

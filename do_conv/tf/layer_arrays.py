@@ -65,7 +65,7 @@ def model_layers(model: Any) -> Iterator[ModelLayer]:
             continue
         seen.add(id(layer))
         rules.built(layer.name, layer.built or not _may_have_variables(layer))
-        yield from _carried(name, layer)
+        yield from _layers_of(name, layer)
 
 
 def _named(layer: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -80,7 +80,7 @@ def _may_have_variables(layer: Any) -> bool:
     return isinstance(layer, (*_CONVOLUTIONS, *_SEPARABLE, layers.Dense, *_NORMALIZATIONS))
 
 
-def _carried(name: str, layer: Any) -> Iterator[ModelLayer]:
+def _layers_of(name: str, layer: Any) -> Iterator[ModelLayer]:
     """A layer's arrays, as one layer or, of a separable one, as two."""
     kind = layer._plain if isinstance(layer, Composed) else type(layer)
     if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):

@@ -196,10 +196,10 @@ BROKEN = [
     (file_checks.known_layers, (["conv3"], ["conv1", "conv2"]), {}),
     (file_checks.size_option, ("3",), {}),
     (file_checks.neutral_file, ("model.safetensors", "no metadata"), {}),
-    (file_checks.carried_pairs, (["conv1", "bn1"], ["features.0"]), {}),
-    (file_checks.carried_count, (20, 19), {}),
-    (file_checks.carried_names, ({"conv9"}, {"conv1"}, {"conv1", "bn1"}, {"conv1", "norm"}), {}),
-    (file_checks.carried_fit, ("bn1", "bn1", "epsilon", 1e-05, 0.001, False), {}),
+    (file_checks.paired_names, (["conv1", "bn1"], ["features.0"]), {}),
+    (file_checks.same_count, (20, 19), {}),
+    (file_checks.known_match, ({"conv9"}, {"conv1"}, {"conv1", "bn1"}, {"conv1", "norm"}), {}),
+    (file_checks.same_layer, ("bn1", "bn1", "epsilon", 1e-05, 0.001, False), {}),
 ]
 
 

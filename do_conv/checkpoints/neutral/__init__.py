@@ -4,7 +4,7 @@
 which is PyTorch's and Gluon's.
 
 description    what the file says of a layer
-carrying       `save` and `load`: the weights of live models, from one framework to another
+transfer       `save` and `load`: the weights of live models, from one framework to another
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from typing import Any
 
 from do_conv.core import rules
 from do_conv.core.spec import Spec
+from do_conv.gluon.models.classes import class_for
 from do_conv.gluon.models.copies import copied
 from do_conv.gluon.models.planning import decisions
-from do_conv.gluon.models.served import class_for
 from do_conv.gluon.plain import first
 from do_conv.gluon.starts import DeltaStart, weight_for
 from do_conv.models import checks

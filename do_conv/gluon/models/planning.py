@@ -17,15 +17,15 @@ from mxnet.gluon.nn.conv_layers import _Conv
 from do_conv.core import rules
 from do_conv.core.spec import Shape
 from do_conv.gluon.base import Composed
-from do_conv.gluon.models.copies import copied, named_blocks
-from do_conv.gluon.models.served import (
-    Served,
+from do_conv.gluon.models.classes import (
+    OwnForward,
     class_for,
     is_transposed,
     plain_base,
     reads_weight,
     spec_of,
 )
+from do_conv.gluon.models.copies import copied, named_blocks
 from do_conv.models import decisions as core
 from do_conv.models import reasons
 from do_conv.models.choices import Choice, Where
@@ -92,7 +92,7 @@ def _found(model: Any) -> Iterator[Found]:
                 _count(layer._reg_params.values()),
                 spec_of=partial(spec_of, layer) if _is_plain(layer) else None,
                 becomes=ours,
-                kernel_only=ours is not None and issubclass(ours, Served),
+                kernel_only=ours is not None and issubclass(ours, OwnForward),
                 weight=layer._reg_params.get("weight"),
             )
 

@@ -14,9 +14,9 @@ from do_conv.models.choices import Choice, Where
 from do_conv.models.decisions import DMul
 from do_conv.models.plan import Row
 from do_conv.tf.configuration import made_like
+from do_conv.tf.models.classes import class_for, kernel_of
 from do_conv.tf.models.cloning import cloned, known
 from do_conv.tf.models.planning import decisions
-from do_conv.tf.models.served import class_for, kernel_of
 
 
 def convert(

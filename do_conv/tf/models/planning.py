@@ -18,8 +18,14 @@ from do_conv.models.choices import Choice, Where
 from do_conv.models.decisions import DMul, Found
 from do_conv.models.plan import Plan, Row
 from do_conv.tf.composed import Composed
+from do_conv.tf.models.classes import (
+    CONVOLUTIONS,
+    class_for,
+    input_channels,
+    is_transposed,
+    spec_of,
+)
 from do_conv.tf.models.cloning import named_layers
-from do_conv.tf.models.served import CONVOLUTIONS, class_for, input_channels, is_transposed, spec_of
 
 
 def plan(

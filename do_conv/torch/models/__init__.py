@@ -2,7 +2,7 @@
 
 conversion     `convert`
 planning       `plan`, and what `convert` decides about each layer
-served         the class that takes a layer's place
+classes        the class that takes a layer's place
 folding        `fold`
 guards         networks that re-parameterise themselves
 wrappers       networks inside `DataParallel` and the like

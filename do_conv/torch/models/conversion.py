@@ -20,10 +20,10 @@ from do_conv.models import checks
 from do_conv.models.choices import Choice, Where
 from do_conv.models.decisions import DMul
 from do_conv.models.plan import Row
+from do_conv.torch.models.classes import class_for
 from do_conv.torch.models.folding import fold_inside
 from do_conv.torch.models.guards import guard
 from do_conv.torch.models.planning import decisions
-from do_conv.torch.models.served import class_for
 from do_conv.torch.models.wrappers import unwrapped
 from do_conv.torch.starts import start_delta, weight_for
 

@@ -21,7 +21,7 @@ from do_conv.models.choices import Choice, Where
 from do_conv.models.decisions import DMul, Found
 from do_conv.models.plan import Plan, Row
 from do_conv.torch.base import Composed
-from do_conv.torch.models.served import Served, class_for, reads_weight, spec_of
+from do_conv.torch.models.classes import OwnForward, class_for, reads_weight, spec_of
 from do_conv.torch.models.wrappers import unwrapped
 
 
@@ -81,7 +81,7 @@ def _found(model: nn.Module) -> Iterator[Found]:
                 _count(layer.parameters(recurse=False)),
                 spec_of=None if isinstance(layer, Composed) else partial(spec_of, layer),
                 becomes=ours,
-                kernel_only=ours is not None and issubclass(ours, Served),
+                kernel_only=ours is not None and issubclass(ours, OwnForward),
                 weight=layer._parameters.get("weight"),
             )
 

@@ -158,7 +158,7 @@ def model_layers(model):
     members = [("", model)] if not isinstance(model, Network) else enumerate(model)
     for name, one in members:
         if isinstance(one, Pair):
-            raise NotImplementedError("a pair is not carried")
+            raise NotImplementedError("a pair is not transferred")
         if one.arrays:
             yield ModelLayer(str(name), _description(one), _arrays(one))
 

@@ -43,7 +43,7 @@ _OURS: dict[type[nn.Module], Any] = {
 }
 
 
-class Served(OverParameterized):
+class OwnForward(OverParameterized):
     """What the classes made for subclasses have in common; `weight` is W outside `forward`."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -66,13 +66,15 @@ class Served(OverParameterized):
 
 def class_for(kind: Any) -> Any:
     """The class that over-parameterizes layers of a class."""
-    return _OURS[kind] if kind in _OURS else served_class(kind)
+    return _OURS[kind] if kind in _OURS else class_with_own_forward(kind)
 
 
 @cache
-def served_class(plain: Any) -> type[Served]:
+def class_with_own_forward(plain: Any) -> type[OwnForward]:
     """The class that over-parameterizes layers of the class `plain`."""
-    return type(f"DO{plain.__name__}", (Served, plain), {"_plain": plain, "__module__": __name__})
+    return type(
+        f"DO{plain.__name__}", (OwnForward, plain), {"_plain": plain, "__module__": __name__}
+    )
 
 
 def reads_weight(plain: Any) -> bool:
@@ -94,5 +96,5 @@ def spec_of(layer: Any, d_mul: int | None) -> Spec:
 
 def _made(plain: Any) -> Any:
     """A layer without anything in it, for copies and pickles."""
-    made = served_class(plain)
+    made = class_with_own_forward(plain)
     return made.__new__(made)

@@ -1,4 +1,4 @@
-"""What is carried besides convolutions, and what is refused."""
+"""Layers other than convolutions, and what is refused."""
 
 import do_conv.gluon  # noqa: F401 - before mxnet, which reads names that this module restores
 
@@ -160,7 +160,7 @@ def test_a_weight_given_a_d_by_over_parameterize_is_a_layer_of_ours(tmp_path):
     assert torch.equal(back.weight, source.weight)
 
 
-def test_another_parametrization_is_carried_as_it_is(tmp_path):
+def test_another_parametrization_is_transferred_as_it_is(tmp_path):
     source, target = (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 6, 3)) for _ in range(2))
     checkpoints.save(source, tmp_path / "a.safetensors")
     checkpoints.load(target, tmp_path / "a.safetensors")
@@ -177,7 +177,7 @@ def test_slots_after_the_whole_blocks_stay_drawn(tmp_path):
     assert not ours.depthwise_delta.any()
 
 
-def test_a_shared_layer_is_carried_once(tmp_path):
+def test_a_shared_layer_is_transferred_once(tmp_path):
     shared = nn.Conv2d(4, 4, 3)
     checkpoints.save(nn.Sequential(shared, shared), tmp_path / "a.safetensors")
     one = keras.layers.Conv2D(4, 3, name="0")

@@ -1,4 +1,4 @@
-"""Carrying weights from one live model to another, of the same framework or not.
+"""Transferring weights from one live model to another, of the same framework or not.
 
 Data walks one way: the layers of a model, a neutral file, the layers of another model. What is
 over-parameterized in one and plain in the other is composed, or given the identity, on the way.
@@ -130,14 +130,14 @@ def _pairs(
 ) -> dict[str, str]:
     """The model's name for each layer of the file."""
     if match == "order":
-        checks.carried_count(len(stored), len(ours))
+        checks.same_count(len(stored), len(ours))
         return dict(zip(stored, ours, strict=True))
     names = {} if isinstance(match, str) else match
     if isinstance(match, str):
         rules.choice("match", match, ("name", "order"))
-    checks.carried_names(set(names), set(names.values()), set(stored), set(ours))
+    checks.known_match(set(names), set(names.values()), set(stored), set(ours))
     pairs = {name: names.get(name, name) for name in stored}
-    checks.carried_pairs(
+    checks.paired_names(
         [one for one in stored if pairs[one] not in ours],
         [one for one in ours if one not in pairs.values()],
     )
@@ -150,7 +150,7 @@ def _fitted(stored: _Stored, name: str, layer: ModelLayer) -> dict[str, np.ndarr
     assert own is not None
     for member in ("kind", "kernel_size", "groups", "epsilon"):
         there, here = getattr(theirs, member), getattr(own, member)
-        checks.carried_fit(name, layer.name, member, there, here, there == here)
+        checks.same_layer(name, layer.name, member, there, here, there == here)
     arrays = dict(stored.arrays)
     if DELTA in arrays and DELTA not in layer.arrays:
         spec = Spec.of_shapes(arrays["weight"].shape, arrays[DELTA].shape, theirs.groups)
@@ -162,7 +162,7 @@ def _fitted(stored: _Stored, name: str, layer: ModelLayer) -> dict[str, np.ndarr
         _fill(arrays, role, layer, theirs)
     there = {role: array.shape for role, array in arrays.items()}
     here = {role: own.shape for role, own in layer.arrays.items()}
-    checks.carried_fit(name, layer.name, "arrays", there, here, there == here)
+    checks.same_layer(name, layer.name, "arrays", there, here, there == here)
     return arrays
 
 
@@ -213,11 +213,11 @@ def _others(
     for key, raw in held.others().items():
         layer, _, role = key.rpartition(".")
         found[array_name(names.get(layer, layer), role)] = raw
-    checks.carried_pairs(
+    checks.paired_names(
         [one for one in found if one not in own], [one for one in own if one not in found]
     )
     for key, raw in found.items():
         rules.known_name(f"dtype of '{key}'", raw.dtype, NAMES.values())
         here = own[key].shape
-        checks.carried_fit(key, key, "shape", raw.shape, here, raw.shape == here)
+        checks.same_layer(key, key, "shape", raw.shape, here, raw.shape == here)
         yield own[key], raw.numbers()

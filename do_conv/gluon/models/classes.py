@@ -39,7 +39,7 @@ class _Subclass(OverParameterized):
         return fold(self, check_finite=check_finite)
 
 
-class Served(_Subclass):
+class OwnForward(_Subclass):
     """The classes made for subclasses with a forward pass of their own."""
 
     def hybrid_forward(self, F: Any, x: Any, *args: Any, **parameters: Any) -> Any:  # noqa: N803
@@ -87,7 +87,7 @@ def class_for(kind: Any) -> Any:
 def _subclass(kind: Any) -> Any:
     base = plain_base(kind)
     inherited = kind.hybrid_forward is base.hybrid_forward
-    bases = (_Subclass, _OURS[base], kind) if inherited else (Served, kind)
+    bases = (_Subclass, _OURS[base], kind) if inherited else (OwnForward, kind)
     return type(f"DO{kind.__name__}", bases, {"_plain": kind, "__module__": __name__})
 
 
