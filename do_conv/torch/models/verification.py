@@ -1,4 +1,4 @@
-"""Whether two models do the same: the proof after converting, folding, or transferring weights."""
+"""Whether two models do the same: the proof after converting, folding or loading weights."""
 
 from __future__ import annotations
 
