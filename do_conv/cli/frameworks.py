@@ -19,8 +19,8 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen(names: list[str]) -> tuple[list[str], list[str]]:
-    """The frameworks to run, and those that are not installed.
+def chosen(names: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The frameworks to run, and those that cannot be, each with the sentence that says why.
 
     Raises:
         DOConvError: for a name there is none of.
@@ -29,12 +29,13 @@ def chosen(names: list[str]) -> tuple[list[str], list[str]]:
     if names:
         for name in names:
             backends.load(name)
-        return list(dict.fromkeys(names)), []
-    present, missing = [], []
+        return list(dict.fromkeys(names)), {}
+    present: list[str] = []
+    missing: dict[str, str] = {}
     for name in backends.FRAMEWORKS:
         try:
             backends.load(name)
             present.append(name)
-        except MissingFrameworkError:
-            missing.append(name)
+        except MissingFrameworkError as error:
+            missing[name] = str(error)
     return present, missing

@@ -6,12 +6,10 @@ import argparse
 import json
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
 from do_conv.cli import frameworks
 from do_conv.core import rules
-from do_conv.parity import backends, cases, comparison, report
+from do_conv.core.errors import require_installed
+from do_conv.parity import backends, cases, comparison
 
 
 def add_to(commands: Any) -> None:
@@ -43,6 +41,12 @@ def run(given: argparse.Namespace) -> int:
     chosen_cases = cases.named(given.case)
     dtypes = [rules.known_name("dtype", d, comparison.TOLERANCES) for d in given.dtype]
     dtypes = dtypes or list(comparison.TOLERANCES)
+    require_installed("rich", extra="cli", user="do-conv parity")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from do_conv.parity import report
+
     names, missing = frameworks.chosen(given.framework)
     results: list[comparison.Result] = []
     versions: dict[str, str] = {}
