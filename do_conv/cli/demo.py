@@ -32,6 +32,7 @@ def add_to(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     """Train both arms, print the table, write the picture; 0 if folding changed nothing."""
     seeds, epochs = rules.integer("--seeds", given.seeds), rules.integer("--epochs", given.epochs)
+    frameworks.known(given.framework)
     for package in ("rich", "sklearn", "matplotlib"):
         require_installed(package, extra="demo", user="do-conv demo")
     from rich.console import Console

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from do_conv.core import rules
 from do_conv.core.errors import MissingFrameworkError
 from do_conv.parity import backends
 
@@ -19,11 +20,20 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def known(names: list[str]) -> None:
+    """Refuse names that do not exist, before anything is imported.
+
+    Raises:
+        DOConvError: for a name there is none of.
+    """
+    for name in names:
+        rules.known_name("framework", name, backends.FRAMEWORKS)
+
+
 def chosen(names: list[str]) -> tuple[list[str], dict[str, str]]:
     """The frameworks to run, and those that cannot be, each with the sentence that says why.
 
     Raises:
-        DOConvError: for a name there is none of.
         MissingFrameworkError: for a framework that was asked for by name and is not installed.
     """
     if names:

@@ -41,6 +41,7 @@ def run(given: argparse.Namespace) -> int:
     chosen_cases = cases.named(given.case)
     dtypes = [rules.known_name("dtype", d, comparison.TOLERANCES) for d in given.dtype]
     dtypes = dtypes or list(comparison.TOLERANCES)
+    frameworks.known(given.framework)
     require_installed("rich", extra="cli", user="do-conv parity")
     from rich.console import Console
     from rich.progress import Progress

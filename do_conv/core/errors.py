@@ -33,7 +33,7 @@ def install_command(extra: str) -> str:
 
 def missing_keras_backend(package: str) -> MissingFrameworkError:
     """The error for the framework that Keras is set to compute with."""
-    by = "by its default or ~/.keras/keras.json"
+    by = f"by its default or {os.environ.get('KERAS_HOME', '~/.keras')}/keras.json"
     if os.environ.get("KERAS_BACKEND"):
         by = f"by KERAS_BACKEND={os.environ['KERAS_BACKEND']}"
     others = [one for one in KERAS_BACKENDS if one != package and is_installed(one)]

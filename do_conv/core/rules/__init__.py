@@ -43,6 +43,7 @@ from do_conv.core.rules.arrays import (
     known_channels,
     separable_arrays,
     stored_keys,
+    stored_layer,
     stored_shape,
 )
 from do_conv.core.rules.carrying import (
@@ -158,6 +159,7 @@ __all__ = [
     "something_to_fold",
     "source_and_name",
     "stored_keys",
+    "stored_layer",
     "stored_shape",
     "tensors_only",
     "unchanged",
