@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from do_conv.core import rules
@@ -31,43 +31,58 @@ def load(name: str) -> Any:
 
 
 def import_gluoncv() -> Any:
-    """GluonCV's `model_zoo`, also where there is a PyTorch that GluonCV refuses to stand beside.
+    """GluonCV's `model_zoo`, which `import do_conv.gluon` makes importable beside PyTorch 2.
 
     Raises:
         MissingFrameworkError: if GluonCV is not installed.
     """
     importlib.import_module("do_conv.gluon")  # prepares NumPy before MXNet is imported
-    require_installed("gluoncv", extra="zoo", user="the zoo gluoncv")
-    if "gluoncv" in sys.modules:
-        return importlib.import_module("gluoncv.model_zoo")
-    # GluonCV reads this when it is imported; of PyTorch it then needs nothing.
-    checks: Any = ModuleType("gluoncv.check")
-    checks._deprecate_python2 = checks._require_mxnet_version = lambda *_: None
-    checks._require_pytorch_version = _no_pytorch
-    sys.modules["gluoncv.check"] = checks
+    return _imported("gluoncv").model_zoo
+
+
+def import_timm() -> Any:
+    """`timm`, or one sentence if torchvision, which it imports, does not fit PyTorch.
+
+    Raises:
+        DOConvError: if torchvision was built for another PyTorch than the one installed.
+        MissingFrameworkError: if timm is not installed.
+    """
+    return _imported("timm")
+
+
+def import_torchvision() -> Any:
+    """`torchvision`, or one sentence if it does not fit PyTorch.
+
+    Raises:
+        DOConvError: if it was built for another PyTorch than the one installed.
+        MissingFrameworkError: if torchvision is not installed.
+    """
+    return _imported("torchvision")
+
+
+def _imported(package: str) -> Any:
+    """A package of networks."""
+    require_installed(package, extra="zoo", user=f"the zoo {package}")
     try:
-        return importlib.import_module("gluoncv.model_zoo")
-    finally:
-        del sys.modules["gluoncv.check"]
+        return importlib.import_module(package)
+    except RuntimeError as error:
+        # torchvision asks for its operators, which another PyTorch's library does not register.
+        if "operator torchvision::" not in str(error):
+            raise
+        from torch import version
 
-
-def _no_pytorch(*_: Any) -> None:
-    """What GluonCV takes for an environment without PyTorch."""
-    raise ImportError
+        found = importlib.metadata.version("torchvision")
+        checks.matching_torchvision(found, version.__version__, version.cuda)
 
 
 def _torchvision(network: str) -> Any:
-    require_installed("torchvision", extra="zoo", user="the zoo torchvision")
-    from torchvision import models
-
+    models = import_torchvision().models
     names = models.list_models(module=models)
     return models.get_model(rules.known_name("network", network, names), weights=None)
 
 
 def _timm(network: str) -> Any:
-    require_installed("timm", extra="zoo", user="the zoo timm")
-    import timm
-
+    timm = import_timm()
     return timm.create_model(rules.known_name("network", network, timm.list_models()))
 
 

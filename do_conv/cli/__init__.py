@@ -1,6 +1,7 @@
 """The command line, `do-conv` or `python -m do_conv`: one module for each command.
 
 Exit code 0 only if what was asked holds: 1 if it does not, 2 if it could not be asked so.
+Help, the version and errors need NumPy alone: a command imports other packages when it runs.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import sys
 import warnings
 
 import do_conv
-from do_conv.core.errors import DOConvError, MissingFrameworkError, require_installed
+from do_conv.core.errors import DOConvError, MissingFrameworkError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
     try:
-        require_installed("rich", extra="cli", user="the command line")
         # Two frameworks in one process have two thread pools, which spin against each other.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
-
 from do_conv.checkpoints import Report
+from do_conv.core.errors import is_installed
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -29,11 +28,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show the layers that are done, on the standard error; what is called after each."""
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    console = Console(stderr=True)
     # Where nobody watches, nothing is to stand before the one line of an error.
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as shown:
+    if not (sys.stderr.isatty() and is_installed("rich")):
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(what, total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
@@ -43,17 +46,14 @@ def say(report: Report, done: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(
-        f"{done} {_counted(len(report.layers), 'layer')}: {report.source} -> {report.target}"
-    )
-    console.print(
+    print(f"{done} {_counted(len(report.layers), 'layer')}: {report.source} -> {report.target}")
+    print(
         f"{report.numbers_before:,} numbers before, {report.numbers_after:,} after; "
         f"{_counted(report.passed, 'other tensor')} untouched."
     )
     for note, names in report.notes.items():
-        console.print(f"{note[0].upper() + note[1:]}:")
-        console.print(f"  {', '.join(name or '(the one layer)' for name in names)}")
+        print(f"{note[0].upper() + note[1:]}:")
+        print(f"  {', '.join(name or '(the one layer)' for name in names)}")
 
 
 def _counted(number: int, what: str) -> str:

@@ -7,14 +7,11 @@ import functools
 import json
 from typing import Any
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
 from do_conv import figures, files, frameworks
 from do_conv.cli import chosen
 from do_conv.core import rules
 from do_conv.core.errors import require_installed
-from do_conv.demo import digits, experiment, report
+from do_conv.demo import digits, experiment
 
 
 def add_to(commands: Any) -> None:
@@ -34,8 +31,14 @@ def add_to(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     """Train both arms, print the table, write the picture; 0 if folding changed nothing."""
     seeds, epochs = rules.integer("--seeds", given.seeds), rules.integer("--epochs", given.epochs)
-    for package in ("sklearn", "matplotlib"):
-        require_installed(package, extra="demo", user="the demo")
+    chosen.check(given.framework)
+    for package in ("rich", "sklearn", "matplotlib"):
+        require_installed(package, extra="demo", user="do-conv demo")
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    from do_conv.demo import report
+
     names, missing = chosen.names(given.framework)
     out = files.output_directory(given.out)
     console = Console()
@@ -54,8 +57,8 @@ def run(given: argparse.Namespace) -> int:
             outcome = experiment.run(name, data, seeds=seeds, epochs=epochs, advance=advance)
             outcomes.append(outcome)
     console.print(report.table(outcomes, epochs=epochs))
-    for name in missing:
-        console.print(f"{name} is not installed: left out.")
+    for name, reason in missing.items():
+        console.print(f"{name} is left out: {reason}", markup=False, highlight=False)
     if not outcomes:
         return 1
     _write(out, outcomes)

@@ -6,13 +6,11 @@ import argparse
 import json
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
 from do_conv import frameworks
 from do_conv.cli import chosen
 from do_conv.core import rules
-from do_conv.parity import cases, comparison, report
+from do_conv.core.errors import require_installed
+from do_conv.parity import cases, comparison
 
 
 def add_to(commands: Any) -> None:
@@ -44,6 +42,13 @@ def run(given: argparse.Namespace) -> int:
     chosen_cases = cases.named(given.case)
     dtypes = [rules.known_name("dtype", d, comparison.TOLERANCES) for d in given.dtype]
     dtypes = dtypes or list(comparison.TOLERANCES)
+    chosen.check(given.framework)
+    require_installed("rich", extra="cli", user="do-conv parity")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from do_conv.parity import report
+
     names, missing = chosen.names(given.framework)
     results: list[comparison.Result] = []
     versions: dict[str, str] = {}

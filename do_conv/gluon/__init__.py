@@ -11,18 +11,22 @@ models        whole models: `convert`, `fold`, `plan`, `verify` and `folded_para
 plain         layers that are given their parameters
 composition   W' from W and D' in MXNet
 starts        how W, D' and a separable pair start
+loading       D' of layers that are given a plain file
 arrays        MXNet's two kinds of arrays
 numpy_names   the removed names
+gluoncv_check GluonCV beside PyTorch 2
 """
 
 from do_conv.core.errors import require_installed
 
 require_installed("mxnet", extra="gluon", user="do_conv.gluon")
 
-from do_conv.gluon import numpy_names  # noqa: E402
+from do_conv.gluon import gluoncv_check, numpy_names  # noqa: E402
 
 numpy_names.restore()
+gluoncv_check.install()
 
+from do_conv.gluon import loading  # noqa: E402
 from do_conv.gluon.composition import compose, compose_separable  # noqa: E402
 from do_conv.gluon.layers import DOConv1D, DOConv2D, DOConv3D  # noqa: E402
 from do_conv.gluon.models.conversion import convert  # noqa: E402
@@ -40,6 +44,8 @@ from do_conv.gluon.transposed import (  # noqa: E402
     DOConv2DTranspose,
     DOConv3DTranspose,
 )
+
+loading.install()
 
 __all__ = [
     "DOConv1D",

@@ -168,3 +168,14 @@ def compiled_again(is_so: bool, trouble: str) -> None:
             trouble,
             "call compile() of the new model, which is not compiled",
         )
+
+
+def matching_torchvision(torchvision: str, torch: str, cuda: str | None) -> NoReturn:
+    """The operators of torchvision are compiled for one build of PyTorch, such as that for CPUs."""
+    build = "cpu" if cuda is None else f"cu{cuda.replace('.', '')}"
+    raise broken(
+        "torchvision must be built for the PyTorch that is installed",
+        f"a torchvision {torchvision} for another build than torch {torch}",
+        f"bring its build with: pip install --force-reinstall --no-deps torchvision=={torchvision} "
+        f"--index-url https://download.pytorch.org/whl/{build}",
+    )

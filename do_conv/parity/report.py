@@ -20,8 +20,13 @@ def worst(results: Iterable[Result]) -> Result:
     return max(results, key=lambda result: -1.0 if result.error is None else result.error)
 
 
-def table(results: list[Result], versions: dict[str, str], missing: list[str]) -> RenderableType:
-    """A table for each precision: a column for each framework, its worst error and worst case."""
+def table(
+    results: list[Result], versions: dict[str, str], missing: dict[str, str]
+) -> RenderableType:
+    """A table for each precision: a column for each framework, its worst error and worst case.
+
+    `missing` has the sentence for each framework that could not be used.
+    """
     parts: list[RenderableType] = []
     for dtype in dict.fromkeys(result.dtype for result in results):
         layer, training = TOLERANCES[dtype]
@@ -38,8 +43,9 @@ def table(results: list[Result], versions: dict[str, str], missing: list[str]) -
             cells = [_cell(results, name, dtype, quantity) for name in versions]
             shown.add_row(quantity, *cells, *("" for _ in missing))
         cases = [_cases(results, name, dtype) for name in versions]
-        shown.add_row("cases", *cases, *("not installed" for _ in missing))
+        shown.add_row("cases", *cases, *("left out" for _ in missing))
         parts.append(shown)
+    parts += [Text(f"{name} is left out: {reason}") for name, reason in missing.items()]
     return Group(*parts, verdict(results))
 
 
@@ -47,7 +53,7 @@ def verdict(results: list[Result]) -> Text:
     """Whether everything that was compared agrees; each quantity that does not, on its line."""
     failures = [result for result in results if not result.holds]
     if not results:
-        return Text("Nothing was compared: no framework is installed.", "bold red")
+        return Text("Nothing was compared: there is no framework to compare.", "bold red")
     if not failures:
         return Text("Every framework agrees with the core.", "bold green")
     lines = [
@@ -59,13 +65,14 @@ def verdict(results: list[Result]) -> Text:
 
 
 def as_json(
-    results: list[Result], versions: dict[str, str], missing: list[str], *, agrees: bool
+    results: list[Result], versions: dict[str, str], missing: dict[str, str], *, agrees: bool
 ) -> dict[str, Any]:
     """Everything that was compared, for a program."""
     return {
         "agrees": agrees,
         "versions": versions,
-        "not_installed": missing,
+        "not_installed": list(missing),
+        "left_out": missing,
         "tolerances": {
             dtype: {"layer": layer, "training": training}
             for dtype, (layer, training) in TOLERANCES.items()

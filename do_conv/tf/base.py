@@ -137,9 +137,11 @@ class OverParameterized(Composed):
         """Read what `save_own_variables` wrote.
 
         Raises:
-            DOConvError: if a parameter is missing or has another shape.
+            DOConvError: if the file has no such layer, as that of a plain model, or a parameter is
+                missing or has another shape.
         """
         rules.built(self.name, self.built or not store.keys())
+        self._check_stored(store)
         stored = self._stored() if self.built else {}
         rules.stored_keys(self.name, list(stored), list(store.keys()))
         for key, variable in stored.items():

@@ -94,6 +94,18 @@ class Composed(keras.layers.Layer):
             "data_format": self.data_format,
         }
 
+    def load_own_variables(self, store: Any) -> None:
+        """Read what `save_own_variables` wrote.
+
+        Raises:
+            DOConvError: if the file has no such layer; that of a plain model has none.
+        """
+        self._check_stored(store)
+        super().load_own_variables(store)
+
+    def _check_stored(self, store: Any) -> None:
+        rules.stored_layer(self.name, type(self).__name__, bool(store.keys()) or not self.built)
+
     def fold(self, *, check_finite: bool = True) -> Any:
         """The plain Keras layer that does the same.
 

@@ -12,13 +12,13 @@ import argparse
 import sys
 from pathlib import Path
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from do_conv.demo import digits
 from do_conv.files import replacing
 from do_conv.torch import convert, fold, parameter_groups, plan, verify
+from do_conv.zoo import import_timm
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = _arguments().parse_args(arguments)
     torch.manual_seed(given.seed)
     data = digits.load()
-    plain = timm.create_model(given.network, num_classes=10, in_chans=1)
+    plain = import_timm().create_model(given.network, num_classes=10, in_chans=1)
     if given.weights:
         plain.load_state_dict(torch.load(given.weights, weights_only=True))
     print(plan(plain, input_shape=(1, 1, 32, 32)))

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from do_conv.torch import convert
+from do_conv.zoo import import_torchvision
 from examples.mnist.data import Images
 from examples.mnist.run import Demonstration, batches
 from examples.mnist.run import main as run_all
@@ -54,9 +55,8 @@ class Torch:
 
 def download() -> tuple[Images, Images]:
     """Through torchvision."""
-    from torchvision.datasets import MNIST
-
-    parts = [MNIST("data", train=train, download=True) for train in (True, False)]
+    dataset = import_torchvision().datasets.MNIST
+    parts = [dataset("data", train=train, download=True) for train in (True, False)]
     train, test = (Images(part.data.numpy(), part.targets.numpy()) for part in parts)
     return train, test
 

@@ -123,7 +123,8 @@ def test_what_reads_a_format_is_not_installed(package, ending, extra, folder):
     code = ABSENT.format(package, ending)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.endswith(f"bring it with: pip install 'do-conv[{extra}]'.\n")
+    command = f"pip install 'do-conv[{extra}]' (in a checkout of it: pip install '.[{extra}]')"
+    assert done.stderr.endswith(f"bring it with: {command}.\n")
     assert done.stderr.count("\n") == 1
 
 

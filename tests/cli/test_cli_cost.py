@@ -2,7 +2,11 @@
 
 import json
 import re
+import subprocess
+import sys
+from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 
 import cpu_torchvision  # noqa: F401  # makes torchvision and timm importable
 import pytest
@@ -10,6 +14,7 @@ import pytest
 from do_conv import MissingFrameworkError, zoo
 from do_conv.cli import main
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "fine_tune" / "torch_digits.py"
 MODULE = """
 from torch import nn
 
@@ -200,3 +205,48 @@ def test_exception_a_zoo_that_is_not_installed(monkeypatch):
     match = r"the zoo timm needs timm, which is not installed; .*'do-conv\[zoo\]'"
     with pytest.raises(MissingFrameworkError, match=match):
         zoo.load("timm:resnet18")
+
+
+OF_ANOTHER_BUILD = """
+import importlib.abc, importlib.machinery, runpy, sys
+class Broken(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, self) if name == "torchvision" else None
+    def create_module(self, spec): return None
+    def exec_module(self, module): raise RuntimeError({0!r})
+sys.meta_path.insert(0, Broken())
+sys.argv[:] = {1!r}
+"""
+COMMAND = "from do_conv.cli import main; sys.exit(main(sys.argv))"
+NMS = "operator torchvision::nms does not exist"
+
+
+def with_broken_torchvision(trouble, code, *arguments):
+    """What a fresh process says last in which torchvision fails to be imported."""
+    code = OF_ANOTHER_BUILD.format(trouble, list(arguments)) + code
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode
+    return done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("network", ["torchvision:resnet18", "timm:resnet18"])
+def test_exception_a_torchvision_for_another_pytorch(network):
+    (said,) = with_broken_torchvision(NMS, COMMAND, "cost", network)
+    torch, torchvision = version("torch"), version("torchvision")
+    assert said.startswith(
+        "do-conv: torchvision must be built for the PyTorch that is installed; received a "
+        f"torchvision {torchvision} for another build than torch {torch}; "
+        f"bring its build with: pip install --force-reinstall --no-deps torchvision=={torchvision}"
+    )
+    assert re.search(r"--index-url https://download.pytorch.org/whl/(cpu|cu\d+)\.$", said)
+
+
+def test_exception_so_does_the_example_say():
+    example = f"runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')"
+    said = with_broken_torchvision(NMS, example, "torch_digits.py", "--epochs", "1", "--steps", "1")
+    assert "DOConvError: torchvision must be built for the PyTorch that is installed" in said[-1]
+
+
+def test_another_trouble_of_torchvision_shows_itself():
+    said = with_broken_torchvision("its own trouble", COMMAND, "cost", "torchvision:resnet18")
+    assert said[-1] == "RuntimeError: its own trouble"

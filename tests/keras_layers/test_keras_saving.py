@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from do_conv.tf import (
+    DepthwiseSeparableConv2D,
     DOConv1D,
     DOConv2D,
     DOConv2DTranspose,
     DOConv3D,
     DODepthwiseConv2D,
+    DOSeparableConv2D,
+    convert,
 )
 
 OURS = {
@@ -228,3 +231,61 @@ def test_a_file_for_a_layer_that_was_never_built_is_refused(tmp_path, layer_clas
     loading.built = loading.layers[0].built = True
     with pytest.raises(ValueError, match="'held'"):
         loading.load_weights(path)
+
+
+OVER = {
+    "Conv2D": DOConv2D,
+    "DepthwiseConv2D": DODepthwiseConv2D,
+    "SeparableConv2D": DOSeparableConv2D,
+    "Conv2DTranspose": DOConv2DTranspose,
+}
+
+
+def mixed(ours=()):
+    """A Functional model with a Sequential one inside; `ours` are the kinds that have a D'."""
+    kinds = {name: over if name in ours else getattr(keras.layers, name)
+             for name, over in OVER.items()}  # fmt: skip
+    inputs = keras.Input((8, 8, 3))
+    inner = [kinds["DepthwiseConv2D"](3, name="b"), kinds["SeparableConv2D"](4, 2, name="c")]
+    x = keras.Sequential([keras.layers.Conv2D(3, 1), *inner])(inputs)
+    x = kinds["Conv2D"](4, 3, name="a")(x)
+    return shake(keras.Model(inputs, kinds["Conv2DTranspose"](2, 2, name="d")(x)))
+
+
+# Keras looks for a layer that failed a second time, and says so.
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+@pytest.mark.parametrize("ours", [*([name] for name in OVER), list(OVER)], ids=lambda one: one[0])
+def test_a_plain_file_is_refused_with_the_way_to_load_it(tmp_path, ours, ending):
+    path, plain = tmp_path / f"plain{ending}", mixed()
+    plain.save(path) if ending == ".keras" else plain.save_weights(path)
+    model = mixed(ours)
+    layers = [layer for layer in model._flatten_layers() if type(layer) in OVER.values()]
+    before = [[np.array(value) for value in layer.get_weights()] for layer in layers]
+    assert len(layers) == len(ours)
+    kind = OVER[ours[0]].__name__ if len(ours) == 1 else "DO"
+    said = f"as a {kind}.*load it into the plain model and then convert"
+    with pytest.raises(ValueError, match=said):
+        model.load_weights(path)
+    for layer, values in zip(layers, before, strict=True):
+        for value, old in zip(layer.get_weights(), values, strict=True):
+            np.testing.assert_array_equal(value, old)
+    other = mixed()
+    other.set_weights([0 * value for value in other.get_weights()])
+    other.load_weights(path)
+    x = an_input(plain)
+    np.testing.assert_array_equal(numbers(convert(other)(x)), numbers(plain(x)))
+
+
+def test_so_is_a_plain_file_for_a_pointwise_and_for_a_separable_layer(tmp_path):
+    for kind, ours, size in (
+        (keras.layers.Conv2D, DOConv2D, 1),
+        (keras.layers.SeparableConv2D, DepthwiseSeparableConv2D, 3),
+    ):
+        plain, model = (
+            keras.Sequential([keras.Input((8, 8, 3)), one(4, size, name="one")])
+            for one in (kind, ours)
+        )
+        plain.save_weights(tmp_path / "plain.weights.h5")
+        with pytest.raises(ValueError, match=r"layer 'one' as a D.*then convert that model"):
+            model.load_weights(tmp_path / "plain.weights.h5")

@@ -123,6 +123,18 @@ def stored_shape(key: str, expected: Sequence[int], found: Sequence[int]) -> Non
         )
 
 
+def stored_layer(layer: str, kind: str, is_stored: bool) -> None:
+    """Keras finds a layer in a weights file by its class, so a plain file has none of ours."""
+    if not is_stored:
+        raise broken(
+            f"a weights file must hold layer '{layer}' as a {kind}, since Keras stores layers by "
+            "class",
+            "a file without it",
+            "if the file is the plain model's, load it into the plain model and then convert that "
+            "model with do_conv.tf.convert",
+        )
+
+
 def stored_keys(layer: str, expected: Collection[str], found: Collection[str]) -> None:
     """A file holds the parameters of the layer, no more and no fewer."""
     if set(found) != set(expected):
