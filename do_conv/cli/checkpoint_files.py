@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
+import textwrap
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from do_conv.checkpoints import Report
+from do_conv.checkpoints import Layer, Report
+
+# So many layers are named in a summary.
+FEW = 5
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="go on where kernels hold NaN or infinity",
     )
+    parser.add_argument("--verbose", action="store_true", help="name every layer")
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 
 
@@ -38,23 +44,48 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
-def say(report: Report, done: str, *, as_json: bool) -> None:
-    """Print a report: for a program, or for a person."""
+def say(report: Report, done: str, *, as_json: bool, verbose: bool) -> None:
+    """Print a report: for a program, or for a person, who may want every layer named."""
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(
-        f"{done} {_counted(len(report.layers), 'layer')}: {report.source} -> {report.target}"
-    )
-    console.print(
+    print(f"{done} {counted(len(report.layers), 'layer')}: {report.source} -> {report.target}")
+    print(
         f"{report.numbers_before:,} numbers before, {report.numbers_after:,} after; "
-        f"{_counted(report.passed, 'other tensor')} untouched."
+        f"{counted(report.passed, 'other tensor')} untouched."
     )
+    if verbose:
+        for layer in report.layers:
+            print(_wrapped(f"{_named(layer.name)}  {_described(layer)}", "  ", "    "))
     for note, names in report.notes.items():
-        console.print(f"{note[0].upper() + note[1:]}:")
-        console.print(f"  {', '.join(name or '(the one layer)' for name in names)}")
+        print(_wrapped(f"{note[0].upper()}{note[1:]} ({counted(len(names), 'layer')}):"))
+        shown = names if verbose else names[:FEW]
+        more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
+        print(_wrapped(", ".join(map(_named, shown)) + more, "  ", "  "))
+    if not verbose and any(len(names) > FEW for names in report.notes.values()):
+        print("All of them with --verbose.")
 
 
-def _counted(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """A number of things, in words."""
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _named(layer: str) -> str:
+    return layer or "(the one layer)"
+
+
+def _described(layer: Layer) -> str:
+    """What a layer is, with the sizes that are known."""
+    kind = f"{layer.kind} {' x '.join(map(str, layer.kernel_size))}".rstrip()
+    sizes = {"groups": layer.groups, "D_mul": layer.d_mul}
+    return ", ".join([kind, *(f"{name} {size}" for name, size in sizes.items() if size)])
+
+
+def _wrapped(text: str, first: str = "", others: str = "") -> str:
+    """The text in indented lines that fit the terminal; names stay whole, to be copied."""
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(
+        text, width, initial_indent=first, subsequent_indent=others,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip

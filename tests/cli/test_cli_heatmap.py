@@ -73,7 +73,9 @@ def test_only_where_d_differs():
 def test_exception_no_layer_of_ours(tmp_path, capsys):
     torch.save(nn.Conv2d(4, 6, 3).state_dict(), tmp_path / "model.pt")
     assert cli.main(["heatmap", str(tmp_path / "model.pt")]) == 2
-    assert "must hold a layer of do_conv" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "a checkpoint to draw must hold an over-parameterized layer of do_conv" in said
+    assert "fold must" not in said
 
 
 def test_exception_another_ending(model, tmp_path, capsys):
