@@ -10,7 +10,7 @@ from typing import Any
 from do_conv import frameworks, zoo
 from do_conv.core import rules
 from do_conv.core.errors import DOConvError
-from do_conv.core.plan import Plan
+from do_conv.core.plan import Plan, Row
 
 
 def add_to(commands: Any) -> None:
@@ -64,10 +64,10 @@ def _plan(model: Any, image: tuple[int, ...] | None, given: argparse.Namespace) 
 
 
 def _as_json(plan: Plan) -> dict[str, Any]:
-    """Everything the table has, for a program; null where multiply-accumulates are not known."""
+    """Everything the table has, for a program, with all figures; null for what is not known."""
     before, training = plan.macs or (None, None)
     return {
-        "parameters": {"before": plan.parameters, "training": plan.training_parameters},
+        "parameters": _parameters(plan),
         "macs": {"before": before, "training": training, "batch": plan.batch},
         "step_ratio": plan.step_ratio,
         "layers": [
@@ -76,7 +76,7 @@ def _as_json(plan: Plan) -> dict[str, Any]:
                 "is": row.kind,
                 "becomes": row.becomes,
                 "left_because": row.reason,
-                "parameters": {"before": row.parameters, "training": row.training_parameters},
+                "parameters": _parameters(row),
                 "macs": dict(
                     zip(("before", "training"), row.macs(plan.batch) or (None, None), strict=True)
                 ),
@@ -84,3 +84,9 @@ def _as_json(plan: Plan) -> dict[str, Any]:
             for row in plan
         ],
     }
+
+
+def _parameters(of: Plan | Row) -> dict[str, int | None]:
+    """The parameters of a model or a layer, null where an input's channels are not known yet."""
+    known = (of.parameters, of.training_parameters) if of.has_sizes else (None, None)
+    return dict(zip(("before", "training"), known, strict=True))

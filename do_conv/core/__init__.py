@@ -11,6 +11,7 @@ transposed    the adjoint of all that: transposed convolution
 layouts       how Keras lays out the same arrays
 cost          multiply-accumulates and bytes of both compositions
 plan          what a conversion would do to a model, as rows and a table
+table         a table of at most 80 columns, and counts in three figures
 choices       which layers of a model to convert
 decisions     what becomes of each convolution of a model
 reasons       why a convolution is left
