@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import shutil
-import textwrap
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from do_conv.checkpoints import Layer, Report
+from do_conv.core import table
 
 # So many layers are named in a summary.
 FEW = 5
@@ -49,26 +48,23 @@ def say(report: Report, done: str, *, as_json: bool, verbose: bool) -> None:
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
         return
-    print(f"{done} {counted(len(report.layers), 'layer')}: {report.source} -> {report.target}")
+    print(
+        f"{done} {table.counted(len(report.layers), 'layer')}: {report.source} -> {report.target}"
+    )
     print(
         f"{report.numbers_before:,} numbers before, {report.numbers_after:,} after; "
-        f"{counted(report.passed, 'other tensor')} untouched."
+        f"{table.counted(report.passed, 'other tensor')} untouched."
     )
     if verbose:
         for layer in report.layers:
-            print(_wrapped(f"{_named(layer.name)}  {_described(layer)}", "  ", "    "))
+            print(table.wrapped(f"{_named(layer.name)}  {_described(layer)}", "  ", "    "))
     for note, names in report.notes.items():
-        print(_wrapped(f"{note[0].upper()}{note[1:]} ({counted(len(names), 'layer')}):"))
+        print(table.wrapped(f"{note[0].upper()}{note[1:]} ({table.counted(len(names), 'layer')}):"))
         shown = names if verbose else names[:FEW]
         more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
-        print(_wrapped(", ".join(map(_named, shown)) + more, "  ", "  "))
+        print(table.wrapped(", ".join(map(_named, shown)) + more, "  ", "  "))
     if not verbose and any(len(names) > FEW for names in report.notes.values()):
         print("All of them with --verbose.")
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things, in words."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _named(layer: str) -> str:
@@ -80,12 +76,3 @@ def _described(layer: Layer) -> str:
     kind = f"{layer.kind} {' x '.join(map(str, layer.kernel_size))}".rstrip()
     sizes = {"groups": layer.groups, "D_mul": layer.d_mul}
     return ", ".join([kind, *(f"{name} {size}" for name, size in sizes.items() if size)])
-
-
-def _wrapped(text: str, first: str = "", others: str = "") -> str:
-    """The text in indented lines that fit the terminal; names stay whole, to be copied."""
-    width = shutil.get_terminal_size().columns
-    return textwrap.fill(
-        text, width, initial_indent=first, subsequent_indent=others,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip

@@ -21,9 +21,17 @@ def rounded(number: int) -> str:
     return f"{float(figures) * 10**tens:.{2 - tens}f} {_UNITS[thousands - 1]}"
 
 
-def wrapped(text: str, *, indent: str = "") -> str:
-    """A paragraph in lines of at most 80 columns, those after the first with an indent."""
-    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+def counted(number: int, what: str) -> str:
+    """A number of things, such as `1 seed` or `3 seeds`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def wrapped(text: str, first: str = "", others: str = "") -> str:
+    """A paragraph in lines of at most 80 columns, with indents; names stay whole, to be copied."""
+    return textwrap.fill(
+        text, WIDTH, initial_indent=first, subsequent_indent=others,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def lines(rows: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list[list[str]]:
