@@ -84,6 +84,9 @@ def import_authors(
     for state, theirs in layers:
         report.layers.append(_import_layer(state, theirs, format, kernel_size, check_finite))
         advance(len(report.layers), len(layers))
+    if kernel_size is not None and not isinstance(kernel_size, Mapping):
+        areas = sorted({math.prod(layer.kernel_size) for layer in report.layers})
+        rules.fitting_kernel_size(kernel_size, areas)
     _note_names(checkpoint, [theirs for _, theirs in layers])
     report.passed = tensors - sum(len(theirs.keys) for _, theirs in layers)
     report.numbers_after = numbers(checkpoint, format)[1]

@@ -29,7 +29,10 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images (default: 1)")
     parser.add_argument("--d-mul", type=int, metavar="N", help="D_mul (default: |K|)")
     parser.add_argument(
-        "--composition", default="kernel", help="kernel or feature (default: kernel)"
+        "--composition",
+        default="kernel",
+        metavar="NAME",
+        help="kernel or feature (default: kernel)",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.set_defaults(run=run)

@@ -101,6 +101,7 @@ THEIRS = {"a.W": np.ones((6, 2, 9)), "a.D": np.ones((4, 9, 9)), "a.d_diag": np.o
         ({"a.D": np.ones((4, 9, 9), int)}, {}, "a.D of dtype int64"),
         ({"a.weight": np.ones(3)}, {}, "received ['D', 'W', 'd_diag', 'weight']"),
         ({"a.depthwise_delta": np.ones(3)}, {}, "for which ['a.depthwise_delta'] are taken"),
+        ({}, {"kernel_size": (5, 5)}, "one of [9]; received kernel_size=(5, 5) with 25; leave it"),
         ({}, {"kernel_size": {"a": (2, 5)}}, "received kernel_size=(2, 5); give it by name"),
         (
             {},

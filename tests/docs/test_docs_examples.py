@@ -195,6 +195,7 @@ BROKEN = [
     (rules.strippable_prefix, ("model.", ["module.W", "module.D"]), {"begins": False}),
     (rules.strippable_prefix, ("module.", ["module.W", "W"]), {"twice": ["W"]}),
     (rules.strippable_names, ("model.weights.h5", False), {}),
+    (rules.fitting_kernel_size, ((5, 5), [1, 9]), {}),
     (rules.size_option, ("3",), {}),
     (rules.neutral_file, ("model.safetensors", "no metadata"), {}),
     (rules.carried_pairs, (["conv1", "bn1"], ["features.0"]), {}),

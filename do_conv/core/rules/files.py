@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -199,6 +200,16 @@ def strippable_names(path: str, is_so: bool) -> None:
             "a prefix can be stripped from names that stand alone, not from a Keras file's groups",
             path,
             "load the file into a model whose layers have its names",
+        )
+
+
+def fitting_kernel_size(given: Sequence[int], areas: Collection[int]) -> None:
+    """A size that is given for every layer it fits, fits one."""
+    if math.prod(given) not in areas:
+        raise broken(
+            f"a kernel_size must have as many positions as a layer's kernel, one of {[*areas]}",
+            f"kernel_size={tuple(given)} with {math.prod(given)}",
+            "leave it out for square kernels, or check the sides",
         )
 
 
