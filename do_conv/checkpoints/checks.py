@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -79,12 +80,23 @@ def ours_in_file(found: int, path: str) -> None:
         )
 
 
+def drawn_in_file(found: int, path: str) -> None:
+    """A file to draw holds kernels that a D has changed."""
+    if not found:
+        raise broken(
+            "a checkpoint to draw must hold an over-parameterized layer of do_conv",
+            f"{path} without one",
+            "give the checkpoint as it was before folding, or import it first if it is of the "
+            "original authors' layers",
+        )
+
+
 def authors_in_file(found: int, path: str) -> None:
     """A file to import holds the layers of the original authors."""
     if not found:
         raise broken(
-            "a checkpoint to import must hold a layer of the original authors, with a W, weight "
-            "or kernel and a D",
+            "a checkpoint to import must hold a layer of the original authors: a W, or a weight or "
+            "kernel with a D",
             f"{path} without one",
             "use it as it is if it is plain, or of do_conv's layers",
         )
@@ -172,13 +184,37 @@ def known_kernel_size(layer: str, area: int, given: Sequence[int] | None) -> NoR
     )
 
 
-def known_layers(names: Collection[str], layers: Collection[str]) -> None:
-    """An option that names a layer names one that is there."""
-    if set(names) - set(layers):
+def strippable_prefix(
+    prefix: str, names: Sequence[str], *, begins: bool = True, twice: Sequence[str] = ()
+) -> None:
+    """A prefix to strip is there, and what is left of the names differs."""
+    if not begins or twice:
+        trouble = f"which leaves '{twice[0]}' twice" if twice else "with which no name begins"
         raise broken(
-            f"a layer named in kernel_size must be one of {sorted(layers)}",
-            f"{sorted(set(names) - set(layers))}",
-            "use the names in the checkpoint",
+            "a prefix to strip must begin names of the checkpoint, and leave each a name of its "
+            "own",
+            f"{prefix!r}, {trouble}",
+            f"give what stands before the network's own names, as in {', '.join(names[:2])}",
+        )
+
+
+def strippable_names(path: str, is_so: bool) -> None:
+    """A Keras file has groups and lists of names, which belong to the model."""
+    if not is_so:
+        raise broken(
+            "a prefix can be stripped from names that stand alone, not from a Keras file's groups",
+            path,
+            "load the file into a model whose layers have its names",
+        )
+
+
+def fitting_kernel_size(given: Sequence[int], areas: Collection[int]) -> None:
+    """A size that is given for every layer it fits, fits one."""
+    if math.prod(given) not in areas:
+        raise broken(
+            f"a kernel_size must have as many positions as a layer's kernel, one of {[*areas]}",
+            f"kernel_size={tuple(given)} with {math.prod(given)}",
+            "leave it out for square kernels, or check the sides",
         )
 
 

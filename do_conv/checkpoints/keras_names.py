@@ -46,6 +46,18 @@ def found(names: Collection[str]) -> Iterator[Stored]:
         )
 
 
+def is_of_class_do_conv2d(path: str) -> bool:
+    """Whether a layer has the name that Keras makes of the class `DOConv2D`."""
+    match = _CLASSES.fullmatch(path.rpartition("/")[2])
+    return match is not None and match["kind"] == "conv2d"
+
+
+def is_of_another_class(path: str) -> bool:
+    """Whether a layer has the name that Keras makes of the class of another convolution."""
+    match = _CLASSES.fullmatch(path.rpartition("/")[2])
+    return match is not None and match["kind"] != "conv2d"
+
+
 def plain_groups(groups: Collection[str], shapes: Mapping[str, Shape]) -> dict[str, str]:
     """The groups of our layers in lists of layers, and what each is called in the plain file.
 

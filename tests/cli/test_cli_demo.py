@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from do_conv.cli import main
-from do_conv.demo import digits, experiment
+from do_conv.demo import digits, experiment, report
 from do_conv.demo.experiment import Outcome
 
 
@@ -20,6 +20,8 @@ def test_a_short_run(framework, tmp_path, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "parameters 18,347 parameters, folded 14,378" in said
     assert "Folded networks give the outputs of the trained ones." in said
+    assert "1 seed, 2 epochs." in said
+    assert said.endswith("train for more (--epochs) before you compare accuracies.")
     assert sorted(path.name for path in out.iterdir()) == ["demo.json", "demo.png"]
     assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
     ((_, accuracy),) = json.loads((out / "demo.json").read_text()).items()
@@ -46,6 +48,25 @@ def test_both_arms_see_every_image_at_most_once_an_epoch_in_a_new_order():
     kept = {x.tobytes() for x in data.train_x}
     assert {x.tobytes() for x in first} <= kept
     assert not kept & {x.tobytes() for x in data.test_x}
+
+
+@pytest.mark.parametrize(
+    ("plain", "said"),
+    [
+        ([[90.0, 95.0], [90.0, 95.1]], "Every network reached 95 %."),
+        ([[90.0, 95.0], [90.0, 94.9]], "Only 3 of 4 networks reached 95 % in 2 epochs: train "),
+        ([[90.0, 94.9], [90.0, 94.9]], "Only 2 of 4 networks reached 95 % in 2 epochs: train "),
+    ],
+)
+def test_whether_the_networks_learned_enough(plain, said):
+    outcome = Outcome("torch", "", accuracy={"plain": plain, "do-conv": [[95.0, 94.0]] * 2})
+    assert report.learned([outcome], epochs=2).startswith(said)
+
+
+def test_no_network_learned_enough():
+    outcome = Outcome("torch", "", accuracy={"plain": [[94.0]], "do-conv": [[94.9]]})
+    said = report.learned([outcome, outcome], epochs=1)
+    assert said.startswith("No network reached 95 % in 1 epoch: train for more")
 
 
 def test_epochs_to_the_goal():

@@ -35,11 +35,13 @@ def read(path: Path) -> Checkpoint:
     try:
         with torch.serialization.safe_globals(_PLAIN):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # other bytes than a pickle's raise anything, in any words
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if found:
+        if isinstance(error, pickle.UnpicklingError) and found:
             checks.tensors_only(str(path), found[1])
-        raise ValueError("a damaged pickle, or one with code in it") from None
+        raise ValueError("not from torch.save, damaged, or with code in it") from None
     states = list(_states(content, set()))
     size = path.stat().st_size
     for state in states:
