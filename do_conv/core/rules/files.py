@@ -163,7 +163,7 @@ def decided_order(group: str, ours: Collection[str], plain: Collection[str]) -> 
         raise broken(
             "layers of one plain class must be all or none of do_conv in a list of layers, because "
             "a Keras weights file does not tell their order",
-            f"'{group}' with {sorted(ours)} beside {sorted(plain)}",
+            f"'{group}' with {_few(ours)} beside {_few(plain)}",
             "load it into the model, and save the plain model after "
             "set_weights(do_conv.tf.folded_weights(model))",
         )
@@ -230,3 +230,9 @@ def neutral_file(path: str, found: Any) -> NoReturn:
         f"{path} with {found}",
         "write it with do_conv.checkpoints.save",
     )
+
+
+def _few(names: Collection[str], most: int = 3) -> str:
+    """Names in their order, the first of them if there are many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{sorted(names)[:most]}{more}"
