@@ -89,7 +89,10 @@ def _without_depthwise(
 
     In Gluon both are plain layers under their own names, and so is a folded one in TensorFlow.
     """
-    if framework not in ("torch", "tensorflow") or set(keys) - {KERNELS[framework], "bias"}:
+    if framework not in ("torch", "tensorflow"):
+        return None
+    # Another's layer may have a W among more arrays; beside a bare layer stands anything.
+    if before and set(keys) - {KERNELS[framework], "bias"}:
         return None
     kernel = keys[KERNELS[framework]]
     is_folded = framework == "torch" and len(shapes[kernel]) == 4

@@ -168,7 +168,7 @@ def decided_order(group: str, ours: Collection[str], plain: Collection[str]) -> 
         raise broken(
             "layers of one plain class must be all or none of do_conv in a list of layers, because "
             "a Keras weights file does not tell their order",
-            f"'{group}' with {sorted(ours)} beside {sorted(plain)}",
+            f"'{group}' with {_few(ours)} beside {_few(plain)}",
             "load it into the model, and save the plain model after "
             "set_weights(do_conv.tf.folded_weights(model))",
         )
@@ -253,7 +253,7 @@ def same_count(file: int, model: int) -> None:
         raise broken(
             "a file and the model that takes it must have as many layers, to pair them in order",
             f"{file} in the file, {model} in the model",
-            "carry a part of the model, or leave match out",
+            "load a part of the model, or leave match out",
         )
 
 
@@ -281,3 +281,9 @@ def same_layer(layer: str, own: str, what: str, there: Any, here: Any, fits: boo
 def _some(names: Sequence[str], most: int = 5) -> str:
     shown = ", ".join(f"'{name}'" for name in names[:most]) or "none"
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _few(names: Collection[str], most: int = 3) -> str:
+    """Names in their order, the first of them if there are many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{sorted(names)[:most]}{more}"

@@ -100,7 +100,9 @@ class Composed(Deferred):
         """
         # Before Gluon makes variables of the parameters, which keep the shapes they have then.
         self._complete()
-        if isinstance(x, mx.nd.NDArray):
+        is_array = isinstance(x, mx.nd.NDArray)
+        rules.input_kind(is_array or isinstance(x, mx.sym.Symbol), "NDArray", type(x).__name__)
+        if is_array:
             self._check_input(x)
         return super().forward(x, *args)
 

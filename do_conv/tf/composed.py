@@ -50,6 +50,7 @@ class Composed(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Make the variables for an input of this shape."""
+        rules.input_kind(input_shape is not None, "tensor", "NoneType")
         rules.input_rank(input_shape, self.rank)
         self.spec = self._spec_for(rules.known_channels(input_shape[self._channel_axis]))
         super().build(input_shape)
@@ -78,6 +79,7 @@ class Composed(keras.layers.Layer):
 
     def _check_input(self, inputs: Any) -> None:
         last = self.data_format == "channels_last"
+        rules.input_kind(hasattr(inputs, "shape"), "tensor", type(inputs).__name__)
         rules.input_shape(inputs.shape, self.rank, self.spec.in_channels, channels_last=last)
         rules.input_dtype(keras.backend.standardize_dtype(inputs.dtype), self.compute_dtype)
 

@@ -45,7 +45,9 @@ class Composed(_ConvNd):
         super().__init__(*plain, "meta", dtype)  # type: ignore[call-arg]  # the plain layer's
         self.spec, self.composition = spec, rules.composition(composition)
         for name, shape in self._shapes().items():
-            self.register_parameter(name, _parameter(shape, device, dtype))
+            # As in PyTorch's lazy layers, no parameter is made before an input has been seen.
+            known = shape if shape is None or spec.is_known else (None,)
+            self.register_parameter(name, _parameter(known, device, dtype))
         self.reset_parameters()
 
     def _known(self, in_channels: Any) -> int | None:
@@ -118,6 +120,7 @@ class Composed(_ConvNd):
     def _check_input(self, input: Tensor) -> None:
         if torch.jit.is_tracing() or isinstance(input, Proxy):
             return  # a trace would keep the questions as constants, and a Proxy has no answers
+        check_kind(input)
         rules.input_shape(input.shape, self._rank, self.in_channels, unbatched=True)
         if input.dtype != self.weight.dtype and not torch.is_autocast_enabled(input.device.type):
             rules.input_dtype(input.dtype, self.weight.dtype)
@@ -258,6 +261,15 @@ def deploy(
             rules.finite(name, bool(tensor.isfinite().all()))
         value = tensor.detach().clone()
         setattr(plain, name, nn.Parameter(value, requires_grad=source.requires_grad))
+
+
+def check_kind(input: Any) -> None:
+    """Refuse what is not a tensor.
+
+    Raises:
+        DOConvError: if it is none.
+    """
+    rules.input_kind(isinstance(input, Tensor), "torch.Tensor", type(input).__name__)
 
 
 def _parameter(shape: tuple[Any, ...] | None, device: Any, dtype: Any) -> Any:

@@ -174,6 +174,17 @@ def test_pointwise_layers_alone(arrays, expected, tmp_path):
     assert list(report.notes) == ["without a D: taken as a layer of theirs with a 1 x 1 kernel"]
 
 
+@pytest.mark.parametrize(("before", "is_theirs"), [("", True), ("attention.", False)])
+def test_a_w_among_other_arrays(before, is_theirs, tmp_path):
+    """A bare layer stands beside anything; arrays behind one prefix are of one layer."""
+    arrays = {"W": np.ones((6, 4, 1)), "a": np.ones((6, 1)), "b": np.ones(6)}
+    given = {f"{before}{name}": array for name, array in arrays.items()}
+    found, _ = import_arrays(tmp_path, {**given, "first.W": np.ones((2, 2, 1))})
+    name, shape = ("weight", (6, 4, 1, 1)) if is_theirs else ("W", (6, 4, 1))
+    assert found[f"{before}{name}"].shape == shape
+    assert len(found) == 4
+
+
 @pytest.mark.usefixtures("one_reader")
 @pytest.mark.parametrize(
     ("group", "shapes", "is_theirs"),

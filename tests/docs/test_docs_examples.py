@@ -130,6 +130,7 @@ BROKEN = [
     (rules.choice, ("layout", "NHWC", ("NCHW",)), {}),
     (rules.known_channels, (None,), {}),
     (rules.feature_channels, (None,), {}),
+    (rules.input_kind, (False, "torch.Tensor", "NoneType"), {}),
     (rules.input_rank, ((3, 12, 12), 2), {}),
     (rules.input_shape, ((4, 12, 12, 3), 2, 3), {}),
     (rules.input_dtype, ("float64", "float32"), {}),

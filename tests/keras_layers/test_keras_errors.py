@@ -205,3 +205,10 @@ def test_an_input_of_integers(layer_class, dtype):
     pattern = message(rule, f"an input of dtype {dtype}", "cast the input or the layer")
     with pytest.raises(DOConvError, match=pattern):
         layer(np.ones((2, *[5] * layer.rank, 4), dtype))
+
+
+@pytest.mark.parametrize("layer_class", GOOD)
+def test_an_input_that_is_none(layer_class):
+    layer = layer_class(**GOOD[layer_class])
+    with pytest.raises(DOConvError, match=r"an input of type tensor; received .*NoneType"):
+        layer(None)

@@ -2,11 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from do_conv import DOConvError
-from do_conv.torch import DOConv1d, DOConv2d, DOConv3d
+from do_conv.torch import DOConv1d, DOConv2d, DOConv3d, LazyDOConv2d
 
 
 def message(rule, received, remedy):
@@ -151,3 +152,11 @@ def test_bad_inputs(shape, dtype, rule, received, remedy, kernel_size, compositi
     x = torch.zeros(shape, dtype=getattr(torch, dtype or "float32"))
     with pytest.raises(DOConvError, match=message(rule, received, remedy)):
         layer(x)
+
+
+@pytest.mark.parametrize("given", [None, np.zeros((2, 4, 7, 6), "float32"), [1.0]])
+def test_an_input_that_is_no_tensor(kind, given):
+    said = message("a layer takes an input of type torch.Tensor", type(given).__name__, "make a")
+    for layer in (kind(), LazyDOConv2d(6, 3)):
+        with pytest.raises(DOConvError, match=said):
+            layer(given)

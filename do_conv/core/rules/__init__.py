@@ -32,6 +32,7 @@ from do_conv.core.rules.arrays import (
     feature_channels,
     finite,
     input_dtype,
+    input_kind,
     input_rank,
     input_shape,
     kernel_arrays,
