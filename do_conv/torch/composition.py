@@ -12,6 +12,7 @@ from torch.fx import Proxy
 from torch.nn import functional
 
 from do_conv.core.spec import SeparableSpec, Spec
+from do_conv.torch.layout import channels_last, is_channels_last, laid_out_like
 from do_conv.torch.products import composed_kernel
 
 
@@ -66,9 +67,13 @@ def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
 
 
 def depthwise_kernel(delta: Tensor, spec: Spec) -> Tensor:
-    """D = I + D' as a depthwise convolution's kernel, `(C_in * D_mul, 1, *K)`."""
+    """D = I + D' as a depthwise convolution's kernel, `(C_in * D_mul, 1, *K)`, in D's format."""
+    parameter, is_last = delta, _is_channels_last(delta)
+    if is_last:
+        delta = channels_last(delta)
     depthwise = add_identity(delta, spec) if spec.whole_blocks else delta
-    return depthwise.reshape(-1, 1, *spec.kernel_size)
+    kernel = depthwise.reshape(-1, 1, *spec.kernel_size)
+    return laid_out_like(kernel, parameter) if is_last else kernel
 
 
 def add_identity(delta: Tensor, spec: Spec | None = None) -> Tensor:
@@ -87,7 +92,15 @@ def add_identity(delta: Tensor, spec: Spec | None = None) -> Tensor:
 
 def pointwise_kernel(weight: Tensor, spec: Spec) -> Tensor:
     """W as a grouped pointwise convolution's kernel, `(C_out, C_in/G * D_mul, 1, ...)`."""
+    if _is_channels_last(weight):
+        weight = channels_last(weight)
     return weight.reshape(spec.out_channels, -1, *[1] * spec.rank)
+
+
+def _is_channels_last(parameter: Tensor) -> bool:
+    """Whether to keep the format; a Proxy has no strides, and a compiler chooses its own."""
+    is_known = not isinstance(parameter, Proxy) and not torch.compiler.is_compiling()
+    return is_known and is_channels_last(parameter)
 
 
 def _node(function: Callable[..., Any], array: Any, *arguments: Any) -> Any:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from do_conv.core.spec import Spec
+from do_conv.torch.layout import laid_out_like
 from do_conv.torch.products import formula, native, operators, unrolled
 
 
@@ -28,13 +29,16 @@ def composed_kernel(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
         spec: the sizes.
 
     Returns:
-        `(C_out, C_in/G, *K)`, in W's memory format if D_mul = |K| and nothing is compiled.
+        `(C_out, C_in/G, *K)`, in the memory format of W, or of D' where W has no spatial axes;
+        a compiler chooses its own.
     """
     composed = _way(weight, delta, spec)(weight, delta, spec)
-    if spec.has_plain_weight or not spec.whole_blocks:
+    if spec.whole_blocks and not spec.has_plain_weight:
+        whole = weight[:, :, : spec.whole_blocks * spec.area]
+        composed = whole.unflatten(2, (spec.whole_blocks, *spec.kernel_size)).sum(2) + composed
+    if torch.compiler.is_compiling():
         return composed
-    whole = weight[:, :, : spec.whole_blocks * spec.area]
-    return whole.unflatten(2, (spec.whole_blocks, *spec.kernel_size)).sum(2) + composed
+    return laid_out_like(composed, weight if spec.has_plain_weight else delta)
 
 
 def _way(weight: Tensor, delta: Tensor, spec: Spec) -> Any:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from do_conv.core.spec import Spec
+from do_conv.torch.layout import laid_out_like
 from do_conv.torch.products import formula
 
 DTYPES = (torch.float32, torch.float64)
@@ -109,10 +110,19 @@ class _Eager(torch.autograd.Function):
         """The gradients that are asked for; by the formula, if they are to have gradients."""
         (weight, delta), spec = ctx.saved_tensors, ctx.spec
         is_one = _is_array(grad) and _has_memory(grad)
+        gradients: tuple[Tensor | None, ...]
         if torch.is_grad_enabled() or is_watched() or not is_one:
-            return *formula.gradients(weight, delta, grad, spec), None
-        asked = ctx.needs_input_grad[:2]
-        return *differentiate(weight, delta, grad, spec.has_plain_weight, asked), None
+            gradients = formula.gradients(weight, delta, grad, spec)
+        else:
+            asked = ctx.needs_input_grad[:2]
+            gradients = differentiate(weight, delta, grad, spec.has_plain_weight, asked)
+        # The loops write in the default format. Where a gradient is kept as `.grad`, PyTorch would
+        # make this copy otherwise.
+        of_weight, of_delta = (
+            None if one is None else laid_out_like(one, parameter)
+            for one, parameter in zip(gradients, (weight, delta), strict=True)
+        )
+        return of_weight, of_delta, None
 
 
 def compose(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
