@@ -45,9 +45,7 @@ class Composed(_ConvNd):
         super().__init__(*plain, "meta", dtype)  # type: ignore[call-arg]  # the plain layer's
         self.spec, self.composition = spec, rules.composition(composition)
         for name, shape in self._shapes().items():
-            # As in PyTorch's lazy layers, no parameter is made before an input has been seen.
-            known = shape if shape is None or spec.is_known else (None,)
-            self.register_parameter(name, _parameter(known, device, dtype))
+            self.register_parameter(name, _parameter(shape, spec.is_known, device, dtype))
         self.reset_parameters()
 
     def _known(self, in_channels: Any) -> int | None:
@@ -272,10 +270,13 @@ def check_kind(input: Any) -> None:
     rules.input_kind(isinstance(input, Tensor), "torch.Tensor", type(input).__name__)
 
 
-def _parameter(shape: tuple[Any, ...] | None, device: Any, dtype: Any) -> Any:
-    """An empty parameter; one without a shape, if a size is not known yet; or None."""
+def _parameter(shape: tuple[Any, ...] | None, is_known: bool, device: Any, dtype: Any) -> Any:
+    """An empty parameter, or None; in a layer whose sizes are not known yet, one without a shape.
+
+    The bias, whose shape is known, waits for the others, with which it is drawn.
+    """
     if shape is None:
         return None
-    if None in shape:
+    if not is_known:
         return UninitializedParameter(device=device, dtype=dtype)  # type: ignore[call-arg]
     return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))

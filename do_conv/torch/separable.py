@@ -18,6 +18,7 @@ from do_conv.core.spec import SeparableSpec
 from do_conv.models import checks
 from do_conv.torch.base import Composed, deploy, plain_arguments
 from do_conv.torch.composition import compose_spec, depthwise_kernel, pointwise_kernel
+from do_conv.torch.layout import channels_last, is_channels_last
 from do_conv.torch.starts import start_kernel
 
 
@@ -161,6 +162,8 @@ class _DepthwiseSeparable(Composed):
             device="meta",
         )  # fmt: skip
         kernels = self._depthwise(), pointwise_kernel(self.weight, self.spec)
+        if is_channels_last(self.depthwise_weight):
+            kernels = kernels[0], channels_last(kernels[1])
         deploy(depthwise, check_finite, weight=(kernels[0], self.depthwise_weight))
         deploy(
             pointwise, check_finite, weight=(kernels[1], self.weight), bias=(self.bias, self.bias)

@@ -20,6 +20,7 @@ from do_conv.models import checks
 from do_conv.models.choices import Choice, Where
 from do_conv.models.decisions import DMul
 from do_conv.models.plan import Row
+from do_conv.torch.layout import laid_out_like
 from do_conv.torch.models.classes import class_for
 from do_conv.torch.models.folding import fold_inside
 from do_conv.torch.models.guards import guard
@@ -93,6 +94,9 @@ def _new_delta(weight: Tensor, spec: Spec, start: str) -> nn.Parameter:
     options: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     if is_lazy(weight):
         return UninitializedParameter(**options)  # type: ignore[return-value]
-    delta = nn.Parameter(torch.empty(spec.delta_shape, **options), weight.requires_grad)
+    empty = torch.empty(spec.delta_shape, **options)
+    if not spec.has_plain_weight:  # W loses its spatial axes, and with them its memory format
+        empty = laid_out_like(empty, weight)
+    delta = nn.Parameter(empty, weight.requires_grad)
     start_delta(delta, start, spec)
     return delta
