@@ -79,6 +79,7 @@ from do_conv.core.rules.models import (
     image_taken,
     known_backend,
     known_function,
+    not_quantised,
     plain_convolution,
     reachable,
     remakeable,
@@ -88,6 +89,9 @@ from do_conv.core.rules.models import (
     something_to_fold,
     source_and_name,
     unchanged,
+    unparametrized,
+    weight_of_its_own,
+    whole_parameters,
 )
 
 __all__ = [
@@ -137,6 +141,7 @@ __all__ = [
     "layer_keys",
     "layer_shapes",
     "neutral_file",
+    "not_quantised",
     "one_parametrization",
     "ours_in_file",
     "output_padding",
@@ -159,5 +164,8 @@ __all__ = [
     "stored_shape",
     "tensors_only",
     "unchanged",
+    "unparametrized",
+    "weight_of_its_own",
     "whole_file",
+    "whole_parameters",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from do_conv.core import rules
 from do_conv.torch.base import OverParameterized
+from do_conv.torch.models.sharding import is_sharded
 from do_conv.torch.parametrization import Composition
 
 
@@ -26,8 +27,12 @@ def composed(model: nn.Module) -> Iterator[None]:
             layers compose as they always do.
 
     Raises:
-        DOConvError: if a layer's parameters change within the context.
+        DOConvError: if a layer's parameters change within the context, or FSDP has divided the
+            model: it brings the parameters together for each forward pass, and gathers the
+            gradients after it.
     """
+    remedy = "leave composed out: each forward pass composes what FSDP brings together for it"
+    rules.whole_parameters(is_sharded(model), type(model).__name__, remedy)
     kept = [_Kept(layer) for layer in model.modules() if _composes(layer)]
     try:
         for one in kept:
