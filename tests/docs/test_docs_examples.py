@@ -142,6 +142,15 @@ BROKEN = [
     (rules.something_to_convert, (["its kernel has one position"], 1), {}),
     (rules.something_to_fold, (0, "ResNet"), {}),
     (rules.unchanged, ("DOConv2d", False), {}),
+    (rules.all_grouped, (2, 19), {}),
+    (
+        rules.whole_parameters,
+        (True, "FSDPResNet", "load folded_state_dict(model) into the plain network"),
+        {},
+    ),
+    (rules.not_quantised, (False, "DOConv2d"), {}),
+    (rules.weight_of_its_own, ("weight_orig", "DOConv2d"), {}),
+    (rules.unparametrized, (True, "ParametrizedDOStdConv2d"), {}),
     (
         rules.differing,
         (0.25, 1e-5, "layer1.0.conv1", "call eval() on both models first"),

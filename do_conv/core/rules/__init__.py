@@ -73,6 +73,7 @@ from do_conv.core.rules.files import (
     whole_file,
 )
 from do_conv.core.rules.models import (
+    all_grouped,
     compiled_again,
     differing,
     image_size,
@@ -99,6 +100,7 @@ __all__ = [
     "PADDING_MODES",
     "STARTS",
     "adjoint_window",
+    "all_grouped",
     "another_file",
     "array_shape",
     "authors_in_file",

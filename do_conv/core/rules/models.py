@@ -127,6 +127,16 @@ def unchanged(kind: str, is_unchanged: bool) -> None:
         )
 
 
+def all_grouped(lacking: int, found: int) -> None:
+    """An optimizer trains only what its groups hold."""
+    if lacking:
+        raise broken(
+            "groups of parameters must hold every depthwise kernel that is trained",
+            f"groups that lack {lacking} of {found}",
+            "make them from the parameters of the converted model",
+        )
+
+
 def whole_parameters(is_sharded: bool, kind: str, remedy: str) -> None:
     """Whole models are read and changed where their parameters are whole."""
     if is_sharded:
