@@ -177,8 +177,19 @@ def test_what_spectral_norm_bounds(norm, x):
     assert sigma(fold(first).weight) == pytest.approx(1, abs=1e-3)
 
 
+def test_a_parametrization_of_ones_own_finds_the_kernel(x):
+    layer = over_parameterize(nn.Conv2d(3, 4, 3), depthwise_init="he")
+    kernel = layer.weight.detach()
+    parametrize.register_parametrization(layer, "weight", nn.Tanh())
+    assert torch.equal(layer.weight, kernel.tanh())
+    assert torch.equal(fold(layer).weight, kernel.tanh())
+
+
 def test_the_kernel_of_a_layer_with_weight_norm_keeps_its_d(x, trained):
     """W is normalised; PyTorch cannot put `weight_norm` over another parametrization."""
+    other = parametrizations.weight_norm(over_parameterize(nn.Conv2d(3, 4, 3)))
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        other(x)
     layer = over_parameterize(parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), depthwise_init="he")
     expected = layer(x)
     assert torch.equal(fold(layer)(x), expected)

@@ -1,5 +1,6 @@
 """Quantising: what of PyTorch's tools refuses a layer of ours, and what a folded network loses."""
 
+import copy
 import warnings
 
 import pytest
@@ -100,9 +101,23 @@ def test_the_kernel_that_readers_of_weight_lose(x, trained):
     apart["copied"] = block[1](rebuilt(x))
     mkldnn = torch.utils.mkldnn.to_mkldnn(nn.Sequential(block[0]))
     apart["mkldnn"] = block[1](mkldnn(x.to_mkldnn()).to_dense())
+    scale = block[1].weight / (block[1].running_var + block[1].eps).sqrt()
+    fused = nn.Conv2d(3, 4, 3)
+    fused.weight.data.copy_(block[0].weight * scale.reshape(-1, 1, 1, 1))
+    fused.bias.data.copy_(block[1].bias - block[1].running_mean * scale)
+    apart["fused"] = fused(x)
+    product = 0.1 * torch.randn_like(block[0].weight)  # of a LoRA
+    branch = block[1](block[0](x) + nn.functional.conv2d(x, product))
+    merged = copy.deepcopy(block)
+    merged[0].weight.data.add_(product)
     for name, out in apart.items():
-        assert (out - expected).abs().max() > 0.05 * expected.abs().max(), name
+        assert (out - expected).abs().max() > 0.2 * expected.abs().max(), name
+    assert (merged(x) - branch).abs().max() > 0.2 * branch.abs().max()
+
     folded = fold(block)
+    merged = copy.deepcopy(folded)
+    merged[0].weight.data.add_(product)
+    torch.testing.assert_close(merged(x), branch)
     mkldnn = torch.utils.mkldnn.to_mkldnn(nn.Sequential(folded[0]))
     torch.testing.assert_close(folded[1](mkldnn(x.to_mkldnn()).to_dense()), expected)
     torch.testing.assert_close(fusion.fuse_conv_bn_eval(*folded)(x), expected)
