@@ -71,6 +71,15 @@ def newer(x):
     model(x).square().mean().backward()
     optimizer.step()
     state = folded_state_dict(model)
+    one = network()  # what a single process would fold
+    one.load_state_dict(
+        {
+            name: value.full_tensor() if hasattr(value, "full_tensor") else value
+            for name, value in model.state_dict().items()
+        }
+    )
+    for name, expected in folded_state_dict(one).items():
+        assert torch.equal(state[name], expected)
     return {"messages": messages, "state": state, "out": model.eval()(x).detach()}
 
 
