@@ -127,6 +127,58 @@ def unchanged(kind: str, is_unchanged: bool) -> None:
         )
 
 
+def all_grouped(lacking: int, found: int) -> None:
+    """An optimizer trains only what its groups hold."""
+    if lacking:
+        raise broken(
+            "groups of parameters must hold every depthwise kernel that is trained",
+            f"groups that lack {lacking} of {found}",
+            "make them from the parameters of the converted model",
+        )
+
+
+def whole_parameters(is_sharded: bool, kind: str, remedy: str) -> None:
+    """Whole models are read and changed where their parameters are whole."""
+    if is_sharded:
+        raise broken(
+            "the parameters of a model must be whole",
+            f"a {kind} of which each process holds a part",
+            remedy,
+        )
+
+
+def not_quantised(is_so: bool, kind: str) -> None:
+    """Eager-mode quantisation replaces layers of PyTorch's own classes only."""
+    if not is_so:
+        raise broken(
+            "a layer must be folded before it is prepared for quantisation",
+            f"a {kind} with a qconfig",
+            "call fold(model) and prepare that, or set the layer's qconfig to None to keep it in "
+            "float",
+        )
+
+
+def weight_of_its_own(source: str | None, kind: str) -> None:
+    """What prunes or normalises a weight finds W, and not the kernel that is applied."""
+    if source is not None:
+        raise broken(
+            "a weight that is pruned or normalised must be the kernel that is applied",
+            f"a {kind} whose W is computed from {source}",
+            "fold first; for spectral_norm, give the plain layer to over_parameterize before it",
+        )
+
+
+def unparametrized(is_parametrized: bool, kind: str) -> None:
+    """A forward pass of a layer's own has to find W' under the name `weight`."""
+    if is_parametrized:
+        raise broken(
+            "the weight of a converted layer with a forward pass of its own must not be "
+            "parametrized",
+            f"a {kind} with a parametrization of its weight",
+            "give the plain layer to over_parameterize, and then register the parametrization",
+        )
+
+
 def differing(
     difference: float, tolerance: float, where: str | None, remedy: str | None
 ) -> NoReturn:

@@ -20,6 +20,7 @@ from do_conv.core import rules
 from do_conv.core.errors import DOConvError
 from do_conv.core.spec import Spec
 from do_conv.torch.composition import compose_spec, depthwise_kernel, pointwise_kernel
+from do_conv.torch.other_tools import check_other_tools
 from do_conv.torch.starts import start_delta
 
 
@@ -116,6 +117,7 @@ class Composed(_ConvNd):
         )
 
     def _check_input(self, input: Tensor) -> None:
+        check_other_tools(self)
         if torch.jit.is_tracing() or isinstance(input, Proxy):
             return  # a trace would keep the questions as constants, and a Proxy has no answers
         check_kind(input)

@@ -146,6 +146,15 @@ BROKEN = [
     (model_checks.something_to_convert, (["its kernel has one position"], 1), {}),
     (model_checks.something_to_fold, (0, "ResNet"), {}),
     (model_checks.unchanged, ("DOConv2d", False), {}),
+    (model_checks.all_grouped, (2, 19), {}),
+    (
+        model_checks.whole_parameters,
+        (True, "FSDPResNet", "load folded_state_dict(model) into the plain network"),
+        {},
+    ),
+    (model_checks.not_quantised, (False, "DOConv2d"), {}),
+    (model_checks.weight_of_its_own, ("weight_orig", "DOConv2d"), {}),
+    (model_checks.unparametrized, (True, "ParametrizedDOStdConv2d"), {}),
     (
         model_checks.differing,
         (0.25, 1e-5, "layer1.0.conv1", "call eval() on both models first"),

@@ -193,9 +193,9 @@ def test_what_is_left_and_why(make, reason):
     layer = make()
     with pytest.raises(DOConvError, match=f"received 1 convolution, left: 1 because {reason}"):
         convert(layer)
-    # In place: PyTorch cannot copy a pruned layer.
     model = nn.Sequential(nn.Conv2d(3, 3, 3), layer)
     kind = type(layer)
+    assert type(convert(model)[1]) is kind
     assert type(convert(model, inplace=True)[1]) is kind
 
 

@@ -7,7 +7,6 @@ stay tied, and an optimizer keeps what it knows of them.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -22,9 +21,11 @@ from do_conv.models.decisions import DMul
 from do_conv.models.plan import Row
 from do_conv.torch.layout import laid_out_like
 from do_conv.torch.models.classes import class_for
+from do_conv.torch.models.copies import copied
 from do_conv.torch.models.folding import fold_inside
 from do_conv.torch.models.guards import guard
 from do_conv.torch.models.planning import decisions
+from do_conv.torch.models.sharding import is_sharded
 from do_conv.torch.models.wrappers import unwrapped
 from do_conv.torch.starts import start_delta, weight_for
 
@@ -62,10 +63,13 @@ def convert(
     """
     start, composition = rules.depthwise_init(depthwise_init), rules.composition(composition)
     model = unwrapped(model)
+    checks.whole_parameters(
+        is_sharded(model), type(model).__name__, "convert it before fully_shard"
+    )
     rows = [row for _, row in decisions(model, where, d_mul, composition)]
     checks.something_to_convert([row.reason for row in rows if row.becomes is None], len(rows))
     if not inplace:
-        model = copy.deepcopy(model)
+        model = copied(model)
     converted = [pair for pair in decisions(model, where, d_mul, composition) if pair[1].becomes]
     deltas: dict[tuple[int, Spec], nn.Parameter] = {}
     for layer, row in converted:
@@ -87,6 +91,8 @@ def _convert_layer(
         deltas[tied] = _new_delta(weight, spec, start)
         if not is_lazy(weight) and not spec.has_plain_weight:
             weight.data, weight.grad = weight_for(weight.detach(), spec), None
+        if start != "identity":
+            weight.grad = None  # the gradient of a kernel that is no longer W alone
     layer.register_parameter("depthwise_delta", deltas[tied])
 
 

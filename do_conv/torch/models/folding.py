@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from torch import nn
 from torch.fx.experimental.optimization import fuse
-from torch.nn.utils import parametrize
 
 from do_conv.core import rules
 from do_conv.models import checks
 from do_conv.torch.base import Composed, OverParameterized
+from do_conv.torch.models.computed import compute_weights, settle
+from do_conv.torch.models.copies import copied
 from do_conv.torch.models.guards import unguard
+from do_conv.torch.models.sharding import FOLDED_STATE, is_sharded
 from do_conv.torch.models.wrappers import unwrapped
 from do_conv.torch.parametrization import is_over_parameterized
 
@@ -43,11 +44,13 @@ def fold(
             finite; then `model` is as it was.
     """
     model = unwrapped(model)
+    checks.whole_parameters(is_sharded(model), type(model).__name__, FOLDED_STATE)
     ours = [module for module in model.modules() if _is_ours(module)]
     checks.something_to_fold(len(ours), type(model).__name__)
+    compute_weights(model)
     for module in ours:
         _check(module, check_finite)
-    model = model if inplace else copy.deepcopy(model)
+    model = model if inplace else copied(model)
     model = fold_inside(model)
     return fuse(model.eval()) if fuse_batchnorm else model
 
@@ -60,8 +63,10 @@ def fold_inside(model: nn.Module) -> Any:
     replaced: dict[nn.Module, nn.Module] = {}
     for module in list(model.modules()):
         if is_over_parameterized(module):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-        elif isinstance(module, OverParameterized) and "weight" in module._parameters:
+            settle(module, ("weight",))
+            module.weight.grad = None  # that of W
+        elif isinstance(module, OverParameterized):
+            settle(module, ("weight", "depthwise_delta"))
             _fold_layer(module, folded, foreign)
         elif isinstance(module, Composed):
             replaced[module] = module.fold(check_finite=False)

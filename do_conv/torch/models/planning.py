@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -22,6 +21,7 @@ from do_conv.models.decisions import DMul, Found
 from do_conv.models.plan import Plan, Row
 from do_conv.torch.base import Composed
 from do_conv.torch.models.classes import OwnForward, class_for, reads_weight, spec_of
+from do_conv.torch.models.copies import copied
 from do_conv.torch.models.wrappers import unwrapped
 
 
@@ -48,7 +48,7 @@ def plan(
     model, positions = unwrapped(model), {}
     if input_shape is not None:
         if any(map(is_lazy, model.parameters())):
-            model = copy.deepcopy(model)
+            model = copied(model)
         positions = _positions(model, input_shape)
     rows = tuple(
         replace(row, positions=tuple(positions.get(layer, ())))
