@@ -64,7 +64,7 @@ class DODepthwiseConv2D(OverParameterized, keras.layers.DepthwiseConv2D):
             bias_constraint: a projection of the bias.
             d_mul: D_mul, at least |K|, the default; it is not Keras's `depth_multiplier`.
             depthwise_init: how D starts (Table 7), "identity" or "he".
-            composition: "kernel" or "feature" (equation 3); it may be changed at any time.
+            composition: "kernel" or "feature" (equation 4); it may be changed at any time.
             delta_regularizer: a penalty on D', which pulls D to the identity.
             delta_constraint: a projection of D'.
             kwargs: what every Keras layer takes, such as `name` and `dtype`.

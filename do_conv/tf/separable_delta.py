@@ -85,7 +85,7 @@ class _DOSeparable(OverParameterized):
             bias_constraint: a projection of the bias.
             d_mul: D_mul, at least |K|, the default; it is not Keras's `depth_multiplier`.
             depthwise_init: how D starts (Table 7), "identity" or "he".
-            composition: "kernel" or "feature" (equation 3), of the depthwise part; it may be
+            composition: "kernel" or "feature" (equation 4), of the depthwise part; it may be
                 changed at any time.
             delta_regularizer: a penalty on D', which pulls D to the identity.
             delta_constraint: a projection of D'.

@@ -1,7 +1,7 @@
 """Depthwise separable convolutions: trained by kernel composition, deployed as the two they are.
 
-No nonlinearity and no normalisation stands between the two, as in Xception and in Keras's
-`SeparableConv2D`; MobileNet's blocks have both there, and do not compose (section 3 of the paper).
+Section 3 of the paper proposes it. No nonlinearity and no normalisation stands between the two, as
+in Xception and in Keras's `SeparableConv2D`; MobileNet's blocks have both, and do not compose.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def groups_divide(in_channels: int | None, out_channels: int, groups: int) -> No
 
 
 def depth_multiplier(d_mul: Any, kernel_size: Sequence[int]) -> int:
-    """D_mul, by default |K|. Where |K| = 1 there is no D, and D_mul counts as 1 (section 3)."""
+    """D_mul, by default |K|. Where |K| = 1 there is no D, and D_mul counts as 1 (section 4)."""
     area = math.prod(kernel_size)
     if d_mul is None:
         return area
