@@ -40,11 +40,24 @@ def separable_pair(is_pair: bool, depthwise: Any, pointwise: Any) -> None:
         )
 
 
+def model_kind(is_model: bool, kind: str, found: str) -> None:
+    """A function on models is given a model of its own framework."""
+    if not is_model:
+        raise broken(
+            f"a model must be a {kind}",
+            f"a {found}",
+            "give the model itself, not its weights, its name or a model of another framework",
+        )
+
+
 def something_to_convert(left: Sequence[str | None], found: int) -> None:
-    """A conversion converts something; otherwise it says why each convolution was left."""
+    """A model to convert has a convolution that can be; otherwise each is left for a reason."""
     if len(left) == found:
-        counted = [f"{left.count(one)} because {one}" for one in dict.fromkeys(left)]
-        reasons = f", left: {', '.join(counted)}" if counted else ""
+        counts = {reason: left.count(reason) for reason in left}
+        told = [reason or "" for reason in counts]
+        if len(counts) > 1:
+            told = [f"{reason} ({count})" for reason, count in counts.items()]
+        reasons = f", left because {' and '.join(told)}" if counts else ""
         raise broken(
             "a model to convert must have a convolution that can be converted",
             f"{found} convolution{'' if found == 1 else 's'}{reasons}",
@@ -52,11 +65,11 @@ def something_to_convert(left: Sequence[str | None], found: int) -> None:
         )
 
 
-def something_to_fold(found: int, kind: str) -> None:
-    """Folding folds something."""
+def something_to_fold(found: int, kind: str, purpose: str = "to fold") -> None:
+    """A model to fold has a layer of ours."""
     if not found:
         raise broken(
-            "a model to fold must have a layer with a depthwise kernel",
+            f"a model {purpose} must have a layer with a depthwise kernel",
             f"a {kind} with none",
             "convert it first, or use it as it is",
         )
@@ -188,7 +201,7 @@ def differing(
         f"a difference of {difference:.1e}"
         + (f", which begins in layer '{where}'" if where else "")
         + (", from models in training mode" if remedy else ""),
-        remedy or "look at that layer",
+        remedy or ("look at that layer" if where else "compare the models layer by layer"),
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-HAS_DEPTHWISE = "has a depthwise kernel already"
+HAS_DEPTHWISE = "it has a depthwise kernel already"
 COMPUTED_WEIGHT = "its weight is computed from other parameters"
 UNREAD_WEIGHT = "its forward pass does not read its weight"
 SHARED_WEIGHT = "its weight is shared with a layer that is left"
 ONE_POSITION = "its kernel has one position"
-NOT_CHOSEN = "not chosen"
+NOT_CHOSEN = "where leaves it out"
 QUANTISED = "it is prepared for quantisation"
 OTHER_CLASS = "its class is not Keras's own"
 NO_SUCH_CLASS = "its class has no over-parameterized one"

@@ -143,6 +143,7 @@ BROKEN = [
     (model_checks.slots_of_computed_weight, (18, 9), {}),
     (rules.separable_arrays, ((8, 3, 2), (3, 1, 3, 3), 1), {}),
     (model_checks.separable_pair, (False, "Conv2d(4, 4, 3)", "Conv2d(4, 8, 1)"), {}),
+    (model_checks.model_kind, (False, "torch.nn.Module", "OrderedDict"), {}),
     (model_checks.something_to_convert, (["its kernel has one position"], 1), {}),
     (model_checks.something_to_fold, (0, "ResNet"), {}),
     (model_checks.unchanged, ("DOConv2d", False), {}),

@@ -191,7 +191,7 @@ def hidden(count):
     ("make", "reason"),
     [
         (lambda: nn.Conv2D(4, 1), "its kernel has one position"),
-        (lambda: DOConv2D(4, 3), "has a depthwise kernel already"),
+        (lambda: DOConv2D(4, 3), "it has a depthwise kernel already"),
         (lambda: nn.Conv2D(4, 3, layout="NHWC"), "its layout is NHWC"),
         (lambda: Outside(4, 3), "its forward pass does not read its weight"),
         (lambda: Around(4, 3), "its forward pass does not read its weight"),
@@ -203,7 +203,7 @@ def hidden(count):
 )
 def test_what_is_left_and_why(make, reason):
     layer, model = make(), nn.HybridSequential()
-    with pytest.raises(DOConvError, match=f"received 1 convolution, left: 1 because {reason};"):
+    with pytest.raises(DOConvError, match=f"received 1 convolution, left because {reason};"):
         convert(layer)
     model.add(nn.Conv2D(3, 3), layer)
     (row,) = plan(model).left

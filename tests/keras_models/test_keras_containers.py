@@ -179,7 +179,7 @@ def test_what_is_left_and_why():
         "conv": None,
         "pointwise": "its kernel has one position",
         "own": "its class is not Keras's own",
-        "ours": "has a depthwise kernel already",
+        "ours": "it has a depthwise kernel already",
         "lora": "its weight is computed from other parameters",
         "norm/in": "its weight is computed from other parameters",
         "model/conv": "only the code of Subclassed could make it again",

@@ -20,7 +20,9 @@ def distances(adapter):
     still = dataclasses.replace(
         run, inputs=[np.zeros_like(run.inputs[0])] * STEPS, targets=run.targets[:1] * STEPS
     )
-    return [_distance(parameters) for parameters in (run.start, training.train_with(adapter, still))]
+    return [
+        _distance(parameters) for parameters in (run.start, training.train_with(adapter, still))
+    ]
 
 
 def _distance(parameters):

@@ -197,8 +197,9 @@ def known_name(what: str, name: str, names: Iterable[str]) -> str:
     known = list(names)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3) or known[:3]
+        listed = ", ".join(known) if len(known) <= 5 else f"the {len(known)} known ones"
         raise broken(
-            f"a {what} must be one of the {len(known)} there are",
+            f"a {what} must be one of {listed}" if len(known) > 1 else f"a {what} must be {listed}",
             repr(name),
             f"choose for example {', '.join(near)}",
         )

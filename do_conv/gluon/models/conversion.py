@@ -16,7 +16,7 @@ from do_conv.gluon.models.planning import decisions
 from do_conv.gluon.plain import first
 from do_conv.gluon.starts import DeltaStart, weight_for
 from do_conv.models import checks
-from do_conv.models.choices import Choice, Where
+from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.models.plan import Row
 
@@ -24,7 +24,7 @@ from do_conv.models.plan import Row
 def convert(
     model: Any,
     *,
-    where: Where | Choice | None = None,
+    where: Where = None,
     d_mul: DMul = None,
     depthwise_init: str = "identity",
     composition: str = "kernel",
@@ -37,8 +37,9 @@ def convert(
 
     Args:
         model: a block.
-        where: which layers, as a function of a layer's name and the layer, or a choice of
-            `do_conv.choices`; None is all that can be. A name is that of parameter files.
+        where: which layers: a function of a layer's name and the layer, a regular expression that
+            is searched for in the name, or a choice of `do_conv.choices`; None is all that can be.
+            A name is that of parameter files.
         d_mul: D_mul, at least |K|, the default; or a function of a layer's `Spec`.
         depthwise_init: "identity" or "he" (Table 7), which changes the outputs.
         composition: "kernel" or "feature"; subclasses with a forward pass of their own take

@@ -28,7 +28,7 @@ from do_conv.gluon.models.classes import (
 from do_conv.gluon.models.copies import copied, named_blocks
 from do_conv.models import decisions as core
 from do_conv.models import reasons
-from do_conv.models.choices import Choice, Where
+from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul, Found
 from do_conv.models.plan import Plan, Row
 
@@ -37,7 +37,7 @@ def plan(
     model: Any,
     *,
     input_shape: tuple[int, ...] | None = None,
-    where: Where | Choice | None = None,
+    where: Where = None,
     d_mul: DMul = None,
     composition: str = "kernel",
 ) -> Plan:
@@ -64,9 +64,7 @@ def plan(
     return Plan(rows, parameters, 1 if input_shape is None else input_shape[0])
 
 
-def decisions(
-    model: Any, where: Where | Choice | None, d_mul: DMul, composition: str
-) -> list[tuple[Any, Row]]:
+def decisions(model: Any, where: Where, d_mul: DMul, composition: str) -> list[tuple[Any, Row]]:
     """Each convolution once, in the model's order, with what becomes of it.
 
     Raises:

@@ -16,7 +16,7 @@ from torch.nn.parameter import UninitializedParameter, is_lazy
 from do_conv.core import rules
 from do_conv.core.spec import Spec
 from do_conv.models import checks
-from do_conv.models.choices import Choice, Where
+from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.models.plan import Row
 from do_conv.torch.layout import laid_out_like
@@ -33,7 +33,7 @@ from do_conv.torch.starts import start_delta, weight_for
 def convert(
     model: nn.Module,
     *,
-    where: Where | Choice | None = None,
+    where: Where = None,
     inplace: bool = False,
     d_mul: DMul = None,
     depthwise_init: str = "identity",
@@ -46,8 +46,8 @@ def convert(
 
     Args:
         model: a module; of a wrapper (`DataParallel`, a compiled model), what it wraps.
-        where: which layers, as a function of a layer's name and the layer, or a choice of
-            `do_conv.choices`; None is all that can be.
+        where: which layers: a function of a layer's name and the layer, a regular expression that
+            is searched for in the name, or a choice of `do_conv.choices`; None is all that can be.
         inplace: convert `model` itself, not a copy.
         d_mul: D_mul, at least |K|, the default; or a function of a layer's `Spec`.
         depthwise_init: "identity" or "he" (Table 7), which changes the outputs.

@@ -16,7 +16,7 @@ from do_conv.core import rules
 from do_conv.core.spec import Shape
 from do_conv.models import decisions as core
 from do_conv.models import reasons
-from do_conv.models.choices import Choice, Where
+from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul, Found
 from do_conv.models.plan import Plan, Row
 from do_conv.torch.base import Composed
@@ -29,7 +29,7 @@ def plan(
     model: nn.Module,
     *,
     input_shape: tuple[int, ...] | None = None,
-    where: Where | Choice | None = None,
+    where: Where = None,
     d_mul: DMul = None,
     composition: str = "kernel",
 ) -> Plan:
@@ -58,7 +58,7 @@ def plan(
 
 
 def decisions(
-    model: nn.Module, where: Where | Choice | None, d_mul: DMul, composition: str
+    model: nn.Module, where: Where, d_mul: DMul, composition: str
 ) -> list[tuple[Any, Row]]:
     """Each convolution once, in the model's order, with what becomes of it.
 

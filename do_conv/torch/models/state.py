@@ -17,6 +17,7 @@ from do_conv.torch.models.sharding import (
     whole_parameters,
     without_wrappers,
 )
+from do_conv.torch.models.wrappers import check_model
 from do_conv.torch.parametrization import is_over_parameterized
 
 
@@ -36,6 +37,7 @@ def folded_state_dict(model: nn.Module, *, check_finite: bool = True) -> dict[st
         DOConvError: if a composed kernel is not finite, a layer has no parameters yet, or the older
             `FullyShardedDataParallel` holds a part of them.
     """
+    check_model(model)
     checks.whole_parameters(not is_summoned(model), type(model).__name__, SUMMON)
     compute_weights(model)
     state: dict[str, Tensor] = dict(model.state_dict())
