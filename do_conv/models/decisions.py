@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Spec
 from do_conv.models import reasons
 from do_conv.models.choices import Where, chooser
@@ -47,7 +48,7 @@ def decisions(
     found: Iterable[Found],
     where: Where,
     d_mul: DMul,
-    composition: str,
+    composition: CompositionName,
     holders: Iterable[tuple[Any, Iterable[Any]]] = (),
 ) -> list[tuple[Any, Row]]:
     """Each convolution with what becomes of it.
@@ -75,7 +76,7 @@ def _alone(
     one: Found,
     chooses: Callable[[str, Any, Spec, int], bool],
     d_mul: DMul,
-    composition: str,
+    composition: CompositionName,
     place: int,
 ) -> Row:
     """What would become of a convolution if no other layer shared its weight."""

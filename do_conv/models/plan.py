@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from do_conv import table
 from do_conv.core.cost import layer_cost
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Shape, Spec
 from do_conv.models import estimate
 
@@ -36,7 +37,7 @@ class Row:
     parameters: int
     spec: Spec | None = None
     positions: tuple[Shape, ...] = ()
-    composition: str = "kernel"
+    composition: CompositionName = "kernel"
     kernel_only: bool = False
 
     @property

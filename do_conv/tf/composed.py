@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import keras
 import numpy as np
 from keras import ops
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Spec
 from do_conv.tf.configuration import made_like
+
+
+class LayerOptions(TypedDict, total=False):
+    """What every Keras layer takes by keyword."""
+
+    name: str | None
+    dtype: Any
+    trainable: bool
+    autocast: bool
+    input_shape: Any
+    batch_shape: Any
+    batch_input_shape: Any
+    batch_size: int
+    input_dtype: Any
+    input_dim: int
+    lora_rank: int | None
+    lora_alpha: float | None
+    dynamic: bool
 
 
 class Composed(keras.layers.Layer):
@@ -28,7 +47,7 @@ class Composed(keras.layers.Layer):
     _compositions: ClassVar[Sequence[str]] = rules.COMPOSITIONS
 
     spec: Spec
-    composition: str
+    composition: CompositionName
 
     def _set_composition(self, composition: Any) -> None:
         """Keep the composition, once the plain layer has been made."""

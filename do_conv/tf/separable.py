@@ -6,15 +6,19 @@ in Keras's `SeparableConv2D` and in Xception; MobileNet's blocks have both, and 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 from keras import ops
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import SeparableSpec, Spec
-from do_conv.tf.composed import Composed, known_data_format, lower
+from do_conv.tf.composed import Composed, LayerOptions, known_data_format, lower
 from do_conv.tf.composition import compose_spec
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class _DepthwiseSeparable(Composed):
@@ -50,8 +54,8 @@ class _DepthwiseSeparable(Composed):
         pointwise_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        composition: str = "kernel",
-        **kwargs: Any,
+        composition: CompositionName = "kernel",
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         """Make the layer; the arguments before `composition` are the plain layer's, in its order.
 

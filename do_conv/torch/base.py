@@ -18,6 +18,7 @@ from torch.nn.parameter import UninitializedParameter, is_lazy
 
 from do_conv.core import rules
 from do_conv.core.errors import DOConvError
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.torch.composition import compose_spec, depthwise_kernel, pointwise_kernel
 from do_conv.torch.other_tools import check_other_tools
@@ -37,10 +38,15 @@ class Composed(_ConvNd):
     _rank: ClassVar[int]
 
     spec: Spec
-    composition: str
+    composition: CompositionName
 
     def _make(
-        self, spec: Spec, composition: str, plain: tuple[Any, ...], device: Any, dtype: Any
+        self,
+        spec: Spec,
+        composition: CompositionName,
+        plain: tuple[Any, ...],
+        device: Any,
+        dtype: Any,
     ) -> None:
         """Make the plain layer, then the parameters in our shapes, and start them."""
         super().__init__(*plain, "meta", dtype)  # type: ignore[call-arg]  # the plain layer's
@@ -137,7 +143,7 @@ class OverParameterized(Composed):
         bias: `(C_out,)` or None.
     """
 
-    depthwise_init: str
+    depthwise_init: DepthwiseInit
     depthwise_delta: nn.Parameter | None
     # The kernel that is kept within `do_conv.torch.models.training.composed`.
     _kept: Any = None
@@ -147,7 +153,11 @@ class OverParameterized(Composed):
         return {**super()._shapes(), "depthwise_delta": delta}
 
     def _over_parameterize(
-        self, spec: Spec, composition: str, depthwise_init: str, *arguments: Any
+        self,
+        spec: Spec,
+        composition: CompositionName,
+        depthwise_init: DepthwiseInit,
+        *arguments: Any,
     ) -> None:
         """Make the layer; a module takes plain attributes before it is made."""
         self.depthwise_init = rules.depthwise_init(depthwise_init)

@@ -165,3 +165,13 @@ def test_an_input_that_is_no_array(kind, given):
     layer.initialize()
     with pytest.raises(DOConvError, match=r"an input of type NDArray; received .*; make a NDArray"):
         layer(given)
+
+
+def test_another_spelling_of_d_mul():
+    with pytest.raises(TypeError, match="keyword d_mul; received D_mul; write d_mul"):
+        DOConv2D(8, 3, D_mul=9)
+
+
+def test_a_stride_in_the_place_of_the_authors_multiplier():
+    with pytest.warns(UserWarning, match="a stride of 9 for .*; if you mean D_mul, .* as d_mul=9"):
+        DOConv2D(8, 3, 9)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from do_conv.core.errors import broken
 
-STARTS = ("identity", "he")
-COMPOSITIONS = ("kernel", "feature")
+DepthwiseInit = Literal["identity", "he"]
+CompositionName = Literal["kernel", "feature"]
+STARTS: tuple[DepthwiseInit, ...] = ("identity", "he")
+COMPOSITIONS: tuple[CompositionName, ...] = ("kernel", "feature")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
@@ -103,6 +106,38 @@ def depth_multiplier(d_mul: Any, kernel_size: Sequence[int]) -> int:
     return number
 
 
+def own_names(given: Iterable[str]) -> None:
+    """The depth multiplier is called d_mul, by keyword; the original authors' layers say D_mul.
+
+    Raises:
+        TypeError: for another spelling, as for any keyword that a constructor does not have.
+    """
+    for name in given:
+        if name != "d_mul" and name.lower().replace("_", "") == "dmul":
+            raise TypeError(
+                f"the depth multiplier must be given as the keyword d_mul; received {name}; "
+                f"write d_mul in place of {name}."
+            )
+
+
+def warn_of_stride(stride: Sequence[int], kernel_size: Sequence[int]) -> None:
+    """Warn of a stride that is more likely meant for D_mul, which the authors' layers take fourth.
+
+    Such a stride is a legal D_mul, and beyond the kernel on every axis, so that the layer would
+    read a small part of its input. A patch embedding's stride is its kernel's size.
+    """
+    area = math.prod(kernel_size)
+    skips = all(step > size for step, size in zip(stride, kernel_size, strict=True))
+    if len(kernel_size) > 1 and skips and len(set(stride)) == 1 and stride[0] >= area > 1:
+        rule = broken(
+            "a stride should not be larger than the kernel",
+            f"a stride of {stride[0]} for kernel_size={tuple(kernel_size)}",
+            "if you mean D_mul, which the original authors' layers take in this place, give it as "
+            f"d_mul={stride[0]}",
+        )
+        warnings.warn(str(rule), stacklevel=4)
+
+
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """`value`, if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
@@ -115,14 +150,14 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
-def depthwise_init(value: Any) -> str:
+def depthwise_init(value: Any) -> DepthwiseInit:
     """The name of a start of D (Table 7)."""
-    return choice("depthwise_init", value, STARTS)
+    return cast(DepthwiseInit, choice("depthwise_init", value, STARTS))
 
 
-def composition(value: Any) -> str:
+def composition(value: Any) -> CompositionName:
     """The name of a composition (Figure 3 of the paper)."""
-    return choice("composition", value, COMPOSITIONS)
+    return cast(CompositionName, choice("composition", value, COMPOSITIONS))
 
 
 def padding(

@@ -15,6 +15,7 @@ from mxnet.gluon import Constant, SymbolBlock
 from mxnet.gluon.nn.conv_layers import _Conv
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Shape
 from do_conv.gluon.base import Composed
 from do_conv.gluon.models.classes import (
@@ -39,7 +40,7 @@ def plan(
     input_shape: tuple[int, ...] | None = None,
     where: Where = None,
     d_mul: DMul = None,
-    composition: str = "kernel",
+    composition: CompositionName = "kernel",
 ) -> Plan:
     """What `convert` would do with these options; `str` of it is a table.
 
@@ -64,7 +65,9 @@ def plan(
     return Plan(rows, parameters, 1 if input_shape is None else input_shape[0])
 
 
-def decisions(model: Any, where: Where, d_mul: DMul, composition: str) -> list[tuple[Any, Row]]:
+def decisions(
+    model: Any, where: Where, d_mul: DMul, composition: CompositionName
+) -> list[tuple[Any, Row]]:
     """Each convolution once, in the model's order, with what becomes of it.
 
     Raises:

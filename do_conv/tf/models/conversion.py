@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from keras import initializers, ops
 
 from do_conv.core import layouts, rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.core.starts import fill_from_kernel
 from do_conv.models import checks
@@ -18,15 +19,17 @@ from do_conv.tf.models.classes import class_for, kernel_of
 from do_conv.tf.models.cloning import check_model, cloned, known
 from do_conv.tf.models.planning import decisions
 
+ModelT = TypeVar("ModelT")
+
 
 def convert(
-    model: Any,
+    model: ModelT,
     *,
     where: Where = None,
     d_mul: DMul = None,
-    depthwise_init: str = "identity",
-    composition: str = "kernel",
-) -> Any:
+    depthwise_init: DepthwiseInit = "identity",
+    composition: CompositionName = "kernel",
+) -> ModelT:
     """Over-parameterize the convolutions of a model, or a bare convolution.
 
     With the identity start the outputs stay what they are, to the last bit. Weights, names, dtype

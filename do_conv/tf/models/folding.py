@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import keras
 
@@ -12,7 +12,13 @@ from do_conv.tf.models.cloning import check_model, cloned, known, named_layers
 
 _REMEDY = "make the plain model, and give folded_weights(model) to its set_weights"
 
+ModelT = TypeVar("ModelT")
 
+
+@overload
+def fold(model: Composed, *, check_finite: bool = True) -> Any: ...
+@overload
+def fold(model: ModelT, *, check_finite: bool = True) -> ModelT: ...
 def fold(model: Any, *, check_finite: bool = True) -> Any:
     """The plain model that does the same.
 

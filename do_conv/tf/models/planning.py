@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Shape
 from do_conv.models import decisions as core
 from do_conv.models import reasons
@@ -34,7 +35,7 @@ def plan(
     input_shape: tuple[Any, ...] | None = None,
     where: Where = None,
     d_mul: DMul = None,
-    composition: str = "kernel",
+    composition: CompositionName = "kernel",
 ) -> Plan:
     """What `convert` would do with these options; `str` of it is a table.
 
@@ -62,7 +63,9 @@ def plan(
     return Plan(rows, _count(model), batch)
 
 
-def decisions(model: Any, where: Where, d_mul: DMul, composition: str) -> list[tuple[Any, Row]]:
+def decisions(
+    model: Any, where: Where, d_mul: DMul, composition: CompositionName
+) -> list[tuple[Any, Row]]:
     """Each convolution once, in the model's order, with what becomes of it.
 
     Raises:

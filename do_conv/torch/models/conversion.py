@@ -7,13 +7,14 @@ stay tied, and an optimizer keeps what it knows of them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter, is_lazy
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.models import checks
 from do_conv.models.choices import Where
@@ -22,7 +23,7 @@ from do_conv.models.plan import Row
 from do_conv.torch.layout import laid_out_like
 from do_conv.torch.models.classes import class_for
 from do_conv.torch.models.copies import copied
-from do_conv.torch.models.folding import fold_inside
+from do_conv.torch.models.folding import ModelT, fold_inside
 from do_conv.torch.models.guards import guard
 from do_conv.torch.models.planning import decisions
 from do_conv.torch.models.sharding import is_sharded
@@ -30,14 +31,34 @@ from do_conv.torch.models.wrappers import unwrapped
 from do_conv.torch.starts import start_delta, weight_for
 
 
+@overload
 def convert(
-    model: nn.Module,
+    model: nn.DataParallel | nn.parallel.DistributedDataParallel,
     *,
     where: Where = None,
     inplace: bool = False,
     d_mul: DMul = None,
-    depthwise_init: str = "identity",
-    composition: str = "kernel",
+    depthwise_init: DepthwiseInit = "identity",
+    composition: CompositionName = "kernel",
+) -> Any: ...
+@overload
+def convert(
+    model: ModelT,
+    *,
+    where: Where = None,
+    inplace: bool = False,
+    d_mul: DMul = None,
+    depthwise_init: DepthwiseInit = "identity",
+    composition: CompositionName = "kernel",
+) -> ModelT: ...
+def convert(
+    model: Any,
+    *,
+    where: Where = None,
+    inplace: bool = False,
+    d_mul: DMul = None,
+    depthwise_init: DepthwiseInit = "identity",
+    composition: CompositionName = "kernel",
 ) -> Any:
     """Over-parameterize the convolutions of a model, or a bare convolution.
 
@@ -79,7 +100,7 @@ def convert(
 
 
 def _convert_layer(
-    layer: Any, row: Row, start: str, deltas: dict[tuple[int, Spec], nn.Parameter]
+    layer: Any, row: Row, start: DepthwiseInit, deltas: dict[tuple[int, Spec], nn.Parameter]
 ) -> None:
     """Give a layer its D'; layers with one W between them share one D', and stay tied."""
     spec, weight = row.spec, layer.weight
@@ -96,7 +117,7 @@ def _convert_layer(
     layer.register_parameter("depthwise_delta", deltas[tied])
 
 
-def _new_delta(weight: Tensor, spec: Spec, start: str) -> nn.Parameter:
+def _new_delta(weight: Tensor, spec: Spec, start: DepthwiseInit) -> nn.Parameter:
     options: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     if is_lazy(weight):
         return UninitializedParameter(**options)  # type: ignore[return-value]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from torch import nn
+from torch.fx import GraphModule
 from torch.fx.experimental.optimization import fuse
 
 from do_conv.core import rules
@@ -17,9 +18,48 @@ from do_conv.torch.models.sharding import FOLDED_STATE, is_sharded
 from do_conv.torch.models.wrappers import unwrapped
 from do_conv.torch.parametrization import is_over_parameterized
 
+ModelT = TypeVar("ModelT", bound=nn.Module)
+PlainT_co = TypeVar("PlainT_co", covariant=True)
 
+
+class _Layer(Protocol[PlainT_co]):
+    def fold(self, *, check_finite: bool = True) -> PlainT_co: ...
+
+
+@overload
+def fold(
+    model: _Layer[PlainT_co],
+    *,
+    inplace: bool = False,
+    fuse_batchnorm: Literal[False] = False,
+    check_finite: bool = True,
+) -> PlainT_co: ...
+@overload
+def fold(
+    model: nn.DataParallel | nn.parallel.DistributedDataParallel,
+    *,
+    inplace: bool = False,
+    fuse_batchnorm: bool = False,
+    check_finite: bool = True,
+) -> Any: ...
+@overload
+def fold(
+    model: ModelT,
+    *,
+    inplace: bool = False,
+    fuse_batchnorm: Literal[False] = False,
+    check_finite: bool = True,
+) -> ModelT: ...
+@overload
 def fold(
     model: nn.Module,
+    *,
+    inplace: bool = False,
+    fuse_batchnorm: Literal[True],
+    check_finite: bool = True,
+) -> GraphModule: ...
+def fold(
+    model: Any,
     *,
     inplace: bool = False,
     fuse_batchnorm: bool = False,

@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Shape
 from do_conv.models import decisions as core
 from do_conv.models import reasons
@@ -31,7 +32,7 @@ def plan(
     input_shape: tuple[int, ...] | None = None,
     where: Where = None,
     d_mul: DMul = None,
-    composition: str = "kernel",
+    composition: CompositionName = "kernel",
 ) -> Plan:
     """What `convert` would do with these options; `str` of it is a table.
 
@@ -58,7 +59,7 @@ def plan(
 
 
 def decisions(
-    model: nn.Module, where: Where, d_mul: DMul, composition: str
+    model: nn.Module, where: Where, d_mul: DMul, composition: CompositionName
 ) -> list[tuple[Any, Row]]:
     """Each convolution once, in the model's order, with what becomes of it.
 
