@@ -12,7 +12,7 @@ import numpy as np
 from do_conv.checkpoints import authors, authors_names, checks, formats, prefixes
 from do_conv.checkpoints.authors import Imported
 from do_conv.checkpoints.authors_names import Theirs
-from do_conv.checkpoints.folding import name_of, numbers
+from do_conv.checkpoints.folding import numbers
 from do_conv.checkpoints.formats import Checkpoint, Format
 from do_conv.checkpoints.keras_names import KERAS
 from do_conv.checkpoints.layers import TORCH
@@ -28,8 +28,6 @@ PADDING = (
 
 # A size for every layer with so many positions, or sizes by the layers' names.
 KernelSize = tuple[int, int] | Mapping[str, tuple[int, int]] | None
-
-_SEPARATORS = {"keras": "/", "npz": "/.", "gluon": "._:"}
 
 
 def import_authors(
@@ -67,10 +65,10 @@ def import_authors(
     checkpoint = formats.read(format, source)
     tensors, before = numbers(checkpoint, format)
     report = Report(str(source), str(target), numbers_before=before)
-    checks.strippable_names(source.name, not strip_prefix or name_of(format) != "keras")
+    checks.strippable_names(source.name, not strip_prefix or format.NAMING.can_strip)
     for prefix in [strip_prefix] if isinstance(strip_prefix, str) else strip_prefix:
         prefixes.strip(checkpoint.states, prefix)
-    separators = _SEPARATORS.get(name_of(format), ".")
+    separators = format.NAMING.authors_separators
     layers = [
         (state, theirs)
         for state in checkpoint.states

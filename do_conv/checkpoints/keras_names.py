@@ -11,11 +11,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from do_conv.checkpoints import checks
 from do_conv.checkpoints.layers import DELTA, Naming, Stored
+from do_conv.core import layouts
 from do_conv.core.spec import Shape
-
-KERAS = Naming("/", is_keras=True)
 
 _KINDS = r"conv[123]d(?:_transpose)?|depthwise_conv2d"
 _CLASSES = re.compile(
@@ -155,3 +156,28 @@ def renamed_all(named: dict[str, Any], renamed: Mapping[str, str]) -> None:
     entries = {renamed_path(path, renamed): value for path, value in named.items()}
     named.clear()
     named.update(entries)
+
+
+class _KerasNaming(Naming):
+    """Keras's order of axes, and its groups, whose names are made of their classes'."""
+
+    def weight_to_core(self, kernel: np.ndarray) -> np.ndarray:
+        return layouts.kernel_from_keras(kernel)
+
+    def delta_to_core(self, delta: np.ndarray) -> np.ndarray:
+        return layouts.delta_from_keras(delta)
+
+    def weight_from_core(self, kernel: np.ndarray) -> np.ndarray:
+        return layouts.kernel_to_keras(kernel)
+
+    def delta_from_core(self, delta: np.ndarray) -> np.ndarray:
+        return layouts.delta_to_keras(delta)
+
+    def found(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:
+        return found(shapes)
+
+    def plain_groups(self, groups: Any, shapes: Mapping[str, Shape]) -> dict[str, str]:
+        return plain_groups(groups, shapes)
+
+
+KERAS = _KerasNaming("/", authors_separators="/", can_strip=False)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from do_conv.checkpoints.formats import Checkpoint
+from do_conv.checkpoints.layers import NPZ
 
 KIND = "NumPy .npz"
+NAMING = NPZ
 
 
 def read(path: Path) -> Checkpoint:

@@ -13,6 +13,7 @@ import numpy as np
 
 from do_conv.checkpoints import checks
 from do_conv.checkpoints.formats import Checkpoint
+from do_conv.checkpoints.layers import TORCH
 from do_conv.core.errors import require_installed
 
 require_installed("torch", extra="torch", user="a PyTorch checkpoint")
@@ -20,6 +21,7 @@ require_installed("torch", extra="torch", user="a PyTorch checkpoint")
 import torch  # noqa: E402
 
 KIND = "PyTorch"
+NAMING = TORCH
 
 _FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 # What training scripts keep beside the weights, and which is nothing but its attributes.
