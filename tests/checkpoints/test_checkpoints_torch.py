@@ -103,6 +103,16 @@ def test_narrow_kernels_are_composed_in_float32(tmp_path):
     assert (found["weight"] != exact).float().mean() < 0.02
 
 
+def test_arrays_of_two_dtypes_are_composed_in_the_wider_one(tmp_path):
+    layer = DOConv1d(1, 1, 2, bias=False)
+    nn.init.ones_(layer.weight)
+    state = {"weight": layer.weight.data, "depthwise_delta": torch.zeros(1, 2, 2).double()}
+    state["depthwise_delta"][0, 0, 0] = 1e-9 - 1  # in float32 it is -1, and W' is 0
+    found, _ = folded_file(state, tmp_path)
+    expected = torch.tensor([[[1e-9, 1.0]]])
+    torch.testing.assert_close(found["weight"], expected, rtol=1e-6, atol=0)
+
+
 def test_every_state_dict_in_a_file_is_folded_where_it_is_and_the_rest_is_untouched(tmp_path):
     layer, other = trained(DOConv2d(4, 6, 3)), trained(nn.Linear(3, 3))
     rest = {

@@ -167,6 +167,16 @@ def test_another_parametrization_is_transferred_as_it_is(tmp_path):
     assert torch.equal(target.weight, source.weight)
 
 
+def test_kernels_are_composed_in_double_precision(tmp_path):
+    source, target = DOConv2d(1, 1, (1, 2), bias=False), nn.Conv2d(1, 1, (1, 2), bias=False)
+    nn.init.ones_(source.weight)
+    source.depthwise_delta.data[0, :, 0, 0] = torch.tensor([-1.0, 1e-9])  # their float32 sum is -1
+    checkpoints.save(source, tmp_path / "a.safetensors")
+    checkpoints.load(target, tmp_path / "a.safetensors")
+    expected = torch.tensor([[[[1e-9, 1.0]]]])
+    torch.testing.assert_close(target.weight.detach(), expected, rtol=1e-6, atol=0)
+
+
 def test_slots_after_the_whole_blocks_stay_drawn(tmp_path):
     plain, ours = nn.Conv2d(4, 6, 3), DOConv2d(4, 6, 3, d_mul=20, depthwise_init="he")
     checkpoints.save(plain, tmp_path / "a.safetensors")

@@ -70,6 +70,20 @@ def test_places_are_counted_with_what_is_left_and_what_is_hidden():
         assert becomes(*layers, where=choices.first(count))["a"] == "Ours"
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (Spec(4, 8, (3, 3), 4), True),
+        (Spec(4, 8, (3, 3), 2), False),
+        (Spec(1, 8, (3, 3)), False),  # grey images: one group because there is one channel
+        (Spec(None, 8, (3, 3)), False),
+    ],
+)
+def test_a_depthwise_layer_has_a_group_for_each_of_several_channels(spec, expected):
+    layer = found("a", spec_of=lambda d_mul: spec)
+    assert (becomes(layer, where=choices.depthwise())["a"] == "Ours") == expected
+
+
 def test_a_function_is_asked_for_the_name_and_the_layer():
     layers, asked = [found("a"), found("b", "some reason"), found("c")], []
     becomes(*layers, where=lambda *given: asked.append(given) or True)

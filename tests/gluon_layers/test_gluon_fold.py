@@ -121,6 +121,15 @@ def test_folding_keeps_what_is_trained(weight, bias, kernel_size):
     assert (folded.weight.grad_req, folded.bias.grad_req) == (weight, bias)
 
 
+@pytest.mark.parametrize("factor", ["lr_mult", "wd_mult"])
+def test_folding_keeps_how_fast_each_is_trained(factor):
+    layer, _ = make(2, kernel_size=3)
+    setattr(layer.weight, factor, 0.5)
+    setattr(layer.bias, factor, 0.25)
+    folded = layer.fold()
+    assert (getattr(folded.weight, factor), getattr(folded.bias, factor)) == (0.5, 0.25)
+
+
 def test_folded_layer_can_be_trained_on():
     layer, x = make(2, kernel_size=3)
     folded = layer.fold()

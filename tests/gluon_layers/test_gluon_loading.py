@@ -282,6 +282,20 @@ def test_training_goes_on_in_the_same_arrays(tmp_path):
     assert step().any()
 
 
+@LOADERS
+def test_exception_a_file_that_does_not_fit_leaves_no_trace(load, tmp_path):
+    x, path = batch(), str(tmp_path / "file.params")
+    net = shaken(started(network(DOConv2D, prefix="net_"), x))
+    kept = {name: set(vars(one)) for name, one in net.collect_params().items()}
+    wide = started(network(lambda channels, _, **more: nn.Conv2D(channels, 5, **more)), x)
+    with pytest.raises(AssertionError, match=r"\(4, 4, 3, 3\) vs saved \(4, 4, 5, 5\)"):
+        load(net, wide, path)
+    assert {name: set(vars(one)) for name, one in net.collect_params().items()} == kept
+    plain = started(network(nn.Conv2D, prefix="net_"), x)
+    load(net, plain, path)
+    assert_same(net(x), plain(x))
+
+
 def test_what_brings_no_weight_leaves_the_depthwise_kernel(tmp_path):
     x, path = batch(), str(tmp_path / "part.params")
     net = shaken(started(network(DOConv2D), x))

@@ -185,6 +185,16 @@ def test_more_slots(x, same, d_mul, seen):
     assert moved.sum() >= (slots if slots % 9 else 9)
 
 
+@pytest.mark.parametrize("d_mul", [18, 11])
+def test_more_slots_keep_double_precision(same, d_mul):
+    layer = nn.Conv2D(4, 3, in_channels=3)
+    layer.cast("float64")
+    layer.initialize(mx.init.Normal(0.3))
+    converted = convert(layer, d_mul=d_mul)
+    assert same(converted.composed_weight(), layer.weight.data())
+    assert converted.composed_weight().asnumpy().dtype == "float64"
+
+
 def test_he_start_and_feature_composition(network, x):
     converted = convert(network, depthwise_init="he")
     assert abs(converted(x) - network(x)).max() > 1e-2

@@ -49,6 +49,16 @@ def test_optional_and_named_inputs():
         assert verify(model, converted, {"a": an_input(2, 8, 8, 3), "b": b}) == 0
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has no sparse tensors there")
+def test_a_sparse_input_stays_sparse():
+    inputs = keras.Input((12,), sparse=True)
+    outputs = keras.layers.Reshape((4, 4, 3))(keras.layers.Dense(48)(inputs))
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 3)(outputs))
+    converted = convert(model)
+    assert converted.input.sparse
+    assert fold(converted).input.sparse
+
+
 def test_a_model_that_starts_at_an_inner_tensor():
     inputs = start()
     middle = keras.layers.Conv2D(4, 3, name="first")(inputs)

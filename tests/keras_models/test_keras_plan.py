@@ -84,9 +84,11 @@ def test_exception_an_input_of_other_channels(layer, ours):
     model = stack(layer, size=(None, None, 3))
     model = convert(model) if ours else model
     plan(model, input_shape=(2, 8, 8, 3))
+    kept = [set(vars(one)) for one in model.layers]
     match = r"made for 3 input channels, on axis 3; received an input of shape \(2, 8, 8, 1\)"
     with pytest.raises(DOConvError, match=match):
         plan(model, input_shape=(2, 8, 8, 1))
+    assert [set(vars(one)) for one in model.layers] == kept
 
 
 def test_another_size_than_the_models_own(network):

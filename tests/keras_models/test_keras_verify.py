@@ -27,6 +27,26 @@ def test_nothing_moves(network, x, numbers, same, training):
     assert {one.name: set(vars(one)) for one in network._flatten_layers()} == attributes
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_exception_in_a_call_moves_nothing(x, numbers, same, training):
+    class Failing(keras.layers.Layer):
+        fails = False
+
+        def call(self, inputs):
+            if self.fails:
+                raise RuntimeError("this layer fails")
+            return inputs
+
+    layers = [keras.layers.BatchNormalization(), keras.layers.Conv2D(4, 3), Failing()]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    state, kept = numbers(model.variables), [set(vars(layer)) for layer in layers]
+    Failing.fails = True
+    with pytest.raises(RuntimeError, match="this layer fails"):
+        verify(model, model, x[0], training=training)
+    assert same(numbers(model.variables), state)
+    assert [set(vars(layer)) for layer in layers] == kept
+
+
 def test_exception_the_layer_where_it_begins_is_named(network, x):
     other = convert(network)
     kernel = other.get_layer("inner").get_layer("separable").pointwise_kernel

@@ -74,6 +74,25 @@ def test_it_is_made_of_two_plain_layers(rank, window, d_mul):
     assert plain[0].weight.any()
 
 
+@pytest.mark.parametrize("trained", ["depthwise_weight", "weight", "bias"])
+@pytest.mark.parametrize("training", [True, False])
+def test_mode_and_what_is_trained_stay_both_ways(trained, training):
+    plain = pair(2, 2, kernel_size=3).train(training)
+    own = {
+        "depthwise_weight": plain[0].weight, "weight": plain[1].weight, "bias": plain[1].bias,
+    }  # fmt: skip
+    for name, parameter in own.items():
+        parameter.requires_grad_(name == trained)
+    layer = DepthwiseSeparableConv2d.from_pair(*plain)
+    assert layer.training == training
+    assert [name for name, one in layer.named_parameters() if one.requires_grad] == [trained]
+    folded = layer.fold()
+    assert {one.training for one in folded.modules()} == {training}
+    assert [one.requires_grad for one in folded.parameters()] == [
+        one.requires_grad for one in plain.parameters()
+    ]
+
+
 def test_signature_is_a_convolutions_and_two_keywords():
     for ours, plain in CLASSES.values():
         expected, found = (list(inspect.signature(c).parameters.values()) for c in (plain, ours))

@@ -80,9 +80,11 @@ def test_the_depthwise_kernel_belongs_to_the_output_channels(options, weight, de
 
 
 @pytest.mark.parametrize("composition", ["kernel", "feature"])
-@pytest.mark.parametrize("size", [(9, 7), (10, 8), (10, 7)])
-def test_an_output_size_may_be_asked_for(composition, size):
-    layer, x = make(2, composition, kernel_size=3, stride=2, padding=1)
+@pytest.mark.parametrize(
+    ("dilation", "size"), [(1, (9, 7)), (1, (10, 8)), (1, (10, 7)), (2, (11, 9)), (2, (12, 9))]
+)
+def test_an_output_size_may_be_asked_for(composition, dilation, size):
+    layer, x = make(2, composition, kernel_size=3, stride=2, padding=1, dilation=dilation)
     found = layer(x, output_size=list(size))
     assert found.shape[2:] == size
     torch.testing.assert_close(found, layer.fold()(x, output_size=list(size)))

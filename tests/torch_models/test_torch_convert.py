@@ -142,6 +142,18 @@ def test_more_slots(x, d_mul):
     assert converted[0].depthwise_delta.grad.flatten(2).abs().sum((0, 2)).gt(0).sum() >= 9
 
 
+def test_a_gradient_of_the_plain_kernel_is_not_left_on_a_weight_of_more_slots(x):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model(x).square().mean().backward()
+    convert(model, inplace=True, d_mul=18)
+    expected = model(x)
+    nn.init.zeros_(model[0].bias.grad)
+    nn.init.zeros_(model[1].bias.grad)
+    optimizer.step()
+    assert torch.equal(model(x), expected)
+
+
 def test_he_start_changes_the_outputs(network, x):
     converted = convert(network, depthwise_init="he")
     assert not torch.allclose(converted(x), network(x))

@@ -102,6 +102,14 @@ def test_a_plain_layer_that_shares_a_weight_stays(x):
     assert all(torch.equal(folded[name](x), one) for name, one in expected.items())
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_what_is_trained_stays_where_a_plain_layer_shares_the_weight(trained):
+    model = nn.ModuleDict({"ours": DOConv2d(3, 4, 3), "plain": nn.Conv2d(3, 4, 3)})
+    model["plain"].weight = model["ours"].weight.requires_grad_(trained)
+    folded = fold(model)
+    assert folded["ours"].weight.requires_grad == folded["plain"].weight.requires_grad == trained
+
+
 def test_a_bare_layer_of_every_door(x):
     for layer in (DOConv2d(3, 4, 3), DepthwiseSeparableConv2d(3, 4, 3)):
         torch.testing.assert_close(fold(layer)(x), layer(x))
@@ -117,6 +125,7 @@ def test_under_wrappers(network, x, trained, tmp_path):
     try:
         wrapped = [nn.DataParallel(converted), DistributedDataParallel(copy.deepcopy(converted))]
         wrapped.append(torch.compile(converted, backend="eager"))
+        wrapped.append(nn.DataParallel(wrapped[-1]))
         for model in wrapped:
             folded = fold(model)
             assert torch.equal(folded(x), expected)

@@ -1,5 +1,7 @@
 """`plan` and the ready choices of layers."""
 
+import contextlib
+
 import pytest
 import torchvision
 from torch import nn
@@ -49,6 +51,18 @@ def test_multiply_accumulates():
     assert plan(model).macs is None
     by_feature = plan(model, input_shape=(2, 3, 8, 8), composition="feature").rows[0]
     assert by_feature.macs(2)[1] == 2 * 16 * (9 * 9 * 3 + 8 * 3 * 9)
+
+
+@pytest.mark.parametrize("input_shape", [(2, 3, 8, 8), (2, 5, 8, 8)])
+def test_every_modules_mode_and_hooks_stay_even_if_the_input_does_not_fit(network, input_shape):
+    network.train()
+    network[0].norm.eval()  # frozen averages, inside a model that is trained
+    modes = [module.training for module in network.modules()]
+    refused = pytest.raises(RuntimeError) if input_shape[1] == 5 else contextlib.nullcontext()
+    with refused:
+        plan(network, input_shape=input_shape)
+    assert [module.training for module in network.modules()] == modes
+    assert not any(module._forward_hooks for module in network.modules())
 
 
 def test_a_layer_is_counted_for_each_time_it_is_used():
