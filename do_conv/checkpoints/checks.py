@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from do_conv.core.errors import broken
+from do_conv.table import counted
 
 _PAIR = (
     "give match='order' if both have their layers in the same order, or match={name in the file: "
@@ -251,8 +252,9 @@ def same_count(file: int, model: int) -> None:
     """Layers that are paired in their order are as many."""
     if file != model:
         raise broken(
-            "a file and the model that takes it must have as many layers, to pair them in order",
-            f"{file} in the file, {model} in the model",
+            "a file and the model that takes it must have the same number of layers to pair them "
+            "in order",
+            f"{counted(file, 'layer')} in the file and {counted(model, 'layer')} in the model",
             "load a part of the model, or leave match out",
         )
 
@@ -263,8 +265,9 @@ def known_match(file: set[str], model: set[str], in_file: set[str], in_model: se
     if unknown:
         raise broken(
             "match must have names of layers in the file as keys, and in the model as values",
-            f"{_some(unknown)}, which are not there",
-            f"choose from {_some(sorted(in_file))} and {_some(sorted(in_model))}",
+            f"{_some(unknown)}, which {'is' if len(unknown) == 1 else 'are'} not there",
+            f"choose from {_some(sorted(in_file))} in the file and from {_some(sorted(in_model))} "
+            "in the model",
         )
 
 

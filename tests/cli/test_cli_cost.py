@@ -165,7 +165,7 @@ def test_networks_of_a_zoo(name, capsys):
     ("arguments", "sentence"),
     [
         (["resnet18"], "a network is named ZOO:NETWORK or MODULE:FUNCTION; received 'resnet18'"),
-        (["timm:resnet81"], "a network must be one of the"),
+        (["timm:resnet81"], "the network must be one of"),
         (["not_there:small"], "not_there:small, where there is no such function"),
         (["networks_of_mine:large"], "networks_of_mine:large, where there is no such function"),
         (["networks_of_mine:nothing"], "networks_of_mine:nothing, where there is no such function"),

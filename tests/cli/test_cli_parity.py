@@ -85,10 +85,16 @@ def test_a_case_that_no_framework_offers_is_no_agreement(capsys, options):
     [
         (
             ["--case", "plian"],
-            f"must be one of the {len(CASES)} known ones; received 'plian'",
+            f"must be one of {len(CASES)} names; received 'plian'",
         ),
-        (["--framework", "jax"], "a framework must be one of torch, keras, gluon; received 'jax'"),
-        (["--dtype", "float16"], "a dtype must be one of float64, float32; received 'float16'"),
+        (
+            ["--framework", "jax"],
+            "the framework must be one of 'torch', 'keras', 'gluon'; received 'jax'",
+        ),
+        (
+            ["--dtype", "float16"],
+            "the dtype must be one of 'float64', 'float32'; received 'float16'",
+        ),
     ],
 )
 def test_exit_code_2_and_one_sentence_for_what_there_is_none_of(capsys, options, sentence):

@@ -54,7 +54,7 @@ def test_the_multiplier_of_each_layer(d_mul, expected):
 
 
 def test_a_multiplier_of_a_layer_that_is_not_chosen_is_not_asked_for():
-    assert becomes(found("one"), where=lambda *_: False, d_mul=3) == {"one": "where leaves it out"}
+    assert becomes(found("one"), where=lambda *_: False, d_mul=3) == {"one": "it was not chosen"}
     with pytest.raises(DOConvError, match="d_mul must be at least"):
         becomes(found("one"), d_mul=3)
 
@@ -62,8 +62,8 @@ def test_a_multiplier_of_a_layer_that_is_not_chosen_is_not_asked_for():
 def test_places_are_counted_with_what_is_left_and_what_is_hidden():
     layers = [found("a"), found("b", "some reason"), found("c", "hidden", count=2), found("d")]
     for count, expected in (
-        (1, "where leaves it out"),
-        (4, "where leaves it out"),
+        (1, "it was not chosen"),
+        (4, "it was not chosen"),
         (5, "Ours"),
     ):
         assert becomes(*layers, where=choices.first(count))["d"] == expected

@@ -207,11 +207,15 @@ def test_he_start_and_feature_composition(network, x):
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (nn.Dense(3), {}, "must have a convolution that can be .* received 0 convolutions;"),
+        (
+            nn.Dense(3),
+            {},
+            "must have a convolution that can be .* received a model without convolutions;",
+        ),
         (
             nn.Conv2D(3, 3),
             {"where": lambda *_: False},
-            "left because where leaves it out; look at",
+            "left because it was not chosen; look at",
         ),
         (nn.Conv2D(3, 3), {"d_mul": 8}, "d_mul must be at least the number of .*, 9"),
         (nn.Conv2D(3, 3), {"composition": "both"}, "composition must be one of"),
@@ -230,7 +234,9 @@ def test_what_was_left_may_be_converted_later(network, x, same):
     assert isinstance(fully.first, DOConv2D)
     assert isinstance(fully.body[0], DOConv2D)
     assert same(fully(x), network(x))
-    with pytest.raises(DOConvError, match=r"it has a depthwise kernel already \(5\) and its"):
+    with pytest.raises(
+        DOConvError, match=r"2 reasons: it has a depthwise kernel already \(5\), its"
+    ):
         convert(fully)
 
 

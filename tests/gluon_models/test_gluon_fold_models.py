@@ -128,7 +128,7 @@ def test_a_bare_layer(x):
 
 
 def test_exception_nothing_of_ours(network):
-    match = "must have a layer with a depthwise kernel; received a Net with none; convert it"
+    match = "must have a layer with a depthwise kernel; received a Net without one; convert it"
     for plain in (network, fold(convert(network))):
         with pytest.raises(DOConvError, match=match):
             fold(plain)

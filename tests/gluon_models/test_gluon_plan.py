@@ -197,8 +197,8 @@ def hidden(count):
         (lambda: Around(4, 3), "its forward pass does not read its weight"),
         (lambda: Upwards(4, 3), "its forward pass does not read its weight"),
         (lambda: Learned(4, 3), "its forward pass does not read its weight"),
-        (lambda: hidden(3), "a graph hides its 3 convolutions"),
-        (lambda: hidden(1), "a graph hides its 1 convolution"),
+        (lambda: hidden(3), "it is a graph of operations with 3 convolutions inside"),
+        (lambda: hidden(1), "it is a graph of operations with 1 convolution inside"),
     ],
 )
 def test_what_is_left_and_why(make, reason):

@@ -218,11 +218,15 @@ def test_feature_composition(network, x):
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (small(keras.layers.Dense(2)), {}, "must have a convolution .* received 0 convolutions;"),
+        (
+            small(keras.layers.Dense(2)),
+            {},
+            "must have a convolution .* received a model without convolutions;",
+        ),
         (
             small(conv()),
             {"where": lambda *_: False},
-            "left because where leaves it out; look at",
+            "left because it was not chosen; look at",
         ),
         (small(conv()), {"d_mul": 8}, "d_mul must be at least the number of .*, 9"),
         (small(conv()), {"composition": "both"}, "composition must be one of"),
@@ -235,7 +239,7 @@ def test_exception_options(model, options, message):
 
 
 def test_exception_converting_twice(network):
-    match = r"has a depthwise kernel already \(\d+\) and its kernel has one position \(1\); look"
+    match = r"has a depthwise kernel already \(\d+\), its kernel has one position \(1\); look"
     with pytest.raises(DOConvError, match=match):
         convert(convert(network))
 

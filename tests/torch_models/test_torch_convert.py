@@ -223,11 +223,15 @@ def test_what_is_left_and_why(make, reason):
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (nn.Linear(3, 4), {}, "must have a convolution that can be .* received 0 convolutions;"),
+        (
+            nn.Linear(3, 4),
+            {},
+            "must have a convolution that can be .* received a model without convolutions;",
+        ),
         (
             nn.Conv2d(3, 4, 3),
             {"where": lambda *_: False},
-            "left because where leaves it out; look at",
+            "left because it was not chosen; look at",
         ),
         (nn.Conv2d(3, 4, 3), {"d_mul": 8}, "d_mul must be at least the number of .*, 9"),
         (nn.Conv2d(3, 4, 3), {"composition": "both"}, "composition must be one of"),
@@ -242,7 +246,7 @@ def test_exception_nothing_changes(model, options, message):
 
 
 def test_exception_converting_twice(network):
-    match = r"has a depthwise kernel already \(\d+\) and its kernel has one position \(1\); look"
+    match = r"has a depthwise kernel already \(\d+\), its kernel has one position \(1\); look"
     with pytest.raises(DOConvError, match=match):
         convert(convert(network))
 

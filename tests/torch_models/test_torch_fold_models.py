@@ -144,7 +144,9 @@ def test_batch_normalisation_is_fused(network, x, trained):
 
 
 def test_exception_nothing_of_ours(network):
-    match = "must have a layer with a depthwise kernel; received a Sequential with none; convert it"
+    match = (
+        "must have a layer with a depthwise kernel; received a Sequential without one; convert it"
+    )
     with pytest.raises(DOConvError, match=match):
         fold(network)
     with pytest.raises(DOConvError, match=match):

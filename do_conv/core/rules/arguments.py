@@ -54,10 +54,14 @@ def axes(name: str, value: Any, rank: int, *, minimum: int = 1) -> tuple[int, ..
     if len(values) != rank:
         raise broken(
             f"{name} of a {rank}-D layer has {rank} axes",
-            f"{name}={value!r} with {len(values)}",
+            f"{name}={value!r} with {_values(len(values))}",
             f"give one integer or {rank}",
         )
     return tuple(integer(name, one, minimum=minimum) for one in values)
+
+
+def _values(count: int) -> str:
+    return "1 value" if count == 1 else f"{count} values"
 
 
 def kernel_axes(kernel_size: Any) -> tuple[int, ...]:
@@ -185,8 +189,8 @@ def padding_pairs(
     if len(value) != rank:
         raise broken(
             f"padding of a {rank}-D layer has {rank} axes",
-            f"padding={value!r} with {len(value)}",
-            f"give one integer, {rank} integers or {rank} pairs (before, after)",
+            f"padding={value!r} with {_values(len(value))}",
+            "give one integer, or for each axis an integer or a pair (before, after)",
         )
     return tuple(_pair(one, value) for one in value)
 
@@ -231,11 +235,14 @@ def known_name(what: str, name: str, names: Iterable[str]) -> str:
     """`name`, if it is among `names`; otherwise the nearest ones are offered."""
     known = list(names)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3) or known[:3]
-        listed = ", ".join(known) if len(known) <= 5 else f"the {len(known)} known ones"
-        raise broken(
-            f"a {what} must be one of {listed}" if len(known) > 1 else f"a {what} must be {listed}",
-            repr(name),
-            f"choose for example {', '.join(near)}",
-        )
+        if len(known) == 1:
+            rule, remedy = f"the {what} must be '{known[0]}'", "give this one"
+        elif len(known) <= 5:
+            rule = f"the {what} must be one of {', '.join(map(repr, known))}"
+            remedy = "choose one of these"
+        else:
+            near = difflib.get_close_matches(name, known, n=3) or known[:3]
+            rule = f"the {what} must be one of {len(known)} names"
+            remedy = f"choose for example {', '.join(near)}"
+        raise broken(rule, repr(name), remedy)
     return name

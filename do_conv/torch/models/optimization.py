@@ -43,7 +43,7 @@ def parameter_groups(
         DOConvError: if the model has no D', or the groups lack one that is trained.
     """
     deltas = {id(parameter): parameter for parameter in _deltas(model)}
-    checks.something_to_fold(len(deltas), type(model).__name__, "with groups for D'")
+    checks.something_to_group(len(deltas), type(model).__name__)
     inherit = groups is not None
     made: list[dict[str, Any]] = []
     for group in [{"params": model.parameters()}] if groups is None else groups:
