@@ -3,10 +3,14 @@
 import json
 import os
 import stat
+import sys
+import types
 
 import numpy as np
 import pytest
 
+from do_conv import MissingFrameworkError, frameworks
+from do_conv import torch as do_torch
 from do_conv.cli import main
 from do_conv.demo import digits, experiment, report
 from do_conv.demo.experiment import Outcome
@@ -38,6 +42,13 @@ def test_the_same_seed_gives_the_same_curve():
     assert curves[0] == curves[1]
 
 
+def test_both_arms_learn_the_digits_in_a_few_epochs():
+    """Without momentum they would be at some 70 %."""
+    outcome = experiment.run("torch", digits.load(), seeds=1, epochs=4, advance=lambda: None)
+    assert min(max(curve) for (curve,) in outcome.accuracy.values()) > 90
+    assert outcome.holds
+
+
 def test_both_arms_see_every_image_at_most_once_an_epoch_in_a_new_order():
     data = digits.load()
     first, second = (
@@ -48,6 +59,8 @@ def test_both_arms_see_every_image_at_most_once_an_epoch_in_a_new_order():
     kept = {x.tobytes() for x in data.train_x}
     assert {x.tobytes() for x in first} <= kept
     assert not kept & {x.tobytes() for x in data.test_x}
+    other_seed = np.concatenate([x for x, _ in digits.batches(data, 1, 0)])
+    assert not np.array_equal(first, other_seed)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +85,71 @@ def test_no_network_learned_enough():
 def test_epochs_to_the_goal():
     outcome = Outcome("torch", "", accuracy={"plain": [[90.0, 95.0, 94.0], [90.0, 91.0, 94.9]]})
     assert outcome.epochs_to_goal("plain") == [2, None]
+
+
+def test_the_table_has_the_last_epochs_and_times_relative_to_the_plain_network():
+    outcome = Outcome("torch", "torch 2")
+    outcome.accuracy = {
+        "plain": [[90.0, 94.0], [96.0, 96.0]], "do-conv": [[90.0, 96.0], [97.0, 98.0]],
+    }  # fmt: skip
+    outcome.parameters, outcome.fold_error = (1200, 800), 2e-7
+    outcome.seconds = {"plain": 2.0, "do-conv": 3.0, "folded": 1.0}
+    table = report.table([outcome], epochs=2)
+    names, cells = (list(column.cells) for column in table.columns)
+    assert dict(zip(names, cells, strict=True)) == {
+        "accuracy, plain": "95.00 %\n(94.00 to 96.00)",
+        "accuracy, do-conv": "97.00 %\n(96.00 to 98.00)",
+        "to 95 %, plain": "1 of 2 seeds\nnot in 2 epochs",
+        "to 95 %, do-conv": "1.5 epochs\n(1 to 2)",
+        "same bits at start": "yes",
+        "changed by folding": "2.0e-07",
+        "parameters": "1,200",
+        "parameters, folded": "800",
+        "time / plain's": "1.50x",
+        "time, folded / plain's": "0.50x",
+    }
+
+
+class FirstWrong:
+    """A function that changes the first model it gives."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, model):
+        made = self.function(model)
+        self.calls += 1
+        if self.calls == 1:
+            next(made.parameters()).data.add_(0.01)
+        return made
+
+
+@pytest.mark.parametrize("function", ["convert", "fold"])
+def test_one_seed_that_does_not_start_or_fold_as_it_should_is_not_forgotten(function, monkeypatch):
+    package = types.ModuleType("first_wrong")
+    vars(package).update(convert=do_torch.convert, fold=do_torch.fold)
+    setattr(package, function, FirstWrong(getattr(do_torch, function)))
+    monkeypatch.setitem(sys.modules, "first_wrong", package)
+    monkeypatch.setitem(sys.modules, "first_wrong.adapter", frameworks.adapter("torch"))
+    monkeypatch.setitem(frameworks.BACKENDS, "torch", frameworks.Backend("torch", "first_wrong"))
+    data = digits.load()
+    few = digits.Digits(data.train_x[:64], data.train_y[:64], data.test_x, data.test_y)
+    outcome = experiment.run("torch", few, seeds=2, epochs=1, advance=lambda: None)
+    assert getattr(package, function).calls == 2
+    assert (outcome.equal_at_start, outcome.fold_error > 0) == (
+        function != "convert", function == "fold",
+    )  # fmt: skip
+    assert not outcome.holds
+
+
+def test_exit_code_1_without_any_framework(tmp_path, capsys, monkeypatch):
+    def missing(name):
+        raise MissingFrameworkError(f"{name} is not installed")
+
+    monkeypatch.setattr(frameworks, "adapter", missing)
+    assert main(["demo", "--out", str(tmp_path)]) == 1
+    assert "torch is left out: torch is not installed" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("fault", [{"fold_error": 1e-3}, {"equal_at_start": False}])

@@ -19,6 +19,15 @@ def test_json_lists_every_quantity_of_a_case(capsys):
     assert all(r["error"] < 5e-6 for r in said["results"])
 
 
+def test_a_framework_that_is_asked_for_twice_is_run_once(capsys):
+    asked = ["--framework", "torch", "--case", "plain", "--json"]
+    said = []
+    for arguments in (asked, ["--framework", "torch", *asked]):
+        assert main(["parity", *arguments]) == 0
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0] == said[1]
+
+
 def test_a_case_that_is_not_offered_is_shown_with_its_reason(capsys):
     main(["parity", "--framework", "gluon", "--case", "same", "--case", "plain", "--json"])
     results = json.loads(capsys.readouterr().out)["results"]
