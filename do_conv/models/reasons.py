@@ -5,6 +5,7 @@ from __future__ import annotations
 from do_conv.table import counted
 
 HAS_DEPTHWISE = "it has a depthwise kernel already"
+NO_CHANNELS = "it has no input or no output channels"
 COMPUTED_WEIGHT = "its weight is computed from other parameters"
 UNREAD_WEIGHT = "its forward pass does not read its weight"
 SHARED_WEIGHT = "its weight is shared with a layer that is left"

@@ -204,12 +204,15 @@ class Squared(nn.Conv2d):
     ("make", "reason"),
     [
         (lambda: nn.Conv2d(3, 4, 1), "its kernel has one position"),
+        (lambda: nn.Conv2d(0, 4, 3), "it has no input or no output channels"),
+        (lambda: nn.ConvTranspose2d(4, 0, 3), "it has no input or no output channels"),
         (lambda: DOConv2d(3, 4, 3), "it has a depthwise kernel already"),
         (lambda: parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), "its weight is computed"),
         (lambda: prune.identity(nn.Conv2d(3, 4, 3), "weight"), "its weight is computed"),
         (lambda: Squared(3, 4, 3), "its forward pass does not read its weight"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_what_is_left_and_why(make, reason):
     layer = make()
     with pytest.raises(DOConvError, match=f"received 1 convolution, left because {reason}"):

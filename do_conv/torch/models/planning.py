@@ -75,12 +75,13 @@ def _found(model: nn.Module) -> Iterator[Found]:
         if isinstance(layer, _ConvNd):
             reason = _reason(layer)
             ours = None if reason else class_for(type(layer))
+            has_sizes = not isinstance(layer, Composed) and reason != reasons.NO_CHANNELS
             yield Found(
                 name,
                 layer,
                 reason,
                 _count(layer.parameters(recurse=False)),
-                spec_of=None if isinstance(layer, Composed) else partial(spec_of, layer),
+                spec_of=partial(spec_of, layer) if has_sizes else None,
                 becomes=ours,
                 kernel_only=ours is not None and issubclass(ours, OwnForward),
                 weight=layer._parameters.get("weight"),
@@ -93,13 +94,13 @@ def _reason(layer: Any) -> str | None:
         return reasons.HAS_DEPTHWISE
     if "weight" not in layer._parameters:
         return reasons.COMPUTED_WEIGHT
+    if not is_lazy(layer.weight) and not layer.weight.numel():
+        return reasons.NO_CHANNELS
     if not spec_of(layer, None).has_delta:
         return reasons.ONE_POSITION
     if type(layer).__module__.startswith("torch.ao."):
         return reasons.QUANTISED
-    if not reads_weight(type(layer)):
-        return reasons.UNREAD_WEIGHT
-    return None
+    return None if reads_weight(type(layer)) else reasons.UNREAD_WEIGHT
 
 
 def _count(parameters: Iterable[Any]) -> int:
