@@ -30,12 +30,10 @@ class Deferred(HybridBlock):
 
     def _complete(self) -> None:
         """Take the sizes from `weight`, if it has them from an input, a file or another layer."""
-        if self._spec.is_known or self._inputs_of(self.weight.shape) <= 0:
+        channels = self._inputs_of(self.weight.shape)
+        if self._spec.is_known or channels <= 0:
             return
-        spec, delta = (
-            self._spec.with_in_channels(self._inputs_of(self.weight.shape)),
-            self._depthwise(),
-        )
+        spec, delta = self._spec.with_in_channels(channels), self._depthwise()
         if delta is not None:
             # Parameters that were loaded fit each other only if they had these groups.
             if delta.shape[0] > 0:

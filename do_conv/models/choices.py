@@ -71,15 +71,25 @@ def named(pattern: str | re.Pattern[str]) -> Choice:
     Raises:
         DOConvError: if it is no regular expression.
     """
+    expression = _compiled(pattern)
+    return Choice(lambda name, spec, place: expression.search(name) is not None)
+
+
+def _compiled(pattern: Any) -> re.Pattern[str]:
+    """A regular expression for text.
+
+    Raises:
+        DOConvError: if it is none.
+    """
     try:
-        expression = re.compile(pattern)
-    except re.error as error:
+        re.search(pattern, "")  # bytes compile, but are not found in text
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
         raise broken(
             "a pattern of layers' names must be a regular expression",
             f"{pattern!r}, of which Python says: {error}",
             "escape the characters that mean more than themselves, as re.escape does",
         ) from None
-    return Choice(lambda name, spec, place: expression.search(name) is not None)
 
 
 def stages(wanted: Collection[int], pattern: str = r"(?:layer|stage)s?[._]?(\d+)") -> Choice:
@@ -89,8 +99,17 @@ def stages(wanted: Collection[int], pattern: str = r"(?:layer|stage)s?[._]?(\d+)
         wanted: the stages' numbers. Stage 0 is what stands before and after the numbered ones.
         pattern: a regular expression whose group is a stage's number in a layer's name; the
             default finds `layer1` and `stage1`.
+
+    Raises:
+        DOConvError: if it is no regular expression, or has no group.
     """
-    expression = re.compile(pattern)
+    expression = _compiled(pattern)
+    if not expression.groups:
+        raise broken(
+            "a pattern of stages must have a group for the stage's number",
+            repr(pattern),
+            r"write for example layer(\d+)",
+        )
     numbers = frozenset(rules.integer("a stage", one, minimum=0) for one in wanted)
 
     def selects(name: str, spec: Spec, place: int) -> bool:

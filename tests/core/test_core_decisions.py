@@ -59,6 +59,21 @@ def test_a_multiplier_of_a_layer_that_is_not_chosen_is_not_asked_for():
         becomes(found("one"), d_mul=3)
 
 
+@pytest.mark.parametrize(
+    ("make", "pattern", "match"),
+    [
+        (choices.named, "layer(", "must be a regular expression; received 'layer\\('"),
+        (choices.named, b"layer", "must be a regular expression; received b'layer'"),
+        (choices.named, 3, "must be a regular expression; received 3"),
+        (lambda pattern: choices.stages([1], pattern), "layer(", "must be a regular expression"),
+        (lambda pattern: choices.stages([1], pattern), "layer", "must have a group .*; write"),
+    ],
+)
+def test_exception_a_pattern_of_names(make, pattern, match):
+    with pytest.raises(DOConvError, match=match):
+        make(pattern)
+
+
 def test_places_are_counted_with_what_is_left_and_what_is_hidden():
     layers = [found("a"), found("b", "some reason"), found("c", "hidden", count=2), found("d")]
     for count, expected in (
