@@ -292,3 +292,19 @@ def test_exception_no_model():
     for function in (convert, plan, fold, folded_state_dict, lambda one: verify(model, one)):
         with pytest.raises(DOConvError, match=match):
             function(state)
+
+
+@pytest.mark.parametrize("inplace", [True, False])
+def test_where_may_ask_which_layer_it_is(inplace):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    second = model[1]
+    converted = convert(model, where=lambda name, layer: layer is second, inplace=inplace)
+    assert [type(layer) for layer in converted] == [nn.Conv2d, DOConv2d]
+
+
+def test_a_lazy_layers_delta_is_trained_if_its_weight_is():
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyConvTranspose2d(4, 3))
+    model[0].weight.requires_grad = False
+    converted = convert(model)
+    converted(torch.zeros(1, 3, 6, 6))
+    assert [layer.depthwise_delta.requires_grad for layer in converted] == [False, True]

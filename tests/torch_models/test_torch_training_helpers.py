@@ -159,3 +159,18 @@ def test_verify_of_models_that_give_several_tensors(x):
     assert verify(Several(1), Several(1), x) == 0
     with pytest.raises(DOConvError, match="must give the same outputs"):
         verify(Several(1), Several(2), x)
+
+
+def test_composed_within_composed():
+    layer = DOConv2d(3, 4, 3)
+    nn.init.normal_(layer.depthwise_delta)
+    x = torch.randn(2, 3, 5, 5)
+    expected = torch.autograd.grad((2 * layer(x)).sum(), list(layer.parameters()))
+    with composed(layer):
+        first = layer(x).sum()
+        with composed(layer):
+            second = layer(x).sum()
+        (first + second).backward()
+    for parameter, gradient in zip(layer.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+    assert torch.equal(layer(x), layer.fold()(x))

@@ -87,16 +87,18 @@ def convert(
     checks.whole_parameters(
         is_sharded(model), type(model).__name__, "convert it before fully_shard"
     )
-    rows = [row for _, row in decisions(model, where, d_mul, composition)]
-    checks.something_to_convert([row.reason for row in rows if row.becomes is None], len(rows))
-    if not inplace:
-        model = copied(model)
-    converted = [pair for pair in decisions(model, where, d_mul, composition) if pair[1].becomes]
+    decided = decisions(model, where, d_mul, composition)
+    left = [row.reason for _, row in decided if row.becomes is None]
+    checks.something_to_convert(left, len(decided))
+    made = model if inplace else copied(model)
+    # `where` has seen the person's own layers; a copy holds its own in the same order.
+    own = dict(zip(model.modules(), made.modules(), strict=True))
     deltas: dict[tuple[int, Spec], nn.Parameter] = {}
-    for layer, row in converted:
-        _convert_layer(layer, row, start, deltas)
-    guard(model, fold_inside)
-    return model
+    for layer, row in decided:
+        if row.becomes:
+            _convert_layer(own[layer], row, start, deltas)
+    guard(made, fold_inside)
+    return made
 
 
 def _convert_layer(
@@ -120,7 +122,7 @@ def _convert_layer(
 def _new_delta(weight: Tensor, spec: Spec, start: DepthwiseInit) -> nn.Parameter:
     options: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     if is_lazy(weight):
-        return UninitializedParameter(**options)  # type: ignore[return-value]
+        return UninitializedParameter(requires_grad=weight.requires_grad, **options)  # type: ignore[return-value]
     empty = torch.empty(spec.delta_shape, **options)
     if not spec.has_plain_weight:  # W loses its spatial axes, and with them its memory format
         empty = laid_out_like(empty, weight)

@@ -32,7 +32,9 @@ def composed(model: nn.Module) -> Iterator[None]:
     """
     remedy = "leave composed out: each forward pass composes what FSDP brings together for it"
     checks.whole_parameters(is_sharded(model), type(model).__name__, remedy)
-    kept = [_Kept(layer) for layer in model.modules() if _composes(layer)]
+    # A context around this one has composed some of the layers, and gathers their gradients.
+    composing = [m for m in model.modules() if _composes(m) and m._kept is None]
+    kept = [_Kept(layer) for layer in composing]
     try:
         for one in kept:
             one.layer._kept = one
