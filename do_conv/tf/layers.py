@@ -135,8 +135,8 @@ class _DOConv(OverParameterized):
         """Read W, the bias and D'; what was stored has its LoRA merged, so a LoRA starts anew."""
         super().load_own_variables(store)
         if self.lora_enabled:
-            for variable in (self.lora_kernel_a, self.lora_kernel_b):
-                variable.assign(ops.zeros(variable.shape))
+            # The product is zero. With zeros in both, as Keras has it, neither would train.
+            self.lora_kernel_b.assign(ops.zeros(self.lora_kernel_b.shape))
 
 
 @keras.saving.register_keras_serializable("do_conv")

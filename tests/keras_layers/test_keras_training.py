@@ -178,3 +178,16 @@ def test_spectral_normalisation_bounds_w_and_not_the_kernel_that_is_applied():
     ]
     assert sigma[0] == pytest.approx(1, abs=1e-3)
     assert sigma[1] > 1.2
+
+
+def test_a_lora_trains_again_after_a_file_was_loaded(tmp_path):
+    """A file has the low-rank product merged into W, so what is added to W starts at zero."""
+    layer, _, expected = with_lora()
+    x, file = an_input(layer), tmp_path / "layer.weights.h5"
+    model = keras.Sequential([keras.Input(x.shape[1:]), layer])
+    model.save_weights(file)
+    model.load_weights(file)
+    np.testing.assert_allclose(numbers(layer(x)), expected, rtol=0, atol=2e-6)
+    before = numbers(variable(layer, "lora_kernel_b"))
+    fit_one_step(layer)
+    assert abs(numbers(variable(layer, "lora_kernel_b")) - before).max() > 1e-4

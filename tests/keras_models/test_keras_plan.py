@@ -175,3 +175,21 @@ def test_stages_of_a_resnet():
     assert converted(model, choices.stages({5}, r"conv([2-5])_block")) == [
         "conv5_block1_2_conv", "conv5_block2_2_conv", "conv5_block3_2_conv",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_a_fixed_batch_is_counted(kind, nested):
+    """Keras does not run through a model whose shapes it has recorded."""
+    start = keras.Input(batch_shape=(4, 8, 8, 3))
+    layer = keras.layers.Conv2D(6, 3)
+    model = keras.Model(start, layer(start)) if kind == "functional" else keras.Sequential(
+        [keras.Input(batch_shape=(4, 8, 8, 3)), layer]
+    )  # fmt: skip
+    if nested:
+        outer = keras.Input(batch_shape=(4, 8, 8, 3))
+        model = keras.Model(outer, model(outer))
+    (row,) = plan(model)
+    assert row.positions == ((6, 6),)
+    assert plan(model).batch == 4
+    assert plan(model).macs[0] == 4 * 36 * 6 * 3 * 9

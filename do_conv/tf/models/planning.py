@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -132,6 +133,19 @@ def _made_for(model: Any) -> Any:
     return None if None in keras.tree.flatten(shapes) else shapes
 
 
+def _with_another_batch(model: Any, input_shape: Any) -> Any:
+    """The input shapes, with a larger batch if a model inside was made for the given one.
+
+    For the shapes it was made for, Keras gives the output shape that it has recorded, and asks no
+    layer.
+    """
+    models = [layer for _, layer, _ in named_layers(model)]
+    recorded = {x.shape[0] for one in models for x in getattr(one, "inputs", None) or ()}
+    given = keras.tree.flatten(input_shape)[0]
+    batch = next(number for number in itertools.count(given or 1) if number not in recorded)
+    return keras.tree.map_shape_structure(lambda shape: (batch, *shape[1:]), input_shape)
+
+
 def _positions(model: Any, input_shape: Any) -> dict[int, list[Shape]]:
     """The spatial size of each convolution's output; of a transposed one's, of its input."""
     sizes: dict[int, list[Shape]] = {}
@@ -157,7 +171,7 @@ def _positions(model: Any, input_shape: Any) -> dict[int, list[Shape]]:
     for layer in kept.values():
         keep(layer)
     try:
-        model.compute_output_shape(input_shape)
+        model.compute_output_shape(_with_another_batch(model, input_shape))
     finally:
         for layer in kept.values():
             del layer.compute_output_shape
