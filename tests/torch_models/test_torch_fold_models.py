@@ -134,10 +134,13 @@ def test_under_wrappers(network, x, trained, tmp_path):
         torch.distributed.destroy_process_group()
 
 
-def test_batch_normalisation_is_fused(network, x, trained):
-    converted = trained(convert(network))
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_normalisation_is_fused(network, x, trained, training):
+    converted = trained(convert(network)).train(training)
     fused = fold(converted, fuse_batchnorm=True)
-    torch.testing.assert_close(fused(x), converted(x))
+    assert not fused.training
+    assert {one.training for one in converted.modules()} == {training}
+    torch.testing.assert_close(fused(x), converted.eval()(x))
     assert not any(isinstance(one, nn.BatchNorm2d) for one in fused.modules())
     assert any(isinstance(one, nn.BatchNorm2d) for one in converted.modules())
 
