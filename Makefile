@@ -10,9 +10,11 @@ export OMP_NUM_THREADS := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 PYTEST := $(BIN)/python -m pytest
+KERAS_OWN := tests/framework_suites/test_keras_own.py
+KERAS_TESTS := tests/keras_layers tests/keras_models $(KERAS_OWN)
 COVERAGE := --cov=do_conv --cov-append --cov-report=
 
-.PHONY: install demo test test-zoo lint docs results bench lock clean
+.PHONY: install demo test test-frameworks test-zoo lint docs results bench lock clean
 
 install: $(STAMP)
 
@@ -31,9 +33,16 @@ demo: $(STAMP)
 # Keras chooses its backend when it is imported: a process for each of the three.
 test: $(STAMP)
 	rm -f .coverage
-	KERAS_BACKEND=torch $(PYTEST) -q $(COVERAGE) tests/keras_layers tests/keras_models
-	KERAS_BACKEND=jax $(PYTEST) -q -n 2 $(COVERAGE) tests/keras_layers tests/keras_models
+	KERAS_BACKEND=torch $(PYTEST) -q $(COVERAGE) $(KERAS_TESTS)
+	KERAS_BACKEND=jax $(PYTEST) -q -n 2 $(COVERAGE) $(KERAS_TESTS)
 	KERAS_BACKEND=tensorflow $(PYTEST) -n 2 $(COVERAGE) --cov-report=term tests
+
+# All of the frameworks' own tests, with our layers in place of theirs; the first case of each is
+# among the tests.
+test-frameworks: $(STAMP)
+	KERAS_BACKEND=torch $(PYTEST) -q --frameworks $(KERAS_OWN)
+	KERAS_BACKEND=jax $(PYTEST) -q --frameworks $(KERAS_OWN)
+	KERAS_BACKEND=tensorflow $(PYTEST) -q --frameworks tests/framework_suites
 
 # Every network of the zoos, for hours; a few of them are among the tests.
 test-zoo: $(STAMP)

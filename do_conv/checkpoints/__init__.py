@@ -5,6 +5,7 @@ importing   `import_authors`: our names and arrays for the original authors' che
 neutral     the framework-neutral file; `save` and `load`: from one framework to another
 authors     what the authors' arrays mean
 layers      our layers among the names of a file
+prefixes    what a wrapper put before all names
 keras_names the same in a Keras weights file
 report      what was done
 formats     one module for each kind of file

@@ -21,7 +21,9 @@ FOLDED_GROUPS = (
 FOLDED_SLOTS = (
     "folded, D' is zero: its D_mul was below the number of kernel positions, which it is now"
 )
-TRAINED_DIAGONAL = "its d_diag was not the identity; the difference is in D'"
+TRAINED_DIAGONAL = "its d_diag (D_diag) was not the identity; the difference is in D'"
+FOLDED = "without a D, and W has four axes: taken as a layer of theirs that was folded"
+POINTWISE = "without a D: taken as a layer of theirs with a 1 x 1 kernel"
 REORDERED = "exact, with the rows of D in the paper's order: the authors' code counts groups last"
 
 
@@ -31,13 +33,13 @@ class Imported:
 
     Attributes:
         weight: W, `(C_out, C_in/G, *K)`, or `(C_out, C_in/G, D_mul)` if D_mul is not |K|.
-        delta: D', `(C_in, D_mul, *K)`.
+        delta: D', `(C_in, D_mul, *K)`; None for a plain layer.
         spec: the layer's sizes.
         note: what a person has to know of it, or "".
     """
 
     weight: np.ndarray
-    delta: np.ndarray
+    delta: np.ndarray | None
     spec: Spec
     note: str = ""
 
@@ -75,6 +77,20 @@ def from_tensorflow(
     return _imported(
         kernel.transpose(2, 1, 0), _by_group(depthwise, groups), others, kernel_size, note
     )
+
+
+def without_depthwise(weight: np.ndarray) -> Imported:
+    """A layer that stores no D: plain, under another name.
+
+    Args:
+        weight: `(C_out, C_in/G, 1)` of a layer with a 1 x 1 kernel, or the kernel
+            `(C_out, C_in/G, *K)` of a folded one.
+    """
+    is_folded = weight.ndim > 3
+    kernel = weight if is_folded else weight[..., None]
+    # How many groups there are is not stored; the sizes are those of one of them.
+    spec = Spec(kernel.shape[1], kernel.shape[0], kernel.shape[2:])
+    return Imported(kernel, None, spec, FOLDED if is_folded else POINTWISE)
 
 
 def _by_group(depthwise: np.ndarray, groups: int) -> np.ndarray:

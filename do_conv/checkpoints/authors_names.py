@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from do_conv.checkpoints import checks
+from do_conv.checkpoints.keras_names import is_of_another_class, is_of_class_do_conv2d
 from do_conv.checkpoints.layers import DELTA
 from do_conv.core.spec import Shape
 
@@ -35,19 +36,18 @@ class Theirs:
 
 
 def found(shapes: Mapping[str, Shape], separators: str) -> list[Theirs]:
-    """The layers stored under the names; the pointwise ones, without a D, if there are others.
+    """The layers stored under the names, in their order.
 
     Raises:
         DOConvError: if an array of one is missing, or there are too many.
     """
-    layers: list[Theirs] = []
-    pointwise: list[Theirs] = []
+    layers = []
     for before, keys in _by_layer(shapes, separators).items():
         name = before.rstrip(separators)
         theirs = _numbered(name, before, keys, shapes) or _named(name, before, keys, shapes)
         if theirs is not None:
-            (layers if "delta" in theirs.keys else pointwise).append(theirs)
-    return layers + pointwise if layers else []
+            layers.append(theirs)
+    return layers
 
 
 def _by_layer(shapes: Mapping[str, Shape], separators: str) -> dict[str, dict[str, str]]:
@@ -68,7 +68,7 @@ def _named(
     framework = next((one for one, kernel in KERNELS.items() if kernel in keys), None)
     has_depthwise = len(shapes[keys["D"]]) == 3 if "D" in keys else False
     if not has_depthwise and not diagonals:
-        return _pointwise(name, before, framework, keys, shapes)
+        return _without_depthwise(name, before, framework, keys, shapes)
     stored = [one for one in (*KERNELS.values(), "D", *_DIAGONALS) if one in keys]
     expected = [KERNELS[framework or "torch"], "D", *diagonals[:1]]
     checks.layer_keys(name, expected, stored)
@@ -78,21 +78,34 @@ def _named(
     return _with_our_names(name, before, framework or "torch", roles, keys)
 
 
-def _pointwise(
+def _without_depthwise(
     name: str,
     before: str,
     framework: str | None,
     keys: dict[str, str],
     shapes: Mapping[str, Shape],
 ) -> Theirs | None:
-    """A layer with a kernel of one position; in Gluon it is the plain one."""
-    if framework not in ("torch", "tensorflow") or set(keys) - {KERNELS[framework], "bias"}:
+    """A layer with a kernel of one position, or a folded one.
+
+    In Gluon both are plain layers under their own names, and so is a folded one in TensorFlow.
+    """
+    if framework not in ("torch", "tensorflow"):
+        return None
+    # Another's layer may have a W among more arrays; beside a bare layer stands anything.
+    if before and set(keys) - {KERNELS[framework], "bias"}:
         return None
     kernel = keys[KERNELS[framework]]
-    slots = shapes[kernel][2 if framework == "torch" else 0] if len(shapes[kernel]) == 3 else 0
-    if slots != 1:
+    is_folded = framework == "torch" and len(shapes[kernel]) == 4
+    if not is_folded and not _is_pointwise(name, framework, shapes[kernel]):
         return None
     return _with_our_names(name, before, framework, {"weight": kernel}, keys)
+
+
+def _is_pointwise(name: str, framework: str, kernel: Shape) -> bool:
+    """Whether a kernel has a single slot, and not the name Keras gives a 1-D convolution."""
+    if len(kernel) != 3 or kernel[2 if framework == "torch" else 0] != 1:
+        return False
+    return framework == "torch" or not is_of_another_class(name)
 
 
 def _with_our_names(
@@ -116,18 +129,26 @@ def _keras_names(before: str) -> dict[str, str]:
 def _numbered(
     name: str, before: str, keys: dict[str, str], shapes: Mapping[str, Shape]
 ) -> Theirs | None:
-    """A layer in a `.weights.h5` file: two arrays of three axes that fit, and perhaps a bias."""
-    if not before.endswith("vars/") or list(keys) not in (["0", "1"], ["0", "1", "2"]):
+    """A layer in a `.weights.h5` file: W, a D that fits unless it is pointwise, perhaps a bias."""
+    counted = [str(count) for count in range(len(keys))]
+    if not before.endswith("vars/") or list(keys) != counted or len(keys) > 3:
         return None
-    kernel, *others = sorted(keys.values())
+    kernel, *others = keys.values()
     depthwise = [key for key in others if len(shapes[key]) == 3]
     bias = [key for key in others if len(shapes[key]) == 1]
-    if len(depthwise) != 1 or len(bias) != len(others) - 1 or len(shapes[kernel]) != 3:
+    if len(depthwise) > 1 or len(bias) > 1 or len(depthwise + bias) < len(others):
         return None
-    if shapes[kernel][0] != shapes[depthwise[0]][1]:
-        return None
-    roles = {"weight": kernel, "delta": depthwise[0], **dict(zip(["bias"], bias, strict=False))}
     layer = name.removesuffix("vars").rstrip("/")
+    roles = {"weight": kernel, **dict(zip(["bias"], bias, strict=False))}
+    if depthwise:
+        roles["delta"] = depthwise[0]
+        if len(shapes[kernel]) != 3 or shapes[kernel][0] != shapes[depthwise[0]][1]:
+            return None
+    elif not _is_pointwise(layer, "tensorflow", shapes[kernel]) or not (
+        # An array of such a shape may be something else, such as the embedding of positions.
+        is_of_class_do_conv2d(layer) or [shapes[one] for one in bias] == [shapes[kernel][2:]]
+    ):
+        return None
     return Theirs(layer, "tensorflow", roles, _keras_names(before))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from do_conv.core.errors import broken
+from do_conv.table import counted
 
 _PAIR = (
     "give match='order' if both have their layers in the same order, or match={name in the file: "
@@ -79,12 +81,23 @@ def ours_in_file(found: int, path: str) -> None:
         )
 
 
+def drawn_in_file(found: int, path: str) -> None:
+    """A file to draw holds kernels that a D has changed."""
+    if not found:
+        raise broken(
+            "a checkpoint to draw must hold an over-parameterized layer of do_conv",
+            f"{path} without one",
+            "give the checkpoint as it was before folding, or import it first if it is of the "
+            "original authors' layers",
+        )
+
+
 def authors_in_file(found: int, path: str) -> None:
     """A file to import holds the layers of the original authors."""
     if not found:
         raise broken(
-            "a checkpoint to import must hold a layer of the original authors, with a W, weight "
-            "or kernel and a D",
+            "a checkpoint to import must hold a layer of the original authors: a W, or a weight or "
+            "kernel with a D",
             f"{path} without one",
             "use it as it is if it is plain, or of do_conv's layers",
         )
@@ -156,7 +169,7 @@ def decided_order(group: str, ours: Collection[str], plain: Collection[str]) -> 
         raise broken(
             "layers of one plain class must be all or none of do_conv in a list of layers, because "
             "a Keras weights file does not tell their order",
-            f"'{group}' with {sorted(ours)} beside {sorted(plain)}",
+            f"'{group}' with {_few(ours)} beside {_few(plain)}",
             "load it into the model, and save the plain model after "
             "set_weights(do_conv.tf.folded_weights(model))",
         )
@@ -172,13 +185,37 @@ def known_kernel_size(layer: str, area: int, given: Sequence[int] | None) -> NoR
     )
 
 
-def known_layers(names: Collection[str], layers: Collection[str]) -> None:
-    """An option that names a layer names one that is there."""
-    if set(names) - set(layers):
+def strippable_prefix(
+    prefix: str, names: Sequence[str], *, begins: bool = True, twice: Sequence[str] = ()
+) -> None:
+    """A prefix to strip is there, and what is left of the names differs."""
+    if not begins or twice:
+        trouble = f"which leaves '{twice[0]}' twice" if twice else "with which no name begins"
         raise broken(
-            f"a layer named in kernel_size must be one of {sorted(layers)}",
-            f"{sorted(set(names) - set(layers))}",
-            "use the names in the checkpoint",
+            "a prefix to strip must begin names of the checkpoint, and leave each a name of its "
+            "own",
+            f"{prefix!r}, {trouble}",
+            f"give what stands before the network's own names, as in {', '.join(names[:2])}",
+        )
+
+
+def strippable_names(path: str, is_so: bool) -> None:
+    """A Keras file has groups and lists of names, which belong to the model."""
+    if not is_so:
+        raise broken(
+            "a prefix can be stripped from names that stand alone, not from a Keras file's groups",
+            path,
+            "load the file into a model whose layers have its names",
+        )
+
+
+def fitting_kernel_size(given: Sequence[int], areas: Collection[int]) -> None:
+    """A size that is given for every layer it fits, fits one."""
+    if math.prod(given) not in areas:
+        raise broken(
+            f"a kernel_size must have as many positions as a layer's kernel, one of {[*areas]}",
+            f"kernel_size={tuple(given)} with {math.prod(given)}",
+            "leave it out for square kernels, or check the sides",
         )
 
 
@@ -215,9 +252,10 @@ def same_count(file: int, model: int) -> None:
     """Layers that are paired in their order are as many."""
     if file != model:
         raise broken(
-            "a file and the model that takes it must have as many layers, to pair them in order",
-            f"{file} in the file, {model} in the model",
-            "carry a part of the model, or leave match out",
+            "a file and the model that takes it must have the same number of layers to pair them "
+            "in order",
+            f"{counted(file, 'layer')} in the file and {counted(model, 'layer')} in the model",
+            "load a part of the model, or leave match out",
         )
 
 
@@ -227,8 +265,9 @@ def known_match(file: set[str], model: set[str], in_file: set[str], in_model: se
     if unknown:
         raise broken(
             "match must have names of layers in the file as keys, and in the model as values",
-            f"{_some(unknown)}, which are not there",
-            f"choose from {_some(sorted(in_file))} and {_some(sorted(in_model))}",
+            f"{_some(unknown)}, which {'is' if len(unknown) == 1 else 'are'} not there",
+            f"choose from {_some(sorted(in_file))} in the file and from {_some(sorted(in_model))} "
+            "in the model",
         )
 
 
@@ -245,3 +284,9 @@ def same_layer(layer: str, own: str, what: str, there: Any, here: Any, fits: boo
 def _some(names: Sequence[str], most: int = 5) -> str:
     shown = ", ".join(f"'{name}'" for name in names[:most]) or "none"
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _few(names: Collection[str], most: int = 3) -> str:
+    """Names in their order, the first of them if there are many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{sorted(names)[:most]}{more}"

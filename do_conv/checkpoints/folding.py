@@ -11,10 +11,8 @@ import numpy as np
 
 from do_conv.checkpoints import checks, formats, keras_names, layers, neutral
 from do_conv.checkpoints.formats import Checkpoint, Format
-from do_conv.checkpoints.layers import Naming, Stored
+from do_conv.checkpoints.layers import Stored
 from do_conv.checkpoints.report import Layer, Report
-
-NAMINGS = {"gluon": layers.GLUON, "keras": keras_names.KERAS}
 
 
 def fold(
@@ -72,17 +70,6 @@ def numbers(checkpoint: Checkpoint, format: Format) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def naming_of(format: Format) -> Naming:
-    """How the framework of a format names arrays."""
-    return NAMINGS.get(name_of(format), layers.TORCH)
-
-
-def name_of(format: Format) -> str:
-    """The name of a format's module."""
-    name: str = format.__name__  # type: ignore[attr-defined]  # a module
-    return name.rpartition(".")[2]
-
-
 def _described(checkpoint: Checkpoint, source: Path) -> dict[str, neutral.Description] | None:
     """The layers that a neutral file describes; None for any other."""
     if not neutral.is_neutral(checkpoint.rest):
@@ -103,23 +90,17 @@ def found_in(state: dict[str, Any], format: Format) -> list[Stored]:
         for name, tensor in state.items()
         if isinstance(name, str) and (shape := format.shape(tensor)) is not None
     }
-    if name_of(format) == "keras":
-        return list(keras_names.found(tensors))
-    return [
-        one
-        for one in layers.found(tensors, naming_of(format))
-        if one.kind != "separable"
-        or layers.is_separable(tensors[one.keys["weight"]], tensors[one.keys["delta"]])
-    ]
+    return list(format.NAMING.found(tensors))
 
 
 def _plain_groups(checkpoint: Checkpoint, format: Format) -> dict[str, str]:
-    """What Keras calls the groups of our layers in the plain model's file."""
-    if name_of(format) != "keras":
-        return {}
-    (state,) = checkpoint.states
-    shapes = {name: format.shape(tensor) or () for name, tensor in state.items()}
-    return keras_names.plain_groups(checkpoint.rest, shapes)
+    """The names that the groups of our layers have in the plain model's file."""
+    shapes = {
+        name: format.shape(tensor) or ()
+        for state in checkpoint.states
+        for name, tensor in state.items()
+    }
+    return format.NAMING.plain_groups(checkpoint.rest, shapes)
 
 
 def _rename(checkpoint: Checkpoint, renamed: dict[str, str], folded: list[Layer]) -> list[Layer]:
@@ -141,7 +122,7 @@ def core_arrays(state: dict[str, Any], stored: Stored, format: Format) -> dict[s
     Raises:
         DOConvError: if one is not of a floating-point dtype, or has too few axes.
     """
-    naming = naming_of(format)
+    naming = format.NAMING
     to_core: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "weight": naming.weight_to_core, "delta": naming.delta_to_core, "bias": np.asarray,
     }  # fmt: skip
@@ -163,7 +144,7 @@ class Folder:
 
     def __init__(self, state: dict[str, Any], format: Format, check_finite: bool) -> None:
         self._state, self._format, self._check = state, format, check_finite
-        self._naming = naming_of(format)
+        self._naming = format.NAMING
         # Layers that share their arrays share the folded ones.
         self._done: dict[Any, dict[str, Any]] = {}
 

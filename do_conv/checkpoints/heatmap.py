@@ -35,7 +35,7 @@ def kernel_changes(source: str | Path) -> dict[str, np.ndarray]:
             wide = {role: array.astype("float64") for role, array in arrays.items()}
             checks.layer_finite(stored.name, "weight and D", all(map(_is_finite, wide.values())))
             changes[stored.name] = kernel_change(wide["weight"], wide["delta"], spec.groups)
-    checks.ours_in_file(len(changes), str(source))
+    checks.drawn_in_file(len(changes), str(source))
     return changes
 
 

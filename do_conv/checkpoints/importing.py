@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from do_conv.checkpoints import authors, authors_names, checks, formats
+from do_conv.checkpoints import authors, authors_names, checks, formats, prefixes
 from do_conv.checkpoints.authors import Imported
 from do_conv.checkpoints.authors_names import Theirs
-from do_conv.checkpoints.folding import name_of, numbers
+from do_conv.checkpoints.folding import numbers
 from do_conv.checkpoints.formats import Checkpoint, Format
 from do_conv.checkpoints.keras_names import KERAS
 from do_conv.checkpoints.layers import TORCH
 from do_conv.checkpoints.report import Layer, Report
-from do_conv.core.spec import Shape, Spec
+from do_conv.core import rules
+from do_conv.core.spec import Shape
 
 SQUARE = "taken as square: the file holds how many positions its kernel has, not its sides"
-POINTWISE = "without a D: taken as a layer of theirs with a 1 x 1 kernel"
+PADDING = (
+    "not square: with a padding_mode other than zeros, their layer pads the height by the second "
+    "number of padding and the width by the first; give ours the two in the other order"
+)
 
 # A size for every layer with so many positions, or sizes by the layers' names.
 KernelSize = tuple[int, int] | Mapping[str, tuple[int, int]] | None
-
-_SEPARATORS = {"keras": "/", "npz": "/.", "gluon": "._:"}
 
 
 def import_authors(
@@ -33,6 +35,7 @@ def import_authors(
     target: str | Path,
     *,
     kernel_size: KernelSize = None,
+    strip_prefix: str | Sequence[str] = (),
     check_finite: bool = True,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
@@ -44,7 +47,9 @@ def import_authors(
         source: a `.pt`, `.pth`, `.safetensors`, `.h5`, `.weights.h5`, `.params` or `.npz` file.
         target: the file to write, of the same ending.
         kernel_size: K of the layers whose files hold only |K|, those of PyTorch and TensorFlow:
-            for every layer it fits, or by the layers' names; others are taken as square.
+            for every layer it fits, or by the layers' new names; others are taken as square.
+        strip_prefix: what is taken from the beginning of names, such as "module.", or several
+            prefixes, one after the other; not in a Keras file, whose names are the model's.
         check_finite: False imports parameters that hold NaN or infinity, too.
         advance: is called with the number of layers that are imported, and of all.
 
@@ -60,7 +65,10 @@ def import_authors(
     checkpoint = formats.read(format, source)
     tensors, before = numbers(checkpoint, format)
     report = Report(str(source), str(target), numbers_before=before)
-    separators = _SEPARATORS.get(name_of(format), ".")
+    checks.strippable_names(source.name, not strip_prefix or format.NAMING.can_strip)
+    for prefix in [strip_prefix] if isinstance(strip_prefix, str) else strip_prefix:
+        prefixes.strip(checkpoint.states, prefix)
+    separators = format.NAMING.authors_separators
     layers = [
         (state, theirs)
         for state in checkpoint.states
@@ -68,10 +76,15 @@ def import_authors(
     ]
     checks.authors_in_file(len(layers), str(source))
     if isinstance(kernel_size, Mapping):
-        checks.known_layers(kernel_size, [theirs.name for _, theirs in layers])
+        for name in kernel_size:
+            named = [theirs.name for _, theirs in layers]
+            rules.known_name("layer named in kernel_size", name, named)
     for state, theirs in layers:
         report.layers.append(_import_layer(state, theirs, format, kernel_size, check_finite))
         advance(len(report.layers), len(layers))
+    if kernel_size is not None and not isinstance(kernel_size, Mapping):
+        areas = sorted({math.prod(layer.kernel_size) for layer in report.layers})
+        checks.fitting_kernel_size(kernel_size, areas)
     _note_names(checkpoint, [theirs for _, theirs in layers])
     report.passed = tensors - sum(len(theirs.keys) for _, theirs in layers)
     report.numbers_after = numbers(checkpoint, format)[1]
@@ -113,7 +126,7 @@ def _import_layer(
     naming = KERAS if theirs.framework == "tensorflow" else TORCH
     imported, notes = _imported(theirs, arrays, kernel_size)
     ours = {"weight": naming.weight_from_core(imported.weight)}
-    if "delta" in tensors:
+    if imported.delta is not None:
         ours["delta"] = naming.delta_from_core(imported.delta)
     made = {role: format.tensor(array, tensors[role]) for role, array in ours.items()}
     for role, tensor in {**made, **{k: v for k, v in tensors.items() if k == "bias"}}.items():
@@ -123,13 +136,10 @@ def _import_layer(
         checks.layer_finite(theirs.name, role, is_finite)
         made[role] = tensor
     _replace(state, theirs, made)
-    spec = imported.spec
-    kind = "over-parameterized" if "delta" in tensors else "plain"
-    # Of a pointwise layer the file does not tell the groups.
-    groups = spec.groups if "delta" in tensors else None
-    return Layer(
-        theirs.name, kind, spec.kernel_size, groups, spec.d_mul, tuple(filter(None, notes))
-    )
+    spec, told = imported.spec, tuple(filter(None, notes))
+    if imported.delta is None:
+        return Layer(theirs.name, "plain", spec.kernel_size, notes=told)
+    return Layer(theirs.name, "over-parameterized", spec.kernel_size, spec.groups, spec.d_mul, told)
 
 
 def _check_shapes(theirs: Theirs, arrays: dict[str, np.ndarray]) -> None:
@@ -137,7 +147,7 @@ def _check_shapes(theirs: Theirs, arrays: dict[str, np.ndarray]) -> None:
     shapes = {role: array.shape for role, array in arrays.items()}
     weight, delta = shapes["weight"], shapes.get("delta", ())
     rank = 4 if theirs.framework == "gluon" else 3
-    if len(weight) != rank or 0 in weight + delta:
+    if (delta and len(weight) != rank) or 0 in weight + delta:
         checks.layer_shapes(theirs.name, shapes)
     if theirs.framework == "tensorflow":
         slots, per_group, outputs = weight
@@ -164,11 +174,9 @@ def _imported(
     """W and D' in the core's order, and what there is to tell."""
     weight, delta = arrays["weight"], arrays.get("delta")
     if delta is None:
-        if theirs.framework == "tensorflow":
-            weight = weight.transpose(2, 1, 0)
-        spec = Spec(weight.shape[1], weight.shape[0], (1, 1))
-        none = np.zeros(spec.delta_shape)
-        return Imported(weight.reshape(*weight.shape[:2], 1, 1), none, spec), [POINTWISE]
+        in_order = weight.T if theirs.framework == "tensorflow" else weight
+        imported = authors.without_depthwise(in_order)
+        return imported, [imported.note, _padding_note(theirs, imported.spec.kernel_size)]
     wide = np.promote_types(weight.dtype, delta.dtype)
     weight, delta = weight.astype(wide, copy=False), delta.astype(wide, copy=False)
     diagonal, note = arrays.get("diagonal"), ""
@@ -181,7 +189,12 @@ def _imported(
     make = authors.from_torch if theirs.framework == "torch" else authors.from_tensorflow
     with np.errstate(all="ignore"):  # what NumPy would warn of is refused, if it is to be
         imported = make(weight, delta, diagonal, sides)
-    return imported, [imported.note, note]
+    return imported, [imported.note, note, _padding_note(theirs, sides)]
+
+
+def _padding_note(theirs: Theirs, sides: Shape) -> str:
+    """What there is to tell where padding is likely to be unequal; no file has the padding."""
+    return PADDING if theirs.framework == "torch" and len({*sides}) > 1 else ""
 
 
 def _sides(layer: str, area: int, kernel_size: KernelSize) -> tuple[Shape, str]:

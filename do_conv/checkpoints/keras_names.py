@@ -11,11 +11,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from do_conv.checkpoints import checks
 from do_conv.checkpoints.layers import DELTA, Naming, Stored
+from do_conv.core import layouts
 from do_conv.core.spec import Shape
-
-KERAS = Naming("/", is_keras=True)
 
 _KINDS = r"conv[123]d(?:_transpose)?|depthwise_conv2d"
 _CLASSES = re.compile(
@@ -44,6 +45,18 @@ def found(names: Collection[str]) -> Iterator[Stored]:
         yield Stored(
             layer, "over-parameterized", keys, {"weight": f"{before}0", "bias": f"{before}1"}
         )
+
+
+def is_of_class_do_conv2d(path: str) -> bool:
+    """Whether a layer has the name that Keras makes of the class `DOConv2D`."""
+    match = _CLASSES.fullmatch(path.rpartition("/")[2])
+    return match is not None and match["kind"] == "conv2d"
+
+
+def is_of_another_class(path: str) -> bool:
+    """Whether a layer has the name that Keras makes of the class of another convolution."""
+    match = _CLASSES.fullmatch(path.rpartition("/")[2])
+    return match is not None and match["kind"] != "conv2d"
 
 
 def plain_groups(groups: Collection[str], shapes: Mapping[str, Shape]) -> dict[str, str]:
@@ -143,3 +156,28 @@ def renamed_all(named: dict[str, Any], renamed: Mapping[str, str]) -> None:
     entries = {renamed_path(path, renamed): value for path, value in named.items()}
     named.clear()
     named.update(entries)
+
+
+class _KerasNaming(Naming):
+    """Keras's order of axes, and its groups, whose names are made of their classes'."""
+
+    def weight_to_core(self, kernel: np.ndarray) -> np.ndarray:
+        return layouts.kernel_from_keras(kernel)
+
+    def delta_to_core(self, delta: np.ndarray) -> np.ndarray:
+        return layouts.delta_from_keras(delta)
+
+    def weight_from_core(self, kernel: np.ndarray) -> np.ndarray:
+        return layouts.kernel_to_keras(kernel)
+
+    def delta_from_core(self, delta: np.ndarray) -> np.ndarray:
+        return layouts.delta_to_keras(delta)
+
+    def found(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:
+        return found(shapes)
+
+    def plain_groups(self, groups: Any, shapes: Mapping[str, Shape]) -> dict[str, str]:
+        return plain_groups(groups, shapes)
+
+
+KERAS = _KerasNaming("/", authors_separators="/", can_strip=False)

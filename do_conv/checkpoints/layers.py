@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from do_conv.adapter import DELTA, SEPARABLE
 from do_conv.checkpoints import checks
-from do_conv.core import layouts
 from do_conv.core.composition import compose_spec
 from do_conv.core.errors import DOConvError
 from do_conv.core.features import pointwise_kernel
@@ -42,35 +42,53 @@ class Stored:
 
 @dataclass(frozen=True)
 class Naming:
-    """How a framework names a layer's arrays.
+    """How a framework names a layer's arrays and orders their axes; here, as the core does.
 
     Attributes:
-        separators: what may stand between a layer's name and an array's.
-        is_keras: whether the axes are in Keras's order.
+        separators: the characters that may stand between a layer's name and an array's.
+        authors_separators: the same, in files of the original authors' layers.
+        can_strip: whether a prefix may be taken from the names.
     """
 
     separators: str = "."
-    is_keras: bool = False
+    authors_separators: str = "."
+    can_strip: bool = True
 
     def weight_to_core(self, kernel: np.ndarray) -> np.ndarray:
         """W in the core's order of axes."""
-        return layouts.kernel_from_keras(kernel) if self.is_keras else kernel
+        return kernel
 
     def delta_to_core(self, delta: np.ndarray) -> np.ndarray:
         """D' in the core's order of axes."""
-        return layouts.delta_from_keras(delta) if self.is_keras else delta
+        return delta
 
     def weight_from_core(self, kernel: np.ndarray) -> np.ndarray:
         """The way back from `weight_to_core`."""
-        return layouts.kernel_to_keras(kernel) if self.is_keras else kernel
+        return kernel
 
     def delta_from_core(self, delta: np.ndarray) -> np.ndarray:
         """The way back from `delta_to_core`."""
-        return layouts.delta_to_keras(delta) if self.is_keras else delta
+        return delta
+
+    def found(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:
+        """The layers of ours that are stored under the names.
+
+        Raises:
+            DOConvError: if an array of one is missing, or there are too many.
+        """
+        for stored in found(shapes, self):
+            weight, delta = (shapes[stored.keys[role]] for role in ("weight", "delta"))
+            if stored.kind != "separable" or is_separable(weight, delta):
+                yield stored
+
+    def plain_groups(self, groups: Any, shapes: Mapping[str, Shape]) -> dict[str, str]:
+        """The names that groups of arrays have in the plain file, where their class is in them."""
+        return {}
 
 
 TORCH = Naming()
-GLUON = Naming("._:")
+GLUON = Naming("._:", authors_separators="._:")
+NPZ = Naming(authors_separators="/.")
 
 
 def found(names: Collection[str], naming: Naming) -> Iterator[Stored]:

@@ -8,8 +8,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 
-from do_conv.checkpoints import Report
+from do_conv import table
+from do_conv.checkpoints import Layer, Report
 from do_conv.core.errors import is_installed
+
+# So many layers are named in a summary.
+FEW = 5
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="go on where kernels hold NaN or infinity",
     )
+    parser.add_argument("--verbose", action="store_true", help="name every layer")
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 
 
@@ -41,20 +46,36 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
-def say(report: Report, done: str, *, as_json: bool) -> None:
-    """Print a report: for a program, or for a person."""
+def say(report: Report, done: str, *, as_json: bool, verbose: bool) -> None:
+    """Print a report: for a program, or for a person, who may want every layer named."""
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
         return
-    print(f"{done} {_counted(len(report.layers), 'layer')}: {report.source} -> {report.target}")
+    print(
+        f"{done} {table.counted(len(report.layers), 'layer')}: {report.source} -> {report.target}"
+    )
     print(
         f"{report.numbers_before:,} numbers before, {report.numbers_after:,} after; "
-        f"{_counted(report.passed, 'other tensor')} untouched."
+        f"{table.counted(report.passed, 'other tensor')} untouched."
     )
+    if verbose:
+        for layer in report.layers:
+            print(table.wrapped(f"{_named(layer.name)}  {_described(layer)}", "  ", "    "))
     for note, names in report.notes.items():
-        print(f"{note[0].upper() + note[1:]}:")
-        print(f"  {', '.join(name or '(the one layer)' for name in names)}")
+        print(table.wrapped(f"{note[0].upper()}{note[1:]} ({table.counted(len(names), 'layer')}):"))
+        shown = names if verbose else names[:FEW]
+        more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
+        print(table.wrapped(", ".join(map(_named, shown)) + more, "  ", "  "))
+    if not verbose and any(len(names) > FEW for names in report.notes.values()):
+        print("All of them with --verbose.")
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _named(layer: str) -> str:
+    return layer or "(the one layer)"
+
+
+def _described(layer: Layer) -> str:
+    """What a layer is, with the sizes that are known."""
+    kind = f"{layer.kind} {' x '.join(map(str, layer.kernel_size))}".rstrip()
+    sizes = {"groups": layer.groups, "D_mul": layer.d_mul}
+    return ", ".join([kind, *(f"{name} {size}" for name, size in sizes.items() if size)])

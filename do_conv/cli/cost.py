@@ -11,7 +11,7 @@ from do_conv import frameworks, zoo
 from do_conv.core import rules
 from do_conv.core.errors import DOConvError
 from do_conv.models import checks
-from do_conv.models.plan import Plan
+from do_conv.models.plan import Plan, Row
 
 
 def add_to(commands: Any) -> None:
@@ -30,7 +30,10 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images (default: 1)")
     parser.add_argument("--d-mul", type=int, metavar="N", help="D_mul (default: |K|)")
     parser.add_argument(
-        "--composition", default="kernel", help="kernel or feature (default: kernel)"
+        "--composition",
+        default="kernel",
+        metavar="NAME",
+        help="kernel or feature (default: kernel)",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.set_defaults(run=run)
@@ -66,10 +69,10 @@ def _plan(model: Any, image: tuple[int, ...] | None, given: argparse.Namespace) 
 
 
 def _as_json(plan: Plan) -> dict[str, Any]:
-    """Everything the table has, for a program; null where multiply-accumulates are not known."""
+    """Everything the table has, for a program, with all figures; null for what is not known."""
     before, training = plan.macs or (None, None)
     return {
-        "parameters": {"before": plan.parameters, "training": plan.training_parameters},
+        "parameters": _parameters(plan),
         "macs": {"before": before, "training": training, "batch": plan.batch},
         "step_ratio": plan.step_ratio,
         "layers": [
@@ -78,7 +81,7 @@ def _as_json(plan: Plan) -> dict[str, Any]:
                 "is": row.kind,
                 "becomes": row.becomes,
                 "left_because": row.reason,
-                "parameters": {"before": row.parameters, "training": row.training_parameters},
+                "parameters": _parameters(row),
                 "macs": dict(
                     zip(("before", "training"), row.macs(plan.batch) or (None, None), strict=True)
                 ),
@@ -86,3 +89,9 @@ def _as_json(plan: Plan) -> dict[str, Any]:
             for row in plan
         ],
     }
+
+
+def _parameters(of: Plan | Row) -> dict[str, int | None]:
+    """The parameters of a model or a layer, null where an input's channels are not known yet."""
+    known = (of.parameters, of.training_parameters) if of.has_sizes else (None, None)
+    return dict(zip(("before", "training"), known, strict=True))

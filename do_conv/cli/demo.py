@@ -12,6 +12,7 @@ from do_conv.cli import chosen
 from do_conv.core import rules
 from do_conv.core.errors import require_installed
 from do_conv.demo import digits, experiment
+from do_conv.table import counted
 
 
 def add_to(commands: Any) -> None:
@@ -21,7 +22,9 @@ def add_to(commands: Any) -> None:
     )
     chosen.add_option(parser)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs (default: 3)")
-    parser.add_argument("--epochs", type=int, default=12, metavar="N", help="(default: 12)")
+    parser.add_argument(
+        "--epochs", type=int, default=12, metavar="N", help="of each run (default: 12)"
+    )
     parser.add_argument(
         "--out", default="do-conv-demo", metavar="DIR", help="where the picture and figures go"
     )
@@ -44,7 +47,8 @@ def run(given: argparse.Namespace) -> int:
     console = Console()
     console.print(
         "1,797 handwritten digits. In each framework a small network of plain layers, and the "
-        f"same with DO-Conv from the same start; {seeds} seeds, {epochs} epochs."
+        "same with DO-Conv from the same start. "
+        f"{counted(seeds, 'seed')}, {counted(epochs, 'epoch')}."
     )
     data = digits.load()
     outcomes = []
@@ -69,6 +73,7 @@ def run(given: argparse.Namespace) -> int:
         if holds
         else "[bold red]A network did not start or fold as it should: see the table.[/]"
     )
+    console.print(report.learned(outcomes, epochs=epochs))
     return 0 if holds else 1
 
 

@@ -24,5 +24,5 @@ def run(given: argparse.Namespace) -> int:
         report = checkpoints.fold(
             given.source, given.target, check_finite=given.check_finite, advance=advance
         )
-    checkpoint_files.say(report, "Folded", as_json=given.json)
+    checkpoint_files.say(report, "Folded", as_json=given.json, verbose=given.verbose)
     return 0

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from do_conv import figures
+from do_conv import figures, table
 from do_conv.checkpoints.heatmap import kernel_changes
 
 
@@ -32,10 +32,10 @@ def run(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps({name: change.tolist() for name, change in changes.items()}, indent=1))
     elif given.target is not None:
-        print(f"Drew {len(changes)} layers: {given.source} -> {given.target}")
+        print(f"Drew {table.counted(len(changes), 'layer')}: {given.source} -> {given.target}")
     else:
         for name, change in changes.items():
-            rows = change.reshape(-1, change.shape[-1])
             print(name or "(the one layer)")
-            print("\n".join("  " + " ".join(f"{value:4.2f}" for value in row) for row in rows))
+            for row in change.reshape(-1, change.shape[-1]):
+                print(table.wrapped(" ".join(f"{value:4.2f}" for value in row), "  ", "    "))
     return 0

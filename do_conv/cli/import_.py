@@ -25,6 +25,13 @@ def add_to(commands: Any) -> None:
         metavar="[LAYER=]HxW",
         help="the sides of kernels that are not square; may be repeated, with layers' names",
     )
+    parser.add_argument(
+        "--strip-prefix",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="take this from the beginning of names, such as module.; may be repeated",
+    )
     parser.set_defaults(run=run)
 
 
@@ -36,10 +43,11 @@ def run(given: argparse.Namespace) -> int:
             given.source,
             given.target,
             kernel_size=kernel_size,
+            strip_prefix=given.strip_prefix,
             check_finite=given.check_finite,
             advance=advance,
         )
-    checkpoint_files.say(report, "Imported", as_json=given.json)
+    checkpoint_files.say(report, "Imported", as_json=given.json, verbose=given.verbose)
     return 0
 
 

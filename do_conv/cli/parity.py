@@ -64,7 +64,7 @@ def run(given: argparse.Namespace) -> int:
                     progress.advance(task)
                 if not given.case:
                     results += comparison.compare_training(name, adapter, dtype)
-    agrees = bool(results) and all(result.holds for result in results)
+    agrees = comparison.agrees(results)
     if given.json:
         print(json.dumps(report.as_json(results, versions, missing, agrees=agrees), indent=1))
     else:

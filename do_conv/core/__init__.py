@@ -10,9 +10,4 @@ features      feature composition: the same layer as two convolutions
 transposed    the adjoint of all that: transposed convolution
 layouts       how Keras lays out the same arrays
 cost          multiply-accumulates and bytes of both compositions
-plan          what a conversion would do to a model, as rows and a table
-choices       which layers of a model to convert
-decisions     what becomes of each convolution of a model
-reasons       why a convolution is left
-comparison    how far what two models give is apart
 """

@@ -70,6 +70,10 @@ def compose_spec(weight: np.ndarray, delta: np.ndarray, spec: Spec) -> np.ndarra
 def kernel_change(weight: np.ndarray, delta: np.ndarray, groups: int = 1) -> np.ndarray:
     """|W' - W| at each kernel position, the mean over all channels, as shares of its largest.
 
+    Figure 6 of the paper sums over the channels, and normalises each picture without saying how. A
+    mean differs from a sum by a factor, which shares of the largest do not show; here 0 is always
+    no change. Where D_mul is not |K|, W stands for the kernel that D = I gives.
+
     Args:
         weight: W, `(C_out, C_in/groups, D_mul)` or plain.
         delta: D', `(C_in, D_mul, *K)`.

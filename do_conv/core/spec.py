@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 
 Shape = tuple[int, ...]
 
@@ -131,7 +132,7 @@ class Spec:
         """The shape of D' (and of D): `(C_in, D_mul, *K)`, transposed `(C_out, D_mul, *K)`."""
         return (self.depthwise_channels, self.d_mul, *self.kernel_size)
 
-    def differences(self, depthwise_init: str, composition: str) -> str:
+    def differences(self, depthwise_init: DepthwiseInit, composition: CompositionName) -> str:
         """What a layer's repr adds to the plain layer's: the options that are not the default."""
         shown = "" if self.has_plain_weight else f", d_mul={self.d_mul}"
         if depthwise_init != "identity":

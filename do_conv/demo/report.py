@@ -1,4 +1,4 @@
-"""What the demo says: one table."""
+"""What the demo says: one table, and what follows from it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from do_conv.demo.experiment import ARMS, GOAL, Outcome
+from do_conv.table import counted
 
 
 def table(outcomes: list[Outcome], *, epochs: int) -> Table:
@@ -24,7 +25,7 @@ def table(outcomes: list[Outcome], *, epochs: int) -> Table:
         shown.add_row(f"to {GOAL:g} %, {arm}", *cells)
     rows = {
         "same bits at start": lambda o: "yes" if o.equal_at_start else "no",
-        "changed by folding": lambda o: f"{o.fold_error:.1e}",
+        "changed by folding": lambda o: f"{o.fold_error:.1e}" if o.fold_error else "0",
         "parameters": lambda o: f"{o.parameters[0]:,}",
         "parameters, folded": lambda o: f"{o.parameters[1]:,}",
         "time / plain's": lambda o: _ratio(o, "do-conv"),
@@ -41,13 +42,29 @@ def _ratio(outcome: Outcome, network: str) -> str:
 
 def _accuracy(outcome: Outcome, arm: str) -> str:
     last = [curve[-1] for curve in outcome.accuracy[arm]]
-    return f"{statistics.mean(last):.2f} %\n({min(last):.2f} to {max(last):.2f})"
+    mean = f"{statistics.mean(last):.2f} %"
+    return mean if len(last) == 1 else f"{mean}\n{min(last):.2f} to {max(last):.2f}"
 
 
 def _epochs(outcome: Outcome, arm: str, epochs: int) -> str:
-    """A seed that did not get there counts as more than all the epochs, and is shown as such."""
+    """The mean if every seed got there; otherwise how many did, of which a mean would say less."""
     reached = outcome.epochs_to_goal(arm)
     every = [epoch for epoch in reached if epoch is not None]
     if len(every) < len(reached):
-        return f"{len(reached) - len(every)} of {len(reached)} seeds\nnot in {epochs} epochs"
-    return f"{statistics.mean(every):.1f} epochs\n({min(every)} to {max(every)})"
+        return f"{len(every)} of {counted(len(reached), 'seed')}\nin {counted(epochs, 'epoch')}"
+    if len(every) == 1:
+        return counted(every[0], "epoch")
+    return f"{statistics.mean(every):.1f} epochs\n{min(every)} to {max(every)}"
+
+
+def learned(outcomes: list[Outcome], *, epochs: int) -> str:
+    """Whether the networks reached the goal: without that, their accuracies are early ones."""
+    reached = [one for o in outcomes for arm in ARMS for one in o.epochs_to_goal(arm)]
+    count = sum(epoch is not None for epoch in reached)
+    if count == len(reached):
+        return f"Every network reached {GOAL:g} %."
+    some = f"Only {count} of {len(reached)} networks" if count else "No network"
+    return (
+        f"{some} reached {GOAL:g} % in {counted(epochs, 'epoch')}: "
+        "train for more (--epochs) before you compare accuracies."
+    )

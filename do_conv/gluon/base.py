@@ -12,6 +12,7 @@ import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.gluon.arrays import as_given, legacy_arrays
 from do_conv.gluon.composition import (
@@ -40,12 +41,12 @@ class Composed(Deferred):
     _layout: ClassVar[str]
     _operator: ClassVar[str] = "Convolution"
 
-    composition: str
+    composition: CompositionName
 
     def _make(
         self,
         spec: Spec,
-        composition: str,
+        composition: CompositionName,
         options: dict[str, Any],
         starts: dict[str, Start | None],
         activation: str | None,
@@ -100,7 +101,9 @@ class Composed(Deferred):
         """
         # Before Gluon makes variables of the parameters, which keep the shapes they have then.
         self._complete()
-        if isinstance(x, mx.nd.NDArray):
+        is_array = isinstance(x, mx.nd.NDArray)
+        rules.input_kind(is_array or isinstance(x, mx.sym.Symbol), "NDArray", type(x).__name__)
+        if is_array:
             self._check_input(x)
         return super().forward(x, *args)
 
@@ -210,13 +213,13 @@ class OverParameterized(Composed):
 
     _depthwise_name = "depthwise_delta"
 
-    depthwise_init: str
+    depthwise_init: DepthwiseInit
 
     def _over_parameterize(
         self,
         spec: Spec,
-        composition: str,
-        depthwise_init: str,
+        composition: CompositionName,
+        depthwise_init: DepthwiseInit,
         options: dict[str, Any],
         initializers: tuple[Any, Any],
         activation: str | None,

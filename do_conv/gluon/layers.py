@@ -7,6 +7,7 @@ from typing import Any
 from mxnet.gluon import nn
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.gluon.base import OverParameterized
 
@@ -30,8 +31,8 @@ class _DOConv(OverParameterized):
         in_channels: int = 0,
         *,
         d_mul: int | None = None,
-        depthwise_init: str = "identity",
-        composition: str = "kernel",
+        depthwise_init: DepthwiseInit = "identity",
+        composition: CompositionName = "kernel",
         **kwargs: Any,
     ) -> None:
         """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
@@ -61,6 +62,7 @@ class _DOConv(OverParameterized):
             DOConvError: if an argument breaks a rule; the message names it.
         """
         rank = len(self._layout) - 2
+        rules.own_names(kwargs)
         in_channels = rules.integer("in_channels", in_channels, minimum=0)
         spec = Spec(
             in_channels or None,
@@ -70,6 +72,7 @@ class _DOConv(OverParameterized):
             d_mul,
         )
         options = self._options(spec, strides, padding, dilation, layout, use_bias)
+        rules.warn_of_stride(options["stride"], spec.kernel_size)
         initializers = (weight_initializer, bias_initializer)
         self._over_parameterize(
             spec, composition, depthwise_init, options, initializers, activation, kwargs

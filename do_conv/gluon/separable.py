@@ -1,7 +1,7 @@
 """Depthwise separable convolutions: trained by kernel composition, deployed as the two they are.
 
-No nonlinearity and no normalisation stands between the two, as in Xception and in Keras's
-`SeparableConv2D`; MobileNet's blocks have both there, and do not compose (section 3 of the paper).
+Section 3 of the paper proposes it. No nonlinearity and no normalisation stands between the two, as
+in Xception and in Keras's `SeparableConv2D`; MobileNet's blocks have both, and do not compose.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import mxnet as mx
 from mxnet.gluon import nn
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import SeparableSpec
 from do_conv.gluon.arrays import as_given, legacy_arrays
 from do_conv.gluon.base import Composed, bias_start
@@ -49,7 +50,7 @@ class _DepthwiseSeparable(Composed):
         *,
         d_mul: int = 1,
         depthwise_initializer: Any = None,
-        composition: str = "kernel",
+        composition: CompositionName = "kernel",
         **kwargs: Any,
     ) -> None:
         """Make the layer; the arguments before `d_mul` are those of `nn.Conv`, in its order.
@@ -79,6 +80,7 @@ class _DepthwiseSeparable(Composed):
             DOConvError: if an argument breaks a rule; the message names it.
         """
         rank = len(self._layout) - 2
+        rules.own_names(kwargs)
         in_channels = rules.integer("in_channels", in_channels, minimum=0)
         spec = SeparableSpec(
             in_channels or None,
@@ -99,7 +101,9 @@ class _DepthwiseSeparable(Composed):
         self._make(spec, composition, options, starts, activation, kwargs)
 
     @classmethod
-    def from_pair(cls, depthwise: Any, pointwise: Any, *, composition: str = "kernel") -> Any:
+    def from_pair(
+        cls, depthwise: Any, pointwise: Any, *, composition: CompositionName = "kernel"
+    ) -> Any:
         """The layer that does what two plain ones do, with copies of their weights.
 
         Args:

@@ -6,6 +6,7 @@ from typing import Any
 
 import mxnet as mx
 
+from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.core.starts import delta_start, fill_from_kernel
 from do_conv.gluon.arrays import as_given, legacy_arrays
@@ -21,7 +22,9 @@ class DeltaStart(mx.init.Initializer):
         d_mul: D_mul.
     """
 
-    def __init__(self, depthwise_init: str, kernel_size: tuple[int, ...], d_mul: int) -> None:
+    def __init__(
+        self, depthwise_init: DepthwiseInit, kernel_size: tuple[int, ...], d_mul: int
+    ) -> None:
         super().__init__(depthwise_init=depthwise_init, kernel_size=kernel_size, d_mul=d_mul)
         self._start = delta_start(depthwise_init, Spec(None, 1, tuple(kernel_size), d_mul=d_mul))
 

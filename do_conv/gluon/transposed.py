@@ -13,6 +13,7 @@ from mxnet import autograd
 from mxnet.gluon import nn
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.gluon.base import OverParameterized
 
@@ -39,8 +40,8 @@ class _DOConvTranspose(OverParameterized):
         in_channels: int = 0,
         *,
         d_mul: int | None = None,
-        depthwise_init: str = "identity",
-        composition: str = "kernel",
+        depthwise_init: DepthwiseInit = "identity",
+        composition: CompositionName = "kernel",
         **kwargs: Any,
     ) -> None:
         """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
@@ -70,6 +71,7 @@ class _DOConvTranspose(OverParameterized):
             DOConvError: if an argument breaks a rule; the message names it.
         """
         rank = len(self._layout) - 2
+        rules.own_names(kwargs)
         in_channels = rules.integer("in_channels", in_channels, minimum=0)
         spec = Spec(
             in_channels or None,

@@ -1,8 +1,8 @@
-"""Which layers of a model to convert: ready answers for `where`.
+"""Which layers of a model to convert: the values of `where`.
 
-`where` is any function of a layer's name and the layer. The functions here make ones that ask the
-name and the layer's sizes alone, so they serve every framework, and may be joined with `&` and `|`
-and turned round with `~`.
+`where` is a function of a layer's name and the layer, or a regular expression that is searched for
+in the name. The functions here make choices that ask the name and the layer's sizes alone. They
+work in every framework, and may be joined with `&` and `|` and inverted with `~`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from do_conv.core import rules
+from do_conv.core.errors import broken
 from do_conv.core.spec import Spec
-
-Where = Callable[[str, Any], bool]
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,10 @@ class Choice:
 
     def __invert__(self) -> Choice:
         return Choice(lambda *layer: not self.selects(*layer))
+
+
+# None chooses every layer.
+Where = Callable[[str, Any], bool] | Choice | str | re.Pattern[str] | None
 
 
 def first(count: int) -> Choice:
@@ -62,9 +65,20 @@ def depthwise() -> Choice:
     return Choice(lambda name, spec, place: 1 < spec.groups == spec.in_channels)
 
 
-def named(pattern: str) -> Choice:
-    """Convolutions in whose name the regular expression is found."""
-    expression = re.compile(pattern)
+def named(pattern: str | re.Pattern[str]) -> Choice:
+    """Convolutions in whose name the regular expression is found, by `re.search`.
+
+    Raises:
+        DOConvError: if it is no regular expression.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise broken(
+            "a pattern of layers' names must be a regular expression",
+            f"{pattern!r}, of which Python says: {error}",
+            "escape the characters that mean more than themselves, as re.escape does",
+        ) from None
     return Choice(lambda name, spec, place: expression.search(name) is not None)
 
 
@@ -86,10 +100,25 @@ def stages(wanted: Collection[int], pattern: str = r"(?:layer|stage)s?[._]?(\d+)
     return Choice(selects)
 
 
-def chosen(where: Where | Choice | None, name: str, layer: Any, spec: Spec, place: int) -> bool:
-    """Whether `where` wants a layer; None wants all."""
+def chooser(where: Where) -> Callable[[str, Any, Spec, int], bool]:
+    """A function that says of a layer's name, the layer, its spec and its place if it is chosen.
+
+    Raises:
+        DOConvError: if `where` is nothing that can choose.
+    """
     if where is None:
-        return True
+        return lambda name, layer, spec, place: True
+    if isinstance(where, (str, re.Pattern)):
+        where = named(where)
     if isinstance(where, Choice):
-        return where.selects(name, spec, place)
-    return bool(where(name, layer))
+        selects = where.selects
+        return lambda name, layer, spec, place: selects(name, spec, place)
+    if not callable(where):
+        raise broken(
+            "where must be a function of a layer's name and the layer, a regular expression for "
+            "the name, or a choice of do_conv.choices",
+            f"a {type(where).__name__}",
+            "give for example where='layer1'",
+        )
+    choose = where
+    return lambda name, layer, spec, place: bool(choose(name, layer))

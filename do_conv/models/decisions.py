@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Spec
 from do_conv.models import reasons
-from do_conv.models.choices import Choice, Where, chosen
+from do_conv.models.choices import Where, chooser
 from do_conv.models.plan import Row
 
 # D_mul for all layers, or for the layer of a spec; None is |K|.
@@ -45,9 +46,9 @@ class Found:
 
 def decisions(
     found: Iterable[Found],
-    where: Where | Choice | None,
+    where: Where,
     d_mul: DMul,
-    composition: str,
+    composition: CompositionName,
     holders: Iterable[tuple[Any, Iterable[Any]]] = (),
 ) -> list[tuple[Any, Row]]:
     """Each convolution with what becomes of it.
@@ -64,21 +65,25 @@ def decisions(
     Raises:
         DOConvError: if `d_mul` breaks a rule.
     """
-    place, alone = 0, []
+    place, alone, chooses = 0, [], chooser(where)
     for one in found:
-        alone.append((one, _alone(one, where, d_mul, composition, place)))
+        alone.append((one, _alone(one, chooses, d_mul, composition, place)))
         place += one.count
     return _together(alone, holders)
 
 
 def _alone(
-    one: Found, where: Where | Choice | None, d_mul: DMul, composition: str, place: int
+    one: Found,
+    chooses: Callable[[str, Any, Spec, int], bool],
+    d_mul: DMul,
+    composition: CompositionName,
+    place: int,
 ) -> Row:
     """What would become of a convolution if no other layer shared its weight."""
     reason = one.reason
     spec = None if one.spec_of is None else one.spec_of(None)
     if reason is None and spec is not None and one.spec_of is not None:
-        if chosen(where, one.name, one.layer, spec, place):
+        if chooses(one.name, one.layer, spec, place):
             spec = one.spec_of(d_mul(spec) if callable(d_mul) else d_mul)
         else:
             reason = reasons.NOT_CHOSEN

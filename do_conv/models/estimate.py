@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Shape, Spec
 
 # Seconds of a training step, forward and backward:
@@ -29,7 +30,7 @@ def step(uses: int, macs: int, parameters: int) -> float:
     return PER_USE * uses + PER_MAC * macs + PER_PARAMETER * parameters
 
 
-def added(spec: Spec, uses: Sequence[Shape], batch: int, composition: str) -> float:
+def added(spec: Spec, uses: Sequence[Shape], batch: int, composition: CompositionName) -> float:
     """Seconds that a layer adds to a step, whose outputs have these sizes in its uses."""
     if composition == "kernel":
         weights = spec.rows * spec.group_channels * spec.d_mul

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from do_conv import table
 from do_conv.core.cost import layer_cost
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Shape, Spec
 from do_conv.models import estimate
 
@@ -35,7 +37,7 @@ class Row:
     parameters: int
     spec: Spec | None = None
     positions: tuple[Shape, ...] = ()
-    composition: str = "kernel"
+    composition: CompositionName = "kernel"
     kernel_only: bool = False
 
     @property
@@ -43,6 +45,11 @@ class Row:
         """The sizes of what takes its place; None if it is left, or while they are not known."""
         known = self.becomes is not None and self.spec is not None and self.spec.is_known
         return self.spec if known else None
+
+    @property
+    def has_sizes(self) -> bool:
+        """Whether its parameters can be counted: not before it has seen the input's channels."""
+        return self.spec is None or self.spec.is_known
 
     @property
     def training_parameters(self) -> int:
@@ -128,44 +135,57 @@ class Plan:
         added = sum(row.added_seconds(self.batch) for row in self.rows)
         return 1 + added / estimate.step(uses, macs[0], self.parameters)
 
+    @property
+    def has_sizes(self) -> bool:
+        """Whether all its parameters can be counted."""
+        return all(row.has_sizes for row in self.rows)
+
     def __str__(self) -> str:
-        """A table: each layer, what becomes of it, and what it takes before and in training."""
-        head = ("layer", "is", "becomes", "parameters", "in training", "MACs", "in training")
-        lines = [head, *(_cells(row, self.batch) for row in self.rows)]
-        total = f"{len(self.converted)} of {len(self.rows)} convolutions"
-        lines.append(
-            ("whole model", "", total, f"{self.parameters:,}", f"{self.training_parameters:,}",
-             *_macs(self.macs))
-        )  # fmt: skip
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        shown = [_line(line, widths) for line in lines]
-        rule = "-" * max(map(len, shown))
-        notes = ["After folding, parameters and multiply-accumulates (MACs) are those before."]
+        """A table: each layer, what becomes of it, and what it takes before and in training.
+
+        It is at most 80 columns wide; counts are in three figures.
+        """
+        reasons = list(dict.fromkeys(row.reason for row in self.left))
+        head = ["parameters", "training", "MACs", "training"]
+        rows = [
+            (("layer", "is", "becomes"), head[: 2 if self.macs is None else 4]),
+            *((_texts(row, reasons), self._counts(row, row.macs(self.batch))) for row in self.rows),
+            ((self._summary(),), self._counts(self, self.macs)),
+        ]
+        shown = table.lines(rows)
+        rule = ["-" * min(max(len(line) for row in shown for line in row), table.WIDTH)]
+        lines = [*shown[0], *rule, *itertools.chain(*shown[1:-1]), *rule, *shown[-1]]
+        notes = [f"({place}) left: {reason}" for place, reason in enumerate(reasons, 1)]
+        return "\n".join([*lines, *notes, *map(table.wrapped, self._remarks())])
+
+    def _summary(self) -> str:
+        return f"whole model, {len(self.converted)} of {len(self.rows)} convolutions"
+
+    def _counts(self, of: Row | Plan, macs: tuple[int, int] | None) -> list[str]:
+        """The numbers of a row or of the whole model; a dash for one that is not known."""
+        known = (of.parameters, of.training_parameters) if of.has_sizes else (None, None)
+        counts = known if self.macs is None else (*known, *(macs or (None, None)))
+        return ["-" if count is None else table.rounded(count) for count in counts]
+
+    def _remarks(self) -> Iterator[str]:
+        """What there is to say below the table, a paragraph each."""
+        if not self.has_sizes:
+            yield (
+                "A dash is a count that is not known before the network has seen an input: give "
+                "the shape of one (input_shape, or --image)."
+            )
+        yield "After folding, parameters and multiply-accumulates (MACs) are those before."
         if (ratio := self.step_ratio) is not None:
-            notes[0] += f" MACs are for a batch of {self.batch}."
-            notes.append(
+            yield f"MACs are for a batch of {self.batch}."
+            yield (
                 f"A training step will take about {ratio:.2f} times as long (an estimate for "
                 "PyTorch's eager mode on a processor)."
             )
-        return "\n".join([shown[0], rule, *shown[1:-1], rule, shown[-1], *notes])
 
 
-def _cells(row: Row, batch: int) -> tuple[str, ...]:
-    becomes = row.becomes or f"left: {row.reason}"
+def _texts(row: Row, reasons: Sequence[str | None]) -> tuple[str, str, str]:
+    """What a row says of a layer; a reason by its place among all."""
+    becomes = row.becomes or f"left ({reasons.index(row.reason) + 1})"
     if row.becomes and row.spec is not None and not row.spec.has_plain_weight:
         becomes += f", d_mul={row.spec.d_mul}"
-    counts = (f"{row.parameters:,}", f"{row.training_parameters:,}")
-    return (row.name or "(the model)", row.kind, becomes, *counts, *_macs(row.macs(batch)))
-
-
-def _macs(macs: tuple[int, int] | None) -> tuple[str, str]:
-    return ("-", "-") if macs is None else (f"{macs[0]:,}", f"{macs[1]:,}")
-
-
-def _line(cells: Any, widths: list[int]) -> str:
-    """Text to the left, numbers to the right."""
-    shown = [
-        cell.ljust(width) if i < 3 else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join(shown).rstrip()
+    return row.name or "(the model)", row.kind, becomes

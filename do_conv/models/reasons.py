@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-HAS_DEPTHWISE = "has a depthwise kernel already"
+from do_conv.table import counted
+
+HAS_DEPTHWISE = "it has a depthwise kernel already"
+NO_CHANNELS = "it has no input or no output channels"
 COMPUTED_WEIGHT = "its weight is computed from other parameters"
 UNREAD_WEIGHT = "its forward pass does not read its weight"
 SHARED_WEIGHT = "its weight is shared with a layer that is left"
 ONE_POSITION = "its kernel has one position"
-NOT_CHOSEN = "not chosen"
+NOT_CHOSEN = "it was not chosen"
 QUANTISED = "it is prepared for quantisation"
 OTHER_CLASS = "its class is not Keras's own"
-NO_SUCH_CLASS = "its class has no over-parameterized one"
+NO_SUCH_CLASS = "there is no over-parameterized layer for its class"
 
 
 def layout(name: str) -> str:
@@ -20,9 +23,9 @@ def layout(name: str) -> str:
 
 def owned_by(kind: str) -> str:
     """The layer is inside one that cannot be made again around another."""
-    return f"only the code of {kind} could make it again"
+    return f"it is inside a layer of class {kind}, which only its own code can make again"
 
 
 def hidden(count: int) -> str:
     """A graph of operations without layers."""
-    return f"a graph hides its {count} convolution{'' if count == 1 else 's'}"
+    return f"it is a graph of operations with {counted(count, 'convolution')} inside"

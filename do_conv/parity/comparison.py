@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,11 @@ class Result:
     def holds(self) -> bool:
         """Whether the framework agrees; a case it does not offer does not count against it."""
         return self.error is None or self.error <= self.tolerance
+
+
+def agrees(results: Sequence[Result]) -> bool:
+    """Whether something was compared, and all of it holds."""
+    return any(r.error is not None for r in results) and all(r.holds for r in results)
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:

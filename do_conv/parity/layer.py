@@ -69,7 +69,7 @@ def core_results(case: Case, given: Arrays) -> Results:
     x, weight, delta, bias, cotangent = vars(given).values()
     spec, window = case.spec, case.window
     composed = weight if delta is None else compose_spec(weight, delta, spec)
-    convolve, convolve_features, gradients, feature_gradients = _operations(case)
+    convolve, convolve_features, gradients, feature_gradients = operations(case)
     output = convolve(x, composed, window, spec.groups, bias)
     grad_x, grad_composed, grad_bias = gradients(cotangent, x, composed, window, spec.groups)
     results = {
@@ -97,7 +97,7 @@ def core_results(case: Case, given: Arrays) -> Results:
     return results
 
 
-def _operations(case: Case) -> tuple[Any, Any, Any, Any]:
+def operations(case: Case) -> tuple[Any, Any, Any, Any]:
     """The convolution, its feature composition, and their gradients."""
     if case.kind != "transposed":
         return (

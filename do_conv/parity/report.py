@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,9 @@ from rich.text import Text
 
 from do_conv.parity.comparison import TOLERANCES, TRAINING, Result
 from do_conv.parity.layer import QUANTITIES
+
+# The columns of a terminal of 80 beside the quantities, and those between two frameworks.
+_ROOM, _GAP = 58, 3
 
 
 def worst(results: Iterable[Result]) -> Result:
@@ -28,6 +32,7 @@ def table(
     `missing` has the sentence for each framework that could not be used.
     """
     parts: list[RenderableType] = []
+    room = _ROOM // len([*versions, *missing] or [""]) - _GAP
     for dtype in dict.fromkeys(result.dtype for result in results):
         layer, training = TOLERANCES[dtype]
         shown = Table(
@@ -40,7 +45,7 @@ def table(
         for framework in (*versions, *missing):
             shown.add_column(versions.get(framework, framework))
         for quantity in (*QUANTITIES, TRAINING):
-            cells = [_cell(results, name, dtype, quantity) for name in versions]
+            cells = [_cell(results, name, dtype, quantity, room) for name in versions]
             shown.add_row(quantity, *cells, *("" for _ in missing))
         cases = [_cases(results, name, dtype) for name in versions]
         shown.add_row("cases", *cases, *("left out" for _ in missing))
@@ -54,6 +59,8 @@ def verdict(results: list[Result]) -> Text:
     failures = [result for result in results if not result.holds]
     if not results:
         return Text("Nothing was compared: there is no framework to compare.", "bold red")
+    if all(result.error is None for result in results):
+        return Text("Nothing was compared: these cases are not offered.", "bold red")
     if not failures:
         return Text("Every framework agrees with the core.", "bold green")
     lines = [
@@ -93,16 +100,20 @@ def _of(results: list[Result], framework: str, dtype: str) -> list[Result]:
     return [r for r in results if (r.framework, r.dtype) == (framework, dtype)]
 
 
-def _cell(results: list[Result], framework: str, dtype: str, quantity: str) -> Text:
+def _cell(results: list[Result], framework: str, dtype: str, quantity: str, room: int) -> Text:
+    """The largest error and its case, in lines of `room` columns."""
     found = [r for r in _of(results, framework, dtype) if r.quantity == quantity]
     if not found:
         return Text("-", "dim")
     most = worst(found)
-    return Text(f"{most.error:.1e}  {most.case}", "" if most.holds else "bold red")
+    shown = f"{most.error:.1e}  {most.case}"
+    if len(shown) > room:  # rich would break a name anywhere
+        shown = "\n".join([f"{most.error:.1e}", *textwrap.wrap(most.case, room)])
+    return Text(shown, "" if most.holds else "bold red")
 
 
 def _cases(results: list[Result], framework: str, dtype: str) -> str:
     mine = _of(results, framework, dtype)
     absent = sum(r.error is None for r in mine)
     compared = {r.case for r in mine if r.error is not None and r.quantity != TRAINING}
-    return f"{len(compared)} compared, {absent} not offered"
+    return f"{len(compared)} compared\n{absent} not offered"

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from keras import constraints, initializers, ops, regularizers
 
 from do_conv.core import layouts, rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.core.starts import Normal, delta_start
 from do_conv.tf.composed import Composed
@@ -29,8 +30,8 @@ class OverParameterized(Composed):
     def _set_options(
         self,
         d_mul: int | None,
-        depthwise_init: str,
-        composition: str,
+        depthwise_init: DepthwiseInit,
+        composition: CompositionName,
         delta_regularizer: Any,
         delta_constraint: Any,
     ) -> None:

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import keras
 import numpy as np
 from keras import ops
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Spec
 from do_conv.tf.configuration import made_like
+
+
+class LayerOptions(TypedDict, total=False):
+    """What every Keras layer takes by keyword."""
+
+    name: str | None
+    dtype: Any
+    trainable: bool
+    autocast: bool
+    input_shape: Any
+    batch_shape: Any
+    batch_input_shape: Any
+    batch_size: int
+    input_dtype: Any
+    input_dim: int
+    lora_rank: int | None
+    lora_alpha: float | None
+    dynamic: bool
 
 
 class Composed(keras.layers.Layer):
@@ -28,7 +47,7 @@ class Composed(keras.layers.Layer):
     _compositions: ClassVar[Sequence[str]] = rules.COMPOSITIONS
 
     spec: Spec
-    composition: str
+    composition: CompositionName
 
     def _set_composition(self, composition: Any) -> None:
         """Keep the composition, once the plain layer has been made."""
@@ -50,6 +69,7 @@ class Composed(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Make the variables for an input of this shape."""
+        rules.input_kind(input_shape is not None, "tensor", "NoneType")
         rules.input_rank(input_shape, self.rank)
         self.spec = self._spec_for(rules.known_channels(input_shape[self._channel_axis]))
         super().build(input_shape)
@@ -78,6 +98,7 @@ class Composed(keras.layers.Layer):
 
     def _check_input(self, inputs: Any) -> None:
         last = self.data_format == "channels_last"
+        rules.input_kind(hasattr(inputs, "shape"), "tensor", type(inputs).__name__)
         rules.input_shape(inputs.shape, self.rank, self.spec.in_channels, channels_last=last)
         rules.input_dtype(keras.backend.standardize_dtype(inputs.dtype), self.compute_dtype)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.tf.base import OverParameterized
-from do_conv.tf.composed import known_data_format, lower
+from do_conv.tf.composed import LayerOptions, known_data_format, lower
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @keras.saving.register_keras_serializable("do_conv")
@@ -38,11 +42,11 @@ class DODepthwiseConv2D(OverParameterized, keras.layers.DepthwiseConv2D):
         bias_constraint: Any = None,
         *,
         d_mul: int | None = None,
-        depthwise_init: str = "identity",
-        composition: str = "kernel",
+        depthwise_init: DepthwiseInit = "identity",
+        composition: CompositionName = "kernel",
         delta_regularizer: Any = None,
         delta_constraint: Any = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
 
@@ -64,7 +68,7 @@ class DODepthwiseConv2D(OverParameterized, keras.layers.DepthwiseConv2D):
             bias_constraint: a projection of the bias.
             d_mul: D_mul, at least |K|, the default; it is not Keras's `depth_multiplier`.
             depthwise_init: how D starts (Table 7), "identity" or "he".
-            composition: "kernel" or "feature" (equation 3); it may be changed at any time.
+            composition: "kernel" or "feature" (equation 4); it may be changed at any time.
             delta_regularizer: a penalty on D', which pulls D to the identity.
             delta_constraint: a projection of D'.
             kwargs: what every Keras layer takes, such as `name` and `dtype`.
@@ -72,6 +76,7 @@ class DODepthwiseConv2D(OverParameterized, keras.layers.DepthwiseConv2D):
         Raises:
             DOConvError: if an argument breaks a rule; the message names it.
         """
+        rules.own_names(kwargs)
         super().__init__(
             kernel_size=rules.axes("kernel_size", kernel_size, 2),
             strides=rules.axes("strides", strides, 2),

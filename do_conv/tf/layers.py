@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 from keras import ops
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.tf.base import OverParameterized
-from do_conv.tf.composed import known_data_format, lower
+from do_conv.tf.composed import LayerOptions, known_data_format, lower
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class _DOConv(OverParameterized):
@@ -39,11 +43,11 @@ class _DOConv(OverParameterized):
         bias_constraint: Any = None,
         *,
         d_mul: int | None = None,
-        depthwise_init: str = "identity",
-        composition: str = "kernel",
+        depthwise_init: DepthwiseInit = "identity",
+        composition: CompositionName = "kernel",
         delta_regularizer: Any = None,
         delta_constraint: Any = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
 
@@ -81,11 +85,14 @@ class _DOConv(OverParameterized):
         words = ("valid", "same", "causal") if rank == 1 else ("valid", "same")
         kernel_size = rules.axes("kernel_size", kernel_size, rank)
         filters = rules.integer("filters", filters)
+        rules.own_names(kwargs)
         spec = Spec(None, filters, kernel_size, groups, d_mul)
+        strides = rules.axes("strides", strides, rank)
+        rules.warn_of_stride(strides, kernel_size)
         super().__init__(
             filters=filters,
             kernel_size=kernel_size,
-            strides=rules.axes("strides", strides, rank),
+            strides=strides,
             padding=rules.choice("padding", lower(padding), words),
             data_format=known_data_format(data_format),
             dilation_rate=rules.axes("dilation_rate", dilation_rate, rank),

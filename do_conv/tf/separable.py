@@ -1,20 +1,24 @@
 """Depthwise separable convolutions: trained by kernel composition, deployed as the two they are.
 
-No nonlinearity and no normalisation stands between the two, as in Keras's `SeparableConv2D` and in
-Xception; MobileNet's blocks have both there, and do not compose (section 3 of the paper).
+Section 3 of the paper proposes it. No nonlinearity and no normalisation stands between the two, as
+in Keras's `SeparableConv2D` and in Xception; MobileNet's blocks have both, and do not compose.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 from keras import ops
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import SeparableSpec, Spec
-from do_conv.tf.composed import Composed, known_data_format, lower
+from do_conv.tf.composed import Composed, LayerOptions, known_data_format, lower
 from do_conv.tf.composition import compose_spec
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class _DepthwiseSeparable(Composed):
@@ -50,8 +54,8 @@ class _DepthwiseSeparable(Composed):
         pointwise_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        composition: str = "kernel",
-        **kwargs: Any,
+        composition: CompositionName = "kernel",
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         """Make the layer; the arguments before `composition` are the plain layer's, in its order.
 

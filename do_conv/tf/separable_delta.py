@@ -7,15 +7,19 @@ a pair: one kernel composed of the two, and no variable more.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 from keras import ops
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.tf.base import OverParameterized
-from do_conv.tf.composed import known_data_format, lower
+from do_conv.tf.composed import LayerOptions, known_data_format, lower
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class _DOSeparable(OverParameterized):
@@ -55,11 +59,11 @@ class _DOSeparable(OverParameterized):
         bias_constraint: Any = None,
         *,
         d_mul: int | None = None,
-        depthwise_init: str = "identity",
-        composition: str = "kernel",
+        depthwise_init: DepthwiseInit = "identity",
+        composition: CompositionName = "kernel",
         delta_regularizer: Any = None,
         delta_constraint: Any = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
 
@@ -85,7 +89,7 @@ class _DOSeparable(OverParameterized):
             bias_constraint: a projection of the bias.
             d_mul: D_mul, at least |K|, the default; it is not Keras's `depth_multiplier`.
             depthwise_init: how D starts (Table 7), "identity" or "he".
-            composition: "kernel" or "feature" (equation 3), of the depthwise part; it may be
+            composition: "kernel" or "feature" (equation 4), of the depthwise part; it may be
                 changed at any time.
             delta_regularizer: a penalty on D', which pulls D to the identity.
             delta_constraint: a projection of D'.
@@ -95,6 +99,7 @@ class _DOSeparable(OverParameterized):
             DOConvError: if an argument breaks a rule; the message names it.
         """
         rank = self._rank
+        rules.own_names(kwargs)
         super().__init__(
             filters=rules.integer("filters", filters),
             kernel_size=rules.axes("kernel_size", kernel_size, rank),

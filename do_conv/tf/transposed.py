@@ -7,15 +7,19 @@ composition would need a grouped transposed convolution, which Keras does not ha
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 from keras import ops
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.tf.base import OverParameterized
-from do_conv.tf.composed import known_data_format, lower
+from do_conv.tf.composed import LayerOptions, known_data_format, lower
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class _DOConvTranspose(OverParameterized):
@@ -44,11 +48,11 @@ class _DOConvTranspose(OverParameterized):
         bias_constraint: Any = None,
         *,
         d_mul: int | None = None,
-        depthwise_init: str = "identity",
-        composition: str = "kernel",
+        depthwise_init: DepthwiseInit = "identity",
+        composition: CompositionName = "kernel",
         delta_regularizer: Any = None,
         delta_constraint: Any = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
 
@@ -81,6 +85,7 @@ class _DOConvTranspose(OverParameterized):
             DOConvError: if an argument breaks a rule; the message names it.
         """
         rank = self._rank
+        rules.own_names(kwargs)
         if output_padding is not None:
             output_padding = rules.axes("output_padding", output_padding, rank, minimum=0)
         super().__init__(
@@ -152,11 +157,11 @@ class DOConv3DTranspose(_DOConvTranspose, keras.layers.Conv3DTranspose):
         bias_constraint: Any = None,
         *,
         d_mul: int | None = None,
-        depthwise_init: str = "identity",
-        composition: str = "kernel",
+        depthwise_init: DepthwiseInit = "identity",
+        composition: CompositionName = "kernel",
         delta_regularizer: Any = None,
         delta_constraint: Any = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         """Make the layer; `data_format` stands before `output_padding`, as in the plain layer.
 

@@ -9,6 +9,7 @@ parametrization  `over_parameterize`: for layers with a forward pass of their ow
 models           whole models: `convert`, `fold`, `plan`, `verify` and what goes with them
 composition      W' from W and D' in PyTorch
 starts           how W and D' start
+other_tools      the marks that pruning and quantisation leave on a layer
 """
 
 from do_conv.core.errors import require_installed
@@ -27,9 +28,10 @@ from do_conv.torch.lazy import (  # noqa: E402
 )
 from do_conv.torch.models.conversion import convert  # noqa: E402
 from do_conv.torch.models.folding import fold  # noqa: E402
+from do_conv.torch.models.optimization import adaptive_clip_grad, parameter_groups  # noqa: E402
 from do_conv.torch.models.planning import plan  # noqa: E402
 from do_conv.torch.models.state import folded_state_dict  # noqa: E402
-from do_conv.torch.models.training import composed, parameter_groups  # noqa: E402
+from do_conv.torch.models.training import composed  # noqa: E402
 from do_conv.torch.models.verification import verify  # noqa: E402
 from do_conv.torch.parametrization import over_parameterize  # noqa: E402
 from do_conv.torch.separable import (  # noqa: E402
@@ -59,6 +61,7 @@ __all__ = [
     "LazyDOConvTranspose1d",
     "LazyDOConvTranspose2d",
     "LazyDOConvTranspose3d",
+    "adaptive_clip_grad",
     "compose",
     "compose_separable",
     "composed",

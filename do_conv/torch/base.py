@@ -18,8 +18,10 @@ from torch.nn.parameter import UninitializedParameter, is_lazy
 
 from do_conv.core import rules
 from do_conv.core.errors import DOConvError
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.torch.composition import compose_spec, depthwise_kernel, pointwise_kernel
+from do_conv.torch.other_tools import check_other_tools
 from do_conv.torch.starts import start_delta
 
 
@@ -36,16 +38,21 @@ class Composed(_ConvNd):
     _rank: ClassVar[int]
 
     spec: Spec
-    composition: str
+    composition: CompositionName
 
     def _make(
-        self, spec: Spec, composition: str, plain: tuple[Any, ...], device: Any, dtype: Any
+        self,
+        spec: Spec,
+        composition: CompositionName,
+        plain: tuple[Any, ...],
+        device: Any,
+        dtype: Any,
     ) -> None:
         """Make the plain layer, then the parameters in our shapes, and start them."""
         super().__init__(*plain, "meta", dtype)  # type: ignore[call-arg]  # the plain layer's
         self.spec, self.composition = spec, rules.composition(composition)
         for name, shape in self._shapes().items():
-            self.register_parameter(name, _parameter(shape, device, dtype))
+            self.register_parameter(name, _parameter(shape, spec.is_known, device, dtype))
         self.reset_parameters()
 
     def _known(self, in_channels: Any) -> int | None:
@@ -116,8 +123,10 @@ class Composed(_ConvNd):
         )
 
     def _check_input(self, input: Tensor) -> None:
+        check_other_tools(self)
         if torch.jit.is_tracing() or isinstance(input, Proxy):
             return  # a trace would keep the questions as constants, and a Proxy has no answers
+        check_kind(input)
         rules.input_shape(input.shape, self._rank, self.in_channels, unbatched=True)
         if input.dtype != self.weight.dtype and not torch.is_autocast_enabled(input.device.type):
             rules.input_dtype(input.dtype, self.weight.dtype)
@@ -134,7 +143,7 @@ class OverParameterized(Composed):
         bias: `(C_out,)` or None.
     """
 
-    depthwise_init: str
+    depthwise_init: DepthwiseInit
     depthwise_delta: nn.Parameter | None
     # The kernel that is kept within `do_conv.torch.models.training.composed`.
     _kept: Any = None
@@ -144,7 +153,11 @@ class OverParameterized(Composed):
         return {**super()._shapes(), "depthwise_delta": delta}
 
     def _over_parameterize(
-        self, spec: Spec, composition: str, depthwise_init: str, *arguments: Any
+        self,
+        spec: Spec,
+        composition: CompositionName,
+        depthwise_init: DepthwiseInit,
+        *arguments: Any,
     ) -> None:
         """Make the layer; a module takes plain attributes before it is made."""
         self.depthwise_init = rules.depthwise_init(depthwise_init)
@@ -260,10 +273,22 @@ def deploy(
         setattr(plain, name, nn.Parameter(value, requires_grad=source.requires_grad))
 
 
-def _parameter(shape: tuple[Any, ...] | None, device: Any, dtype: Any) -> Any:
-    """An empty parameter; one without a shape, if a size is not known yet; or None."""
+def check_kind(input: Any) -> None:
+    """Refuse what is not a tensor.
+
+    Raises:
+        DOConvError: if it is none.
+    """
+    rules.input_kind(isinstance(input, Tensor), "torch.Tensor", type(input).__name__)
+
+
+def _parameter(shape: tuple[Any, ...] | None, is_known: bool, device: Any, dtype: Any) -> Any:
+    """An empty parameter, or None; in a layer whose sizes are not known yet, one without a shape.
+
+    The bias, whose shape is known, waits for the others, with which it is drawn.
+    """
     if shape is None:
         return None
-    if None in shape:
+    if not is_known:
         return UninitializedParameter(device=device, dtype=dtype)  # type: ignore[call-arg]
     return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.torch.base import OverParameterized, plain_arguments
+from do_conv.torch.keywords import checks_names
 
 
 class _DOConv(OverParameterized):
     """The convolutions of every rank; `OverParameterized` names the attributes."""
 
+    @checks_names
     def __init__(
         self,
         in_channels: int,
@@ -31,8 +34,8 @@ class _DOConv(OverParameterized):
         dtype: torch.dtype | None = None,
         *,
         d_mul: int | None = None,
-        depthwise_init: str = "identity",
-        composition: str = "kernel",
+        depthwise_init: DepthwiseInit = "identity",
+        composition: CompositionName = "kernel",
     ) -> None:
         """Make the layer.
 
@@ -64,6 +67,7 @@ class _DOConv(OverParameterized):
             groups,
             d_mul,
         )
+        rules.warn_of_stride(rules.axes("stride", stride, spec.rank), spec.kernel_size)
         plain = plain_arguments(spec, stride, padding, dilation, bias, padding_mode)
         self._over_parameterize(spec, composition, depthwise_init, plain, device, dtype)
 
@@ -83,14 +87,26 @@ class DOConv1d(_DOConv, nn.Conv1d):
 
     _plain, _convolve, _rank = nn.Conv1d, staticmethod(functional.conv1d), 1
 
+    if TYPE_CHECKING:
+
+        def fold(self, *, check_finite: bool = True) -> nn.Conv1d: ...  # noqa: D102
+
 
 class DOConv2d(_DOConv, nn.Conv2d):
     """An over-parameterized `nn.Conv2d`; its arguments, and three of our own, by keyword."""
 
     _plain, _convolve, _rank = nn.Conv2d, staticmethod(functional.conv2d), 2
 
+    if TYPE_CHECKING:
+
+        def fold(self, *, check_finite: bool = True) -> nn.Conv2d: ...  # noqa: D102
+
 
 class DOConv3d(_DOConv, nn.Conv3d):
     """An over-parameterized `nn.Conv3d`; its arguments, and three of our own, by keyword."""
 
     _plain, _convolve, _rank = nn.Conv3d, staticmethod(functional.conv3d), 3
+
+    if TYPE_CHECKING:
+
+        def fold(self, *, check_finite: bool = True) -> nn.Conv3d: ...  # noqa: D102

@@ -9,7 +9,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from do_conv.core import rules
-from do_conv.torch.base import OverParameterized
+from do_conv.torch.base import OverParameterized, check_kind
 from do_conv.torch.layers import DOConv1d, DOConv2d, DOConv3d
 from do_conv.torch.transposed import DOConvTranspose1d, DOConvTranspose2d, DOConvTranspose3d
 
@@ -31,6 +31,7 @@ class _Lazy(LazyModuleMixin, OverParameterized):
     def initialize_parameters(self, input: Tensor, *_: Any, **__: Any) -> None:
         """Make and start the parameters for an input of this shape."""
         if not self._is_made():
+            check_kind(input)
             rules.input_rank(input.shape, self._rank, unbatched=True)
             self._set_in_channels(input.shape[-self._rank - 1])
             self.reset_parameters()

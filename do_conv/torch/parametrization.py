@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from do_conv.core import rules
+from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.models import checks
 from do_conv.torch.base import Composed
@@ -49,7 +50,7 @@ class Composition(nn.Module):
 
 
 def over_parameterize(
-    layer: Any, *, d_mul: int | None = None, depthwise_init: str = "identity"
+    layer: Any, *, d_mul: int | None = None, depthwise_init: DepthwiseInit = "identity"
 ) -> Any:
     """Over-parameterize the kernel of a convolution, in place, by `torch.nn.utils.parametrize`.
 

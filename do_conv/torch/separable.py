@@ -1,7 +1,7 @@
 """Depthwise separable convolutions: trained by kernel composition, deployed as the two they are.
 
-No nonlinearity and no normalisation stands between the two, as in Xception and in Keras's
-`SeparableConv2D`; MobileNet's blocks have both there, and do not compose (section 3 of the paper).
+Section 3 of the paper proposes it. No nonlinearity and no normalisation stands between the two, as
+in Xception and in Keras's `SeparableConv2D`; MobileNet's blocks have both, and do not compose.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import SeparableSpec
 from do_conv.models import checks
 from do_conv.torch.base import Composed, deploy, plain_arguments
 from do_conv.torch.composition import compose_spec, depthwise_kernel, pointwise_kernel
+from do_conv.torch.keywords import checks_names
+from do_conv.torch.layout import channels_last, is_channels_last
 from do_conv.torch.starts import start_kernel
 
 
@@ -32,6 +35,7 @@ class _DepthwiseSeparable(Composed):
 
     depthwise_weight: nn.Parameter
 
+    @checks_names
     def __init__(
         self,
         in_channels: int,
@@ -47,7 +51,7 @@ class _DepthwiseSeparable(Composed):
         dtype: torch.dtype | None = None,
         *,
         d_mul: int = 1,
-        composition: str = "kernel",
+        composition: CompositionName = "kernel",
     ) -> None:
         """Make the layer; the arguments before `d_mul` are those of `nn.Conv`, in its order.
 
@@ -81,7 +85,9 @@ class _DepthwiseSeparable(Composed):
         self._make(spec, composition, plain, device, dtype)
 
     @classmethod
-    def from_pair(cls, depthwise: Any, pointwise: Any, *, composition: str = "kernel") -> Any:
+    def from_pair(
+        cls, depthwise: Any, pointwise: Any, *, composition: CompositionName = "kernel"
+    ) -> Any:
         """The layer that does what two plain ones do, with copies of their weights.
 
         Args:
@@ -161,6 +167,8 @@ class _DepthwiseSeparable(Composed):
             device="meta",
         )  # fmt: skip
         kernels = self._depthwise(), pointwise_kernel(self.weight, self.spec)
+        if is_channels_last(self.depthwise_weight):
+            kernels = kernels[0], channels_last(kernels[1])
         deploy(depthwise, check_finite, weight=(kernels[0], self.depthwise_weight))
         deploy(
             pointwise, check_finite, weight=(kernels[1], self.weight), bias=(self.bias, self.bias)

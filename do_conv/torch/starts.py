@@ -7,12 +7,13 @@ import math
 import torch
 from torch import Tensor, nn
 
+from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.core.starts import delta_start, fill_from_kernel
 
 
 @torch.no_grad()
-def start_delta(delta: Tensor, depthwise_init: str, spec: Spec) -> None:
+def start_delta(delta: Tensor, depthwise_init: DepthwiseInit, spec: Spec) -> None:
     """Fill D' with its start: exact zeros, or what Table 7 draws."""
     start = delta_start(depthwise_init, spec)
     nn.init.zeros_(delta)

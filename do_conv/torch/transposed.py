@@ -5,21 +5,24 @@ D belongs to the stored kernel's second axis, the output channels (see `do_conv.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.torch.base import OverParameterized
 from do_conv.torch.composition import pointwise_kernel
+from do_conv.torch.keywords import checks_names
 
 
 class _DOConvTranspose(OverParameterized):
     """The transposed layers of every rank; `OverParameterized` names the attributes."""
 
+    @checks_names
     def __init__(
         self,
         in_channels: int,
@@ -36,8 +39,8 @@ class _DOConvTranspose(OverParameterized):
         dtype: torch.dtype | None = None,
         *,
         d_mul: int | None = None,
-        depthwise_init: str = "identity",
-        composition: str = "kernel",
+        depthwise_init: DepthwiseInit = "identity",
+        composition: CompositionName = "kernel",
     ) -> None:
         """Make the layer.
 
@@ -138,14 +141,26 @@ class DOConvTranspose1d(_DOConvTranspose, nn.ConvTranspose1d):
 
     _plain, _convolve, _rank = nn.ConvTranspose1d, staticmethod(functional.conv_transpose1d), 1
 
+    if TYPE_CHECKING:
+
+        def fold(self, *, check_finite: bool = True) -> nn.ConvTranspose1d: ...  # noqa: D102
+
 
 class DOConvTranspose2d(_DOConvTranspose, nn.ConvTranspose2d):
     """An over-parameterized `nn.ConvTranspose2d`: its arguments, and ours by keyword."""
 
     _plain, _convolve, _rank = nn.ConvTranspose2d, staticmethod(functional.conv_transpose2d), 2
 
+    if TYPE_CHECKING:
+
+        def fold(self, *, check_finite: bool = True) -> nn.ConvTranspose2d: ...  # noqa: D102
+
 
 class DOConvTranspose3d(_DOConvTranspose, nn.ConvTranspose3d):
     """An over-parameterized `nn.ConvTranspose3d`: its arguments, and ours by keyword."""
 
     _plain, _convolve, _rank = nn.ConvTranspose3d, staticmethod(functional.conv_transpose3d), 3
+
+    if TYPE_CHECKING:
+
+        def fold(self, *, check_finite: bool = True) -> nn.ConvTranspose3d: ...  # noqa: D102

@@ -89,7 +89,7 @@ def experiment(given: argparse.Namespace, arm: str) -> str:
 
 
 def _variant(given: argparse.Namespace) -> list[str]:
-    """The options of Tables 6, 7 and 8 that are not those of Table 1."""
+    """The options of D that are not those of Table 1."""
     parts = []
     if given.stages != STAGES:
         parts.append("stages" + "".join(map(str, given.stages)))

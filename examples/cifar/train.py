@@ -3,7 +3,7 @@
     python -m examples.cifar.train --data DIR --network resnet_v2_20 --schedule short --seeds 0 1 2
 
 writes a line for each epoch of each run to `examples/results/`, where a run that was interrupted is
-taken up again. Tables 1, 6, 7 and 8 of the paper are rows of options: see README.md. Under
+taken up again. Tables 1, 6 and 8 of the paper are rows of options: see README.md. Under
 `torchrun --nproc-per-node N` each process takes its share of the runs; several may share a device.
 """
 
@@ -27,7 +27,7 @@ from examples.cifar.state import STAGES, Run
 from examples.records import ARMS, RESULTS
 from examples.states import epoch_seed
 
-# D_mul of Table 8, for a kernel of M x N positions.
+# D_mul of Table 8, for a kernel of M x N positions; 4MN is its (M x 2) x (N x 2).
 D_MULS = {
     "MN": None,
     "(M+2)(N+2)": lambda spec: (spec.kernel_size[0] + 2) * (spec.kernel_size[1] + 2),
@@ -78,7 +78,7 @@ def _arguments() -> argparse.ArgumentParser:
         "--stages", nargs="+", type=int, choices=STAGES, default=STAGES,
         help="Table 6: those converted",
     )  # fmt: skip
-    add("--depthwise-init", choices=("identity", "he"), default="identity", help="Table 7")
+    add("--depthwise-init", choices=("identity", "he"), default="identity", help="of D")
     add("--d-mul", choices=D_MULS, default="MN", help="Table 8")
     add("--device", help="default: cuda if there is one, else cpu")
     add("--threads", type=int, default=torch.get_num_threads())

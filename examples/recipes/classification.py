@@ -1,4 +1,4 @@
-"""ImageNet classification: Tables 2 and 3 of the paper.
+"""ImageNet classification: Tables 2 and 3 of the paper, and 6 and 7 in part.
 
     python -m examples.recipes.classification --data DIR --network resnet_v1b_50 --arm do-conv
     torchrun --nproc-per-node 8 -m examples.recipes.classification --data DIR ...
@@ -36,7 +36,7 @@ SHORTER = 256 / 224  # the shorter side of a test image, for one that the networ
 class Classification(Recipe):
     """Top-1 and top-5 accuracy."""
 
-    summary = "ImageNet classification: Tables 2 and 3 of the paper."
+    summary = "ImageNet classification: Tables 2, 3, 6 and 7 of the paper."
     networks = NETWORKS
     metric = "top-1 accuracy"
     test_batch = 64

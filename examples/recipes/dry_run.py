@@ -6,17 +6,15 @@ import argparse
 
 from torch import nn
 
-from do_conv import choices
 from do_conv.torch import plan
-from examples.recipes import distributed
+from examples.recipes import distributed, options
 from examples.recipes.recipe import Recipe
 
 
 def told(recipe: Recipe, given: argparse.Namespace, model: nn.Module) -> str:
     """The plan, the number of steps, and the cost, for the plain network `model`."""
     shape = recipe.input_shape(given)
-    where = None if given.where is None else choices.named(given.where)
-    planned = plan(model, input_shape=shape, where=where)
+    planned = plan(model, input_shape=shape, where=options.where(given))
     before, composing = planned.macs or (0, 0)
     # A kernel is composed once for all images that a process has in a batch.
     training = before + (composing - before) // (given.batch // distributed.world() or 1)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import operator
 from pathlib import Path
 from typing import Any
 
+from do_conv import choices
 from examples.recipes.recipe import Recipe
 from examples.recipes.stages import Pretrained
 from examples.records import ARMS, RESULTS
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+# The settings of D; the plain arm has none.
+OF_D = ("where", "stages", "depthwise_init")
 # What may change when a run is taken up; the arm and the seed are in its name.
 FREE = ("data", "out", "workers", "device", "dry_run", "arm", "seed", "pretrained")
 
@@ -41,6 +46,8 @@ def _add(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     add("--network", default=next(iter(recipe.networks)), help=", ".join(recipe.networks))
     add("--arm", choices=ARMS, default="do-conv")
     add("--where", metavar="EXPRESSION", help="convert only layers in whose name it is found")
+    add("--stages", nargs="+", type=int, metavar="N", help="convert only these (Table 6)")
+    add("--depthwise-init", choices=("identity", "he"), default="identity", help="Table 7")
     add("--pretrained", type=Path, metavar="FILE", help="weights of either arm to begin with")
     add("--pretrained-arm", choices=ARMS, help="how they were trained, if they are folded")
     add("--epochs", type=positive, help="default: as published")
@@ -70,11 +77,25 @@ def settings(given: argparse.Namespace, before: Pretrained | None) -> dict[str, 
     kept = {name: value for name, value in vars(given).items() if name not in FREE}
     kept = {k: str(v) if isinstance(v, Path) else v for k, v in kept.items()}
     if given.arm == "plain":
-        del kept["where"]  # it has no D
+        for name in OF_D:
+            del kept[name]
     return {**kept, "pretrained": None if before is None else before.digest}
 
 
 def experiment(recipe: Recipe, given: argparse.Namespace, before: Pretrained | None) -> str:
-    """The name of what is compared, with the arm of the stage before."""
-    name = recipe.experiment(given)
-    return name if before is None else f"{name}-from-{before.arm}"
+    """The name of what is compared, with the arm of the stage before, and with what D varies."""
+    parts = [recipe.experiment(given)]
+    if before is not None:
+        parts.append(f"from-{before.arm}")
+    if given.arm != "plain" and given.stages is not None:
+        parts.append("stages" + "".join(map(str, given.stages)))
+    if given.arm != "plain" and given.depthwise_init != "identity":
+        parts.append(given.depthwise_init)
+    return "-".join(parts)
+
+
+def where(given: argparse.Namespace) -> choices.Choice | None:
+    """The layers to convert; None is all."""
+    chosen = [] if given.where is None else [choices.named(given.where)]
+    chosen += [] if given.stages is None else [choices.stages(given.stages)]
+    return functools.reduce(operator.and_, chosen) if chosen else None

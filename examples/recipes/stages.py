@@ -94,16 +94,18 @@ def _may_miss(name: str) -> bool:
     return name.startswith(heads) or name.endswith("num_batches_tracked")
 
 
-def of_arm(model: nn.Module, arm: str, where: str | None) -> nn.Module:
+def of_arm(
+    model: nn.Module, arm: str, where: choices.Choice | None = None, start: str = "identity"
+) -> nn.Module:
     """The plain network, converted for the DO-Conv arm.
 
     Args:
         model: a plain network.
         arm: "plain" or "do-conv".
-        where: only layers in whose name this expression is found; None is all.
+        where: the layers to convert; None is all.
+        start: how D starts.
     """
     if arm == "plain":
         return model
-    choice = None if where is None else choices.named(where)
-    converted: nn.Module = convert(model, where=choice, inplace=True)
+    converted: nn.Module = convert(model, where=where, depthwise_init=start, inplace=True)
     return converted

@@ -74,12 +74,13 @@ class Training:
         self._parallel = distributed.wrapped(self.model, device, given.sync_bn)
 
     def _model(self, before: stages.Pretrained | None) -> nn.Module:
-        """Both arms and all processes have the same weights: the identity start draws nothing."""
+        """Both arms and all processes have the same weights: D is drawn after them, if at all."""
         torch.manual_seed(self.given.seed)
         model = self.recipe.network(self.given)
         if before is not None:
             self.recipe.take(model, before, Path(self.given.pretrained))
-        model = stages.of_arm(model, self.given.arm, self.given.where)
+        where, start = options.where(self.given), self.given.depthwise_init
+        model = stages.of_arm(model, self.given.arm, where, start)
         return model.to(self.device, memory_format=torch.channels_last)
 
     def _groups(self) -> list[dict[str, Any]]:

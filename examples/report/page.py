@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from examples.report import paper
@@ -25,11 +26,17 @@ training images, elsewhere on the test images. `examples/mnist` says what had to
 """
 ON_PAPER = """## The paper's tables
 
-A row that was not run says so, with the command that runs it. On CIFAR an accuracy is the mean of
-a run's last five epochs, as in the paper. The schedule `full` has 64,000 iterations, as He et al.
-have; `short` and `medium` have 12 and 40 epochs, with lower accuracies and gains of an earlier
-stage of training. They show which way DO-Conv goes, not the paper's figure. Where the paper's own
-figure was not at hand there is a dash.
+The columns before `ours: plain` hold every figure of the paper's Tables 1 to 8: its baseline, what
+DO-Conv adds to it, and what else a table has, in % and percentage points. The paper gives no
+spreads. A row that was not run says so, with the command that runs it.
+
+The paper's accuracies on CIFAR are the mean over the last five epochs and over five runs. Ours are
+the mean over the last five epochs, too, and over as many runs as the column `seeds` says: the
+default is three, and `--seeds 0 1 2 3 4` makes five. All others are those after the last epoch.
+
+The schedule `full` has 64,000 iterations, as He et al. have; `short` and `medium` have 12 and 40
+epochs, with lower accuracies and gains of an earlier stage of training. They show which way DO-Conv
+goes, not the paper's figure.
 """
 NOT_RUN = "not run"
 
@@ -44,7 +51,9 @@ def page(found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]])
     """
     parts = [HEAD, ON_MNIST, _mnist(found), *_figures(found, pictures, "mnist"), ON_PAPER]
     for table in paper.TABLES:
-        parts += [f"### {table.name}: {table.caption}\n", _table(table, found)]
+        parts += [f"### {table.name}: {table.caption}\n"]
+        parts += [f"{table.note}\n"] if table.note else []
+        parts += [_table(table, found)]
     parts += [*_figures(found, pictures, "cifar"), *_places(found)]
     return "\n".join(parts)
 
@@ -77,21 +86,33 @@ def _one_epoch(found: Mapping[str, Experiment]) -> str:
 
 def _table(table: paper.Table, found: Mapping[str, Experiment]) -> str:
     head = (
-        "", "paper: plain", "gain", "ours: plain", "DO-Conv", "gain", "seeds", "schedule",
-        "epochs to the plain end", "command",
+        "", "paper: plain", "gain", *table.more, "ours: plain", "DO-Conv", "gain", "seeds",
+        "schedule", "epochs to the plain end", "command",
     )  # fmt: skip
     lines = []
     for row in table.rows:
-        theirs = (_number(row.plain), _signed(row.gain))
-        ran = {name: one for name, one in _schedules(row.experiment, found) if compare(one)}
-        for schedule, one in ran.items():
-            result = compare(one)
-            assert result is not None
+        plain, gain = f"{row.plain:.{table.digits}f}", _signed(row.gain, table.digits)
+        theirs = (row.label, plain, gain, *row.more)
+        ran = [(schedule, compare(one, table.last)) for schedule, one in _runs_of(row, found)]
+        for schedule, result in ((schedule, one) for schedule, one in ran if one is not None):
             reached = " / ".join("-" if epoch is None else str(epoch) for epoch in result.reached)
-            lines.append((row.label, *theirs, *_ours(result), schedule, reached, _code(row)))
-        if not ran:
-            lines.append((row.label, *theirs, NOT_RUN, *[""] * 5, _code(row)))
+            ours = (*_ours(result), schedule, reached)
+            if row.gain is None:  # of the plain network alone
+                ours = (ours[0], "", "", ours[3], schedule, "")
+            lines.append((*theirs, *ours, _code(row)))
+        if not any(result for _, result in ran):
+            lines.append((*theirs, NOT_RUN, *[""] * 5, _code(row)))
     return _markdown(head, lines)
+
+
+def _runs_of(row: paper.Row, found: Mapping[str, Experiment]) -> Iterable[tuple[str, Experiment]]:
+    """The runs of a row by their schedules, beside the plain runs they are compared with."""
+    for schedule, one in _schedules(row.experiment, found):
+        if row.baseline:
+            plain = found.get(row.baseline, Experiment()).runs["plain"]
+            yield schedule, replace(one, runs={**one.runs, "plain": plain})
+        else:
+            yield schedule, one
 
 
 def _schedules(name: str, found: Mapping[str, Experiment]) -> Iterable[tuple[str, Experiment]]:
@@ -124,7 +145,7 @@ def _figures(
             shown = (f"Test accuracy by epoch of {name}, plain and with DO-Conv: the mean over the "
                      "seeds, and their range (Figure 5)",
                      f"|W' - W| of each layer of {name}, seed {min(found[name].runs['do-conv'])}, "
-                     "as a share of its largest (Figure 6)")  # fmt: skip
+                     "as a share of the layer's largest (Figure 6)")  # fmt: skip
             for path, what in zip(paths, shown, strict=False):
                 yield f"![{what}]({path})\n\n*{what}.*\n"
 
@@ -150,12 +171,8 @@ def _code(row: paper.Row) -> str:
     return f"`python -m {row.command}`" if row.command else ""
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.2f}"
+def _signed(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:+.{digits}f}"
 
 
 def _markdown(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:

@@ -11,7 +11,9 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
-LAST = 5  # epochs whose accuracies are averaged, as in the paper
+LAST = 5  # epochs whose accuracies are averaged on CIFAR, as in the paper
+OF_D = {"where", "stages", "depthwise_init", "d_mul"}  # settings that a plain network has not
+Seeds = dict[int, list[float]]  # accuracies in % by seed, by epoch
 
 
 @dataclass
@@ -27,9 +29,7 @@ class Experiment:
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
-    runs: dict[str, dict[int, list[float]]] = field(
-        default_factory=lambda: {"plain": {}, "do-conv": {}}
-    )
+    runs: dict[str, Seeds] = field(default_factory=lambda: {"plain": {}, "do-conv": {}})
     places: list[dict[str, Any]] = field(default_factory=list)
     unfinished: int = 0
     kernel_change: dict[str, Any] = field(default_factory=dict)
@@ -50,18 +50,22 @@ def load(folder: Path) -> dict[str, Experiment]:
         one.runs[header["arm"]][header["seed"]] = [json.loads(line)["accuracy"] for line in lines]
         one.kernel_change = one.kernel_change or header.get("kernel_change", {})
         one.places += [place for place in header["places"] if place not in one.places]
-    for one in found.values():
-        one.runs["plain"] = one.runs["plain"] or _plain_runs(one, found)
+    for name, one in found.items():
+        one.runs["plain"] = one.runs["plain"] or _plain_runs(name, one, found)
     return found
 
 
-def _plain_runs(one: Experiment, found: dict[str, Experiment]) -> dict[int, list[float]]:
-    """The plain runs with the settings that a variant shares with them."""
-    common = {name: one.settings.get(name) for name in ("dataset", "network", "schedule")}
-    for other in found.values():
-        if None not in common.values() and other.settings.items() >= common.items():
+def _plain_runs(name: str, one: Experiment, found: dict[str, Experiment]) -> Seeds:
+    """The plain runs of what a variant of D varies: of its name's beginning, and its settings."""
+    wanted = _without_d(one.settings)
+    for other_name, other in found.items():
+        if name.startswith(f"{other_name}-") and _without_d(other.settings) == wanted:
             return other.runs["plain"]
     return {}
+
+
+def _without_d(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in OF_D}
 
 
 @dataclass(frozen=True)

@@ -101,8 +101,13 @@ THEIRS = {"a.W": np.ones((6, 2, 9)), "a.D": np.ones((4, 9, 9)), "a.d_diag": np.o
         ({"a.D": np.ones((4, 9, 9), int)}, {}, "a.D of dtype int64"),
         ({"a.weight": np.ones(3)}, {}, "received ['D', 'W', 'd_diag', 'weight']"),
         ({"a.depthwise_delta": np.ones(3)}, {}, "for which ['a.depthwise_delta'] are taken"),
+        ({}, {"kernel_size": (5, 5)}, "one of [9]; received kernel_size=(5, 5) with 25; leave it"),
         ({}, {"kernel_size": {"a": (2, 5)}}, "received kernel_size=(2, 5); give it by name"),
-        ({}, {"kernel_size": {"b": (3, 3)}}, "must be one of ['a']; received ['b']"),
+        (
+            {},
+            {"kernel_size": {"b": (3, 3)}},
+            "must be 'a'; received 'b'; give this one.",
+        ),
         (
             {"a.W": np.ones((6, 2, 15)), "a.D": np.ones((4, 15, 15)), "a.d_diag": None},
             {"kernel_size": (3, 4)},

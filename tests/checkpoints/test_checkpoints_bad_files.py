@@ -1,11 +1,13 @@
 """Bad files: one sentence of ours, and nothing written."""
 
+import io
 import os
 import pickle
 import re
 import stat
 import subprocess
 import sys
+import zipfile
 
 import h5py
 import numpy as np
@@ -85,6 +87,41 @@ def test_a_file_of_another_format(ending, other, tmp_path, refused):
     texts = {"nothing": b"", "text": b"a text\n" * 99}
     data = texts[other] if other in texts else whole_file(tmp_path, other)
     assert "must be a whole" in refused(tmp_path, data, ending=ending)
+
+
+OTHER = [
+    b"",
+    b"hello world\n",
+    b"e",
+    b"<!DOCTYPE html>",
+    bytes(99),
+    pickle.dumps(1),
+    b"\x89PNG\r\n",
+]
+
+
+@pytest.mark.parametrize("data", OTHER)
+def test_other_bytes_are_no_pickle(data, tmp_path, refused):
+    """Whatever reading them as one raises, which may be no more than `KeyError: 101`."""
+    assert "(not from torch.save, damaged, or with code in it)" in refused(tmp_path, data)
+
+
+@pytest.mark.parametrize("data", OTHER)
+def test_other_bytes_are_no_archive(data, tmp_path, refused):
+    command = checkpoints.import_authors
+    said = refused(tmp_path, data, ending=".npz", command=command)
+    assert "(it is not a zip archive, or a damaged one)" in said
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"), [(".npz", "it has files that are no arrays"), (".pth", "not from torch")]
+)
+def test_an_archive_of_other_files(ending, said, tmp_path, refused):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("readme.txt", "a text")
+    command = checkpoints.import_authors
+    assert said in refused(tmp_path, archive.getvalue(), ending=ending, command=command)
 
 
 def test_a_file_with_links_to_others(tmp_path, refused):

@@ -61,8 +61,45 @@ def test_import_names_the_layers_that_are_not_exact(capsys):
     said = capsys.readouterr().out
     assert said.startswith("Imported 2 layers: in.npz -> out.npz\n")
     assert "Folded in the authors' order, D' is zero" in said
-    assert "than the paper:\n  a\n" in said
-    assert "not its sides:\n  a, b\n" in said
+    assert "than the\npaper (1 layer):\n  a\n" in said
+    assert "not its sides\n(2 layers):\n  a, b\n" in said
+
+
+def many(path, *, layers=276):
+    """As many layers as an image-restoration network has, behind a wrapper's prefix."""
+    one = {"W": np.ones((2, 2, 9)), "D": np.zeros((2, 9, 9))}
+    names = [f"module.Encoder.{k}.layers.{k % 20}.main.0.main.0" for k in range(layers)]
+    np.savez(path, **{f"{name}.{role}": a for name in names for role, a in one.items()})
+    return [name.removeprefix("module.") for name in names]
+
+
+@pytest.mark.usefixtures("folder")
+def test_many_layers_are_summarised(capsys):
+    names = many("in.npz")
+    assert main(["import", "in.npz", "out.npz", "--strip-prefix", "module."]) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    assert len(said.splitlines()) <= 10
+    assert "Taken as square: the file holds how many positions its kernel has" in said
+    assert f"{names[4]} and 271 more" in " ".join(said.split())
+    assert names[5] not in said
+    assert "--verbose" in said
+
+
+@pytest.mark.usefixtures("folder")
+def test_verbose_names_every_layer_with_its_sizes(capsys):
+    names = many("in.npz")
+    options = ["--strip-prefix", "module.", "--verbose"]
+    assert main(["import", "in.npz", "out.npz", *options]) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    flowing = " ".join(said.split())  # a line that is too long goes on in the next
+    for name in names:
+        assert f" {name} over-parameterized 3 x 3, groups 1, D_mul 9 " in flowing
+    assert "more" not in said
+    assert main(["fold", "in.pt", "out.pt", "--verbose"]) == 0
+    said = capsys.readouterr().out
+    assert "\n  2  over-parameterized 3 x 3, groups 2, D_mul 9\n" in said
 
 
 @pytest.mark.parametrize("size", ["3x5", "a=3x5"])

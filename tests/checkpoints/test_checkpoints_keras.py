@@ -196,6 +196,14 @@ def test_bfloat16(tmp_path):
     np.testing.assert_allclose(found, expected, rtol=0.02)
 
 
+def test_exception_many_layers_of_one_class_are_not_all_named(tmp_path):
+    model = sequential(2, *(conv(4, 1 if conv is layers.Conv2D else 3, padding="same")
+                            for _ in range(5) for conv in (DOConv2D, layers.Conv2D)))  # fmt: skip
+    model.save_weights(tmp_path / "in.weights.h5")
+    with pytest.raises(DOConvError, match=r"'layers/do_conv2d_2'\] and 2 more beside \['layers/"):
+        checkpoints.fold(tmp_path / "in.weights.h5", tmp_path / "out.weights.h5")
+
+
 def test_exception_plain_layers_of_the_class_in_the_same_list(tmp_path):
     model = sequential(2, DOConv2D(4, 3), layers.Conv2D(4, 1))
     model.save_weights(tmp_path / "in.weights.h5")

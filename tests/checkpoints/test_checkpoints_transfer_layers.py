@@ -246,13 +246,13 @@ REFUSED = {
     ),
     "other counts": (
         lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.Conv2d(6, 6, 3)), {"match": "order"},
-        "received 1 in the file, 2 in the model",
+        "received 1 layer in the file and 2 layers in the model",
     ),
     "an unknown match": (
         lambda: nn.Conv2d(4, 6, 3), {"match": "size"}, "match must be one of 'name', 'order'",
     ),
     "a name that is not there": (
-        lambda: nn.Conv2d(4, 6, 3), {"match": {"conv": ""}}, "received 'conv', which are not there",
+        lambda: nn.Conv2d(4, 6, 3), {"match": {"conv": ""}}, "received 'conv', which is not there",
     ),
     "another kind": (
         lambda: nn.ConvTranspose2d(6, 4, 3), {},
@@ -314,7 +314,7 @@ def test_exception_an_array_of_ones_own_of_an_unknown_dtype(tmp_path):
     checkpoints.save(Scaled(), path)
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b'"I64"', b'"U64"'))
-    with pytest.raises(DOConvError, match="a dtype of 'steps' must be one of"):
+    with pytest.raises(DOConvError, match="the dtype of 'steps' must be one of"):
         checkpoints.load(Scaled(), path)
 
 

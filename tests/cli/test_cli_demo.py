@@ -24,6 +24,8 @@ def test_a_short_run(framework, tmp_path, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "parameters 18,347 parameters, folded 14,378" in said
     assert "Folded networks give the outputs of the trained ones." in said
+    assert "1 seed, 2 epochs." in said
+    assert said.endswith("train for more (--epochs) before you compare accuracies.")
     assert sorted(path.name for path in out.iterdir()) == ["demo.json", "demo.png"]
     assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
     ((_, accuracy),) = json.loads((out / "demo.json").read_text()).items()
@@ -61,6 +63,25 @@ def test_both_arms_see_every_image_at_most_once_an_epoch_in_a_new_order():
     assert not np.array_equal(first, other_seed)
 
 
+@pytest.mark.parametrize(
+    ("plain", "said"),
+    [
+        ([[90.0, 95.0], [90.0, 95.1]], "Every network reached 95 %."),
+        ([[90.0, 95.0], [90.0, 94.9]], "Only 3 of 4 networks reached 95 % in 2 epochs: train "),
+        ([[90.0, 94.9], [90.0, 94.9]], "Only 2 of 4 networks reached 95 % in 2 epochs: train "),
+    ],
+)
+def test_whether_the_networks_learned_enough(plain, said):
+    outcome = Outcome("torch", "", accuracy={"plain": plain, "do-conv": [[95.0, 94.0]] * 2})
+    assert report.learned([outcome], epochs=2).startswith(said)
+
+
+def test_no_network_learned_enough():
+    outcome = Outcome("torch", "", accuracy={"plain": [[94.0]], "do-conv": [[94.9]]})
+    said = report.learned([outcome, outcome], epochs=1)
+    assert said.startswith("No network reached 95 % in 1 epoch: train for more")
+
+
 def test_epochs_to_the_goal():
     outcome = Outcome("torch", "", accuracy={"plain": [[90.0, 95.0, 94.0], [90.0, 91.0, 94.9]]})
     assert outcome.epochs_to_goal("plain") == [2, None]
@@ -76,10 +97,10 @@ def test_the_table_has_the_last_epochs_and_times_relative_to_the_plain_network()
     table = report.table([outcome], epochs=2)
     names, cells = (list(column.cells) for column in table.columns)
     assert dict(zip(names, cells, strict=True)) == {
-        "accuracy, plain": "95.00 %\n(94.00 to 96.00)",
-        "accuracy, do-conv": "97.00 %\n(96.00 to 98.00)",
-        "to 95 %, plain": "1 of 2 seeds\nnot in 2 epochs",
-        "to 95 %, do-conv": "1.5 epochs\n(1 to 2)",
+        "accuracy, plain": "95.00 %\n94.00 to 96.00",
+        "accuracy, do-conv": "97.00 %\n96.00 to 98.00",
+        "to 95 %, plain": "1 of 2 seeds\nin 2 epochs",
+        "to 95 %, do-conv": "1.5 epochs\n1 to 2",
         "same bits at start": "yes",
         "changed by folding": "2.0e-07",
         "parameters": "1,200",
@@ -174,5 +195,5 @@ def test_exception_an_output_path_that_is_read_only(capsys, tmp_path):
 
 def test_exception_an_unknown_framework_leaves_no_folder(capsys, tmp_path):
     assert main(["demo", "--framework", "jax", "--out", str(tmp_path / "new")]) == 2
-    assert "a framework must be one of" in capsys.readouterr().err
+    assert "the framework must be one of" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

@@ -62,6 +62,15 @@ def test_a_table_for_a_person(model, tmp_path, capsys):
     assert capsys.readouterr().out == "(the one layer)\n  0.00 0.00 0.00 0.00 0.00\n"
 
 
+def test_a_wide_kernel_goes_on_in_the_next_line(tmp_path, capsys):
+    torch.save(DOConv2d(1, 1, (2, 40)).state_dict(), tmp_path / "model.pt")
+    assert cli.main(["heatmap", str(tmp_path / "model.pt")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.count("0.00") for line in lines) == 80
+    assert [len(line) - len(line.lstrip()) for line in lines[1:]] == [2, 4, 4, 2, 4, 4]
+
+
 def test_only_where_d_differs():
     weight, delta = np.ones((2, 1, 9)), np.zeros((1, 9, 3, 3))
     delta[0, 4, 2, 1] = -0.5  # position (2, 1) of the kernel
@@ -73,12 +82,14 @@ def test_only_where_d_differs():
 def test_exception_no_layer_of_ours(tmp_path, capsys):
     torch.save(nn.Conv2d(4, 6, 3).state_dict(), tmp_path / "model.pt")
     assert cli.main(["heatmap", str(tmp_path / "model.pt")]) == 2
-    assert "must hold a layer of do_conv" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "a checkpoint to draw must hold an over-parameterized layer of do_conv" in said
+    assert "fold must" not in said
 
 
 def test_exception_another_ending(model, tmp_path, capsys):
     torch.save(model.state_dict(), tmp_path / "model.pt")
     arguments = ["heatmap", str(tmp_path / "model.pt"), str(tmp_path / "heatmap.txt")]
     assert cli.main(arguments) == 2
-    assert "a picture's ending must be one of the 3 there are" in capsys.readouterr().err
+    assert "the picture's ending must be one of '.png', '.svg', '.pdf'" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]

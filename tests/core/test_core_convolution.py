@@ -232,7 +232,7 @@ def test_exception_wrong_input(function, shape, rule):
             "padding.* must be one of 'same', 'valid'.*padding='causal'; choose",
         ),
         ({"padding": -1}, "padding must be an integer of at least 0; .*-1; give a whole"),
-        ({"padding": ((1, 1),)}, "padding of a 2-D layer has 2 .* with 1; give one"),
+        ({"padding": ((1, 1),)}, "padding of a 2-D layer has 2 .* with 1 value; give one"),
         (
             {"padding": ((1, 1), (1, -1))},
             "padding must be .* at least 0; .*padding=-1; give a whole",
@@ -243,7 +243,7 @@ def test_exception_wrong_input(function, shape, rule):
         ),
         ({"padding_mode": "mirror"}, "padding_mode must be one of 'zeros', .*'mirror'; choose"),
         ({"stride": 0}, "stride must be a positive integer; .*stride=0; give a whole number"),
-        ({"stride": (1, 2, 3)}, "stride of a 2-D layer has 2 axes; .* with 3; give one"),
+        ({"stride": (1, 2, 3)}, "stride of a 2-D layer has 2 axes; .* with 3 values; give one"),
         ({"dilation": (1, 1.5)}, "dilation must be a positive integer; .*1.5"),
     ],
 )

@@ -145,7 +145,7 @@ def test_cheaper(size, batch, groups, cheaper):
     ("spec", "size", "batch", "match"),
     [
         (Spec(None, 8, (3, 3)), (4, 4), 1, "in_channels must be a positive integer; .*None"),
-        (Spec(4, 8, (3, 3)), (4,), 1, "output_size of a 2-D layer has 2 axes; .*with 1"),
+        (Spec(4, 8, (3, 3)), (4,), 1, "output_size of a 2-D layer has 2 axes; .*with 1 value"),
         (Spec(4, 8, (3, 3)), (4, 0), 1, "output_size must be a positive integer; .*0"),
         (Spec(4, 8, (3, 3)), (4, 4), 0, "batch must be a positive integer; .*batch=0"),
     ],

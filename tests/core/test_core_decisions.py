@@ -54,14 +54,18 @@ def test_the_multiplier_of_each_layer(d_mul, expected):
 
 
 def test_a_multiplier_of_a_layer_that_is_not_chosen_is_not_asked_for():
-    assert becomes(found("one"), where=lambda *_: False, d_mul=3) == {"one": "not chosen"}
+    assert becomes(found("one"), where=lambda *_: False, d_mul=3) == {"one": "it was not chosen"}
     with pytest.raises(DOConvError, match="d_mul must be at least"):
         becomes(found("one"), d_mul=3)
 
 
 def test_places_are_counted_with_what_is_left_and_what_is_hidden():
     layers = [found("a"), found("b", "some reason"), found("c", "hidden", count=2), found("d")]
-    for count, expected in ((1, "not chosen"), (4, "not chosen"), (5, "Ours")):
+    for count, expected in (
+        (1, "it was not chosen"),
+        (4, "it was not chosen"),
+        (5, "Ours"),
+    ):
         assert becomes(*layers, where=choices.first(count))["d"] == expected
         assert becomes(*layers, where=choices.first(count))["a"] == "Ours"
 

@@ -6,6 +6,7 @@ import do_conv.gluon  # noqa: F401 - before mxnet, which reads names that this m
 
 # isort: split
 import mxnet as mx
+import numpy as np
 import pytest
 
 from do_conv import DOConvError
@@ -156,3 +157,21 @@ def test_an_unknown_composition_set_later_is_refused_when_used(kernel_size):
     layer.composition = "both"
     with pytest.raises(DOConvError, match=r"one of 'kernel', 'feature'; .*'both'"):
         layer(mx.nd.ones((2, 4, 8, 8)))
+
+
+@pytest.mark.parametrize("given", [None, np.zeros((2, 4, 7, 6), "float32")])
+def test_an_input_that_is_no_array(kind, given):
+    layer = kind()
+    layer.initialize()
+    with pytest.raises(DOConvError, match=r"an input of type NDArray; received .*; make a NDArray"):
+        layer(given)
+
+
+def test_another_spelling_of_d_mul():
+    with pytest.raises(TypeError, match="keyword d_mul; received D_mul; write d_mul"):
+        DOConv2D(8, 3, D_mul=9)
+
+
+def test_a_stride_in_the_place_of_the_authors_multiplier():
+    with pytest.warns(UserWarning, match="a stride of 9 for .*; if you mean D_mul, .* as d_mul=9"):
+        DOConv2D(8, 3, 9)

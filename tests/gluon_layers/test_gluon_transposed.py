@@ -78,18 +78,6 @@ def test_recording_changes_no_bit(graph, bias, batch, trained):
         assert np.array_equal(out.asnumpy(), plain(x).asnumpy())
 
 
-def test_the_second_way_is_taken_for_gradients_alone(dtype, batch, trained, monkeypatch):
-    x, taken = batch(dtype), []
-    layer, way = trained(DOConv2DTranspose(6, 3), x), DOConv2DTranspose._in_two_steps
-    monkeypatch.setattr(DOConv2DTranspose, "_in_two_steps", lambda *a: taken.append(1) or way(*a))
-    layer(x)
-    layer.fold()(x)
-    assert not taken
-    with autograd.record():
-        layer(x)
-    assert len(taken) == (dtype == "float32")
-
-
 @pytest.mark.parametrize("graph", GRAPHS, ids=["eager", "graph", "static"])
 def test_a_network_of_transposed_layers_learns(graph, composition, batch):
     net = nn.HybridSequential()

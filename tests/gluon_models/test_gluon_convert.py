@@ -10,7 +10,15 @@ from mxnet.gluon import nn
 
 from do_conv import DOConvError
 from do_conv import gluon as do_gluon
-from do_conv.gluon import DOConv2D, DOConv2DTranspose, convert, fold
+from do_conv.gluon import (
+    DOConv2D,
+    DOConv2DTranspose,
+    convert,
+    fold,
+    folded_parameters,
+    plan,
+    verify,
+)
 
 STATIC = {"static_alloc": True, "static_shape": True}
 
@@ -199,8 +207,16 @@ def test_he_start_and_feature_composition(network, x):
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (nn.Dense(3), {}, "must have a convolution that can be .* received 0 convolutions;"),
-        (nn.Conv2D(3, 3), {"where": lambda *_: False}, "left: 1 because not chosen; look at"),
+        (
+            nn.Dense(3),
+            {},
+            "must have a convolution that can be .* received a model without convolutions;",
+        ),
+        (
+            nn.Conv2D(3, 3),
+            {"where": lambda *_: False},
+            "left because it was not chosen; look at",
+        ),
         (nn.Conv2D(3, 3), {"d_mul": 8}, "d_mul must be at least the number of .*, 9"),
         (nn.Conv2D(3, 3), {"composition": "both"}, "composition must be one of"),
         (nn.Conv2D(3, 3), {"depthwise_init": "ones"}, "depthwise_init must be one of"),
@@ -218,5 +234,20 @@ def test_what_was_left_may_be_converted_later(network, x, same):
     assert isinstance(fully.first, DOConv2D)
     assert isinstance(fully.body[0], DOConv2D)
     assert same(fully(x), network(x))
-    with pytest.raises(DOConvError, match="5 because has a depthwise kernel already, 1 because"):
+    with pytest.raises(
+        DOConvError, match=r"2 reasons: it has a depthwise kernel already \(5\), its"
+    ):
         convert(fully)
+
+
+def test_where_is_a_regular_expression():
+    model = nn.HybridSequential()
+    model.add(nn.Conv2D(4, 3, in_channels=3), nn.Conv2D(4, 3, in_channels=4))
+    assert [type(layer) for layer in convert(model, where="^1$")] == [nn.Conv2D, DOConv2D]
+
+
+def test_exception_no_model():
+    match = "a model must be a mxnet.gluon.Block; received a dict; give the model itself"
+    for function in (convert, plan, fold, folded_parameters, lambda one: verify(one, one)):
+        with pytest.raises(DOConvError, match=match):
+            function({"weight": 1})

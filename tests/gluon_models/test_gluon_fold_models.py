@@ -51,6 +51,17 @@ def test_trained_by_a_trainer(network, x):
         np.testing.assert_array_equal(parameter.data().asnumpy(), saved[name].asnumpy())
 
 
+def test_no_gradient_of_w_is_left_on_a_folded_weight(network, x):
+    converted = convert(network)
+    with autograd.record():
+        loss = converted(x).square().mean()
+    loss.backward()
+    weight = converted.first.weight.grad().asnumpy()
+    assert not fold(converted).first.weight.grad().asnumpy().any()
+    assert np.array_equal(converted.first.weight.grad().asnumpy(), weight)
+    assert weight.any()
+
+
 def test_training_goes_on_and_stages_are_exact(network, x, trained, same):
     """Fold, convert again, train, fold: nothing moves between the stages."""
     one = trained(convert(network))
@@ -118,7 +129,7 @@ def test_a_bare_layer(x):
 
 
 def test_exception_nothing_of_ours(network):
-    match = "must have a layer with a depthwise kernel; received a Net with none; convert it"
+    match = "must have a layer with a depthwise kernel; received a Net without one; convert it"
     for plain in (network, fold(convert(network))):
         with pytest.raises(DOConvError, match=match):
             fold(plain)

@@ -205,3 +205,21 @@ def test_an_input_of_integers(layer_class, dtype):
     pattern = message(rule, f"an input of dtype {dtype}", "cast the input or the layer")
     with pytest.raises(DOConvError, match=pattern):
         layer(np.ones((2, *[5] * layer.rank, 4), dtype))
+
+
+@pytest.mark.parametrize("layer_class", GOOD)
+def test_an_input_that_is_none(layer_class):
+    layer = layer_class(**GOOD[layer_class])
+    with pytest.raises(DOConvError, match=r"an input of type tensor; received .*NoneType"):
+        layer(None)
+
+
+@pytest.mark.parametrize("layer_class", GOOD)
+def test_another_spelling_of_d_mul(layer_class):
+    with pytest.raises(TypeError, match="keyword d_mul; received dmul; write d_mul"):
+        layer_class(**GOOD[layer_class], dmul=9)
+
+
+def test_a_stride_in_the_place_of_the_authors_multiplier():
+    with pytest.warns(UserWarning, match="a stride of 9 for .*; if you mean D_mul, .* as d_mul=9"):
+        DOConv2D(8, 3, 9)

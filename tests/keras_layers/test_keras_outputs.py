@@ -132,13 +132,17 @@ def test_the_output_shape_is_the_plain_layers(layer_class, arguments):
 
 
 def channels_first_or_skip(layer, x):
-    """The plain layer's output, where this backend has channels-first convolutions at all."""
+    """The plain layer's output; on a CPU TensorFlow has few channels-first convolutions."""
     plain = layer.fold()
+    if keras.backend.backend() != "tensorflow":
+        return numbers(plain(x))
+    from tensorflow import errors
+
     try:
         return numbers(plain(x))
-    except Exception as error:  # each framework raises its own
-        backend, name = keras.backend.backend(), type(plain).__name__
-        return pytest.skip(f"{backend} runs no channels-first {name} here: {type(error).__name__}")
+    except (errors.UnimplementedError, errors.InvalidArgumentError) as error:
+        name = type(plain).__name__
+        return pytest.skip(f"TensorFlow has no channels-first {name} here: {type(error).__name__}")
 
 
 @pytest.mark.parametrize(

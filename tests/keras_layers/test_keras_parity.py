@@ -1,5 +1,6 @@
 """Keras held to the core on the backend of this process, by the code of `do-conv parity`."""
 
+import decay
 import pytest
 
 from do_conv import frameworks
@@ -21,6 +22,13 @@ def test_layer(case, dtype):
 def test_training(dtype):
     results = comparison.compare_training("keras", KERAS, dtype)
     assert [result for result in results if not result.holds] == []
+
+
+def test_weight_decay_pulls_the_kernel_to_w():
+    """Section 4: what decays is D' = D - I, so D goes to the identity, and not to zero."""
+    before, after = decay.distances(KERAS)
+    assert before > 0.2
+    assert after < 0.01
 
 
 def test_at_least_forty_cases_are_offered():

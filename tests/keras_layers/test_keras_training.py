@@ -175,3 +175,15 @@ def test_lora_is_folded_and_saved_with_the_layer(tmp_path):
     again = keras.models.load_model(tmp_path / "lora.keras").layers[0]
     assert (again.lora_rank, again.lora_enabled) == (2, True)
     np.testing.assert_allclose(numbers(again(x)), expected, rtol=0, atol=2e-6)
+
+
+def test_spectral_normalisation_bounds_w_and_not_the_kernel_that_is_applied():
+    layer = started(DOConv2D, {"filters": 8, "kernel_size": 3}, depthwise_init="he")
+    wrapper = keras.layers.SpectralNormalization(layer, power_iterations=50)
+    wrapper(an_input(layer), training=True)
+    sigma = [
+        np.linalg.norm(numbers(kernel).reshape(-1, 8), 2)
+        for kernel in (layer.kernel, layer.composed_kernel())
+    ]
+    assert sigma[0] == pytest.approx(1, abs=1e-3)
+    assert sigma[1] > 1.2

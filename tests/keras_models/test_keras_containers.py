@@ -189,13 +189,14 @@ def test_what_is_left_and_why():
         "conv": None,
         "pointwise": "its kernel has one position",
         "own": "its class is not Keras's own",
-        "ours": "has a depthwise kernel already",
+        "ours": "it has a depthwise kernel already",
         "lora": "its weight is computed from other parameters",
         "norm/in": "its weight is computed from other parameters",
-        "model/conv": "only the code of Subclassed could make it again",
+        "model/conv": "it is inside a layer of class Subclassed, "
+        "which only its own code can make again",
     }
     assert reasons(keras.layers.DepthwiseConv1D(3)) == {
-        "": "its class has no over-parameterized one"
+        "": "there is no over-parameterized layer for its class"
     }
     quantised = keras.layers.Conv2D(3, 3, dtype="int8_from_float32")
     assert reasons(quantised) == {"": "it is prepared for quantisation"}

@@ -6,7 +6,7 @@ import pytest
 
 from do_conv import DOConvError
 from do_conv import tf as do_tf
-from do_conv.tf import DOConv2D, convert, fold, plan, verify
+from do_conv.tf import DOConv2D, convert, fold, folded_weights, plan, verify
 
 
 def small(*layers, **options):
@@ -218,8 +218,16 @@ def test_feature_composition(network, x):
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (small(keras.layers.Dense(2)), {}, "must have a convolution .* received 0 convolutions;"),
-        (small(conv()), {"where": lambda *_: False}, "left: 1 because not chosen; look at"),
+        (
+            small(keras.layers.Dense(2)),
+            {},
+            "must have a convolution .* received a model without convolutions;",
+        ),
+        (
+            small(conv()),
+            {"where": lambda *_: False},
+            "left because it was not chosen; look at",
+        ),
         (small(conv()), {"d_mul": 8}, "d_mul must be at least the number of .*, 9"),
         (small(conv()), {"composition": "both"}, "composition must be one of"),
         (small(conv()), {"depthwise_init": "ones"}, "depthwise_init must be one of"),
@@ -231,7 +239,7 @@ def test_exception_options(model, options, message):
 
 
 def test_exception_converting_twice(network):
-    match = "has a depthwise kernel already, 1 because its kernel has one position; look at plan"
+    match = r"has a depthwise kernel already \(\d+\), its kernel has one position \(1\); look"
     with pytest.raises(DOConvError, match=match):
         convert(convert(network))
 
@@ -254,3 +262,16 @@ def test_a_converted_model_trains_and_is_saved(network, x, tmp_path):
     assert all(abs(keras.ops.convert_to_numpy(v)).max() > 0 for v in deltas)
     model.save(tmp_path / "model.keras")
     assert verify(model, keras.models.load_model(tmp_path / "model.keras"), x) == 0
+
+
+def test_where_is_a_regular_expression():
+    layers = [keras.layers.Conv2D(4, 3, name=name) for name in ("stem", "head")]
+    model = convert(keras.Sequential([keras.Input((8, 8, 3)), *layers]), where="^st")
+    assert [type(layer) for layer in model.layers] == [DOConv2D, keras.layers.Conv2D]
+
+
+def test_exception_no_model():
+    match = "a model must be a Keras model or layer; received a list; give the model itself"
+    for function in (convert, plan, fold, folded_weights, lambda one: verify(one, one)):
+        with pytest.raises(DOConvError, match=match):
+            function([1, 2])

@@ -87,7 +87,9 @@ def test_a_bare_layer(x, layer_class):
 
 
 def test_exception_nothing_of_ours(network):
-    match = "must have a layer with a depthwise kernel; received a Functional with none; convert it"
+    match = (
+        "must have a layer with a depthwise kernel; received a Functional without one; convert it"
+    )
     for model in (network, fold(convert(network))):
         with pytest.raises(DOConvError, match=match):
             fold(model)

@@ -52,7 +52,7 @@ def test_exception_the_layer_where_it_begins_is_named(network, x):
     kernel = other.get_layer("inner").get_layer("separable").pointwise_kernel
     kernel.assign(2 * keras.ops.convert_to_numpy(kernel))
     match = r"within 1e-05 .* difference of \d\.\de[+-]0\d, which begins in layer 'inner/separable'"
-    with pytest.raises(DOConvError, match=match + "; look at that layer"):
+    with pytest.raises(DOConvError, match=match + "; look at layer"):
         verify(network, other, x)
 
 
@@ -70,7 +70,7 @@ def test_exception_training_mode_is_named(x):
     "wrong", [keras.layers.Flatten(), keras.layers.Rescaling(float("nan"))], ids=["shape", "nan"]
 )
 def test_exception_other_shapes_and_nan(x, wrong):
-    with pytest.raises(DOConvError, match="a difference of inf"):
+    with pytest.raises(DOConvError, match="outputs of other shapes, or with NaN"):
         verify(keras.layers.Identity(), wrong, x[0])
 
 

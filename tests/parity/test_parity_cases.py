@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy_backend import adapter
 
-from do_conv import DOConvError, compose, identity
+from do_conv import DOConvError
 from do_conv.parity import cases, comparison, training
 from do_conv.parity.layer import QUANTITIES, arrays, core_results
 
@@ -115,17 +115,3 @@ def test_every_parameter_of_the_training_run_moves_far_from_its_start():
     trained = training.train(run)
     moved = {n: comparison.relative_error(trained[n], run.start[n]) for n in run.start}
     assert min(moved.values()) > 0.1
-
-
-@pytest.mark.parametrize(("stored", "limit"), [("D - I", 1.0), ("D", 0.0)])
-def test_decay_of_what_is_stored_pulls_the_kernel_to_w_and_decay_of_d_to_nothing(stored, limit):
-    """Section 4: with no gradient but the decay's, W' goes to W if D' = D - I is decayed."""
-    weight, delta = (
-        training.make_run("float64").start[f"first.{name}"]
-        for name in ("weight", "depthwise_delta")
-    )
-    shift = identity(training.LAYERS[0].spec) if stored == "D" else 0
-    decayed = (1 - training.RATE * training.DECAY) ** 2000 * (delta + shift) - shift
-    difference = np.abs(compose(weight, decayed) - limit * weight).max()
-    assert difference < 0.05 * np.abs(weight).max()
-    assert np.abs(compose(weight, delta) - limit * weight).max() > 0.2 * np.abs(weight).max()

@@ -1,12 +1,13 @@
 """PyTorch and Gluon held to the core, by the table and the code of `do-conv parity`."""
 
-import importlib
+import json
+import math
 
+import decay
 import pytest
 
-from do_conv import frameworks
+from do_conv import Spec, frameworks, layer_cost
 from do_conv.parity import cases, comparison
-from do_conv.parity.layer import arrays, framework_results
 
 FRAMEWORKS = ("torch", "gluon")
 
@@ -34,35 +35,53 @@ def test_at_least_forty_cases_are_offered(framework):
     assert sum(backend.not_offered(case) is None for case in cases.CASES.values()) >= 40
 
 
-@pytest.mark.parametrize("name", ["plain", "transposed"])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_feature_composition_composes_no_kernel(framework, name, monkeypatch):
-    """Both compositions give the same numbers: only the way tells them apart."""
-    backend = frameworks.adapter(framework)
-    composed = []
-    base = importlib.import_module(f"do_conv.{framework}.base")
-    compose = base.compose_spec
-    monkeypatch.setattr(base, "compose_spec", lambda *a: composed.append(1) or compose(*a))
-    case = cases.CASES[name]
-    framework_results(backend, case, arrays(case, "float64"))
-    # In kernel composition's forward pass, in `composed_weight` and in `fold`.
-    assert len(composed) == 3
+def test_weight_decay_pulls_the_kernel_to_w(framework):
+    """Section 4: what decays is D' = D - I, so D goes to the identity, and not to zero."""
+    before, after = decay.distances(frameworks.adapter(framework))
+    assert before > 0.2
+    assert after < 0.01
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_stride_belongs_to_the_depthwise_half(framework, monkeypatch):
-    """On the pointwise half it would give the same numbers, at the cost of the whole image."""
-    sizes = []
-    layers = importlib.import_module(f"do_conv.{framework}.layers")
-    if framework == "torch":
-        convolve = layers.DOConv2d._convolve
-        record = staticmethod(lambda x, *a, **k: sizes.append(x.shape[2:]) or convolve(x, *a, **k))
-        monkeypatch.setattr(layers.DOConv2d, "_convolve", record)
-    else:
-        convolve = layers.DOConv2D._convolve
-        record = lambda me, api, x, *a: sizes.append(x.shape[2:]) or convolve(me, api, x, *a)  # noqa: E731
-        monkeypatch.setattr(layers.DOConv2D, "_convolve", record)
-    case = cases.CASES["group2-stride"]
-    framework_results(frameworks.adapter(framework), case, arrays(case, "float64"))
-    # The depthwise half reads the image, the pointwise half what is left of it.
-    assert [tuple(size) for size in sizes[-2:]] == [case.size, case.window.output_size(case.size)]
+SPEC, SIZE, BATCH = Spec(8, 12, (3, 3), groups=2), (7, 7), 4
+
+
+def torch_macs(composition):
+    """The multiply-accumulates of a forward pass, as PyTorch counts them by convolution."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from do_conv.torch import DOConv2d
+
+    layer = DOConv2d(8, 12, 3, 2, 1, groups=2, composition=composition)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        layer(torch.zeros(BATCH, 8, 14, 14))
+    operators = counter.get_flop_counts()["Global"]
+    return sum(flops for name, flops in operators.items() if "conv" in str(name)) // 2
+
+
+def gluon_macs(composition):
+    """The same, by the sizes of the convolutions in an exported graph."""
+    from do_conv.gluon import DOConv2D  # before mxnet
+
+    # isort: split
+    import mxnet as mx
+
+    layer = DOConv2D(12, 3, 2, 1, groups=2, in_channels=8, composition=composition)
+    graph = layer(mx.sym.var("data")).get_internals()
+    _, shapes, _ = graph.infer_shape(data=(BATCH, 8, 14, 14))  # of each node, in order
+    macs = 0
+    nodes = json.loads(graph.tojson())["nodes"]
+    for node, shape in zip(nodes, shapes, strict=True):
+        if node["op"] == "Convolution":
+            kernel = shapes[node["inputs"][1][0]]
+            macs += math.prod(shape) * math.prod(kernel[1:])
+    return macs
+
+
+@pytest.mark.parametrize("macs", [torch_macs, gluon_macs], ids=FRAMEWORKS)
+def test_the_convolutions_cost_what_the_core_says(macs):
+    """Feature composition has two, and the stride belongs to the first: the depthwise one."""
+    cost = layer_cost(SPEC, SIZE, batch=BATCH)
+    assert macs("feature") == cost.feature.macs
+    assert macs("kernel") == cost.plain.macs

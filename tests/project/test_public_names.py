@@ -17,7 +17,8 @@ PUBLIC = {
         "DepthwiseSeparableConv1d", "DepthwiseSeparableConv2d", "DepthwiseSeparableConv3d",
         "LazyDOConv1d", "LazyDOConv2d", "LazyDOConv3d",
         "LazyDOConvTranspose1d", "LazyDOConvTranspose2d", "LazyDOConvTranspose3d",
-        "compose", "compose_separable", "composed", "convert", "fold", "folded_state_dict",
+        "adaptive_clip_grad", "compose", "compose_separable", "composed", "convert", "fold",
+        "folded_state_dict",
         "over_parameterize", "parameter_groups", "plan", "verify",
     },
     "do_conv.tf": {

@@ -10,6 +10,7 @@ from do_conv.torch import convert
 from examples import states
 from examples.recipes import classification, training
 from examples.recipes.networks import imagenet
+from examples.report import runs as report_runs
 
 SMALL = ["--classes", "3", "--size", "32", "--batch", "4", "--workers", "0", "--device", "cpu"]
 
@@ -191,3 +192,28 @@ def test_norms_and_biases_without_decay(made):
 def test_where_chooses_the_layers(made):
     names = [name for name, _ in made("--where", "conv2").model.named_parameters()]
     assert [name for name in names if "delta" in name] == ["conv2.depthwise_delta"]
+
+
+def test_tables_6_and_7_are_options(made):
+    network = ["--network", "resnet_v1_18", "--stages", "1", "3", "--depthwise-init", "he"]
+    training_of = made(*network)
+    assert training_of.name == "imagenet-ResNet-v1-18-stages13-he"
+    deltas = {n: p for n, p in training_of.model.named_parameters() if "delta" in n}
+    assert {name.split(".")[0] for name in deltas} == {"layer1", "layer3"}
+    assert all(delta.abs().max() > 0.1 for delta in deltas.values())
+    plain = made(*network, "--arm", "plain")
+    assert plain.name == "imagenet-ResNet-v1-18"
+    both = made(*network, "--where", r"\.1\.").model
+    chosen = [name for name, _ in both.named_parameters() if "delta" in name]
+    assert {tuple(name.split(".")[:2]) for name in chosen} == {("layer1", "1"), ("layer3", "1")}
+
+
+def test_the_plain_runs_are_those_of_every_variant_of_d(run):
+    options = ["--epochs", "1", "--stages", "0", "--depthwise-init", "he"]
+    run(*options)
+    folder = run(*options, "--arm", "plain")
+    before = lines(folder, arm="plain")
+    run("--epochs", "1", "--arm", "plain")  # which has ended
+    assert lines(folder, arm="plain") == before
+    found = report_runs.load(folder)
+    assert report_runs.compare(found["imagenet-tiny-stages0-he"]).seeds == 1

@@ -2,11 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from do_conv import DOConvError
-from do_conv.torch import DOConv1d, DOConv2d, DOConv3d
+from do_conv.torch import DOConv1d, DOConv2d, DOConv3d, DOConvTranspose2d, LazyDOConv2d
 
 
 def message(rule, received, remedy):
@@ -151,3 +152,32 @@ def test_bad_inputs(shape, dtype, rule, received, remedy, kernel_size, compositi
     x = torch.zeros(shape, dtype=getattr(torch, dtype or "float32"))
     with pytest.raises(DOConvError, match=message(rule, received, remedy)):
         layer(x)
+
+
+@pytest.mark.parametrize("given", [None, np.zeros((2, 4, 7, 6), "float32"), [1.0]])
+def test_an_input_that_is_no_tensor(kind, given):
+    said = message("a layer takes an input of type torch.Tensor", type(given).__name__, "make a")
+    for layer in (kind(), LazyDOConv2d(6, 3)):
+        with pytest.raises(DOConvError, match=said):
+            layer(given)
+
+
+@pytest.mark.parametrize("name", ["D_mul", "dmul", "Dmul"])
+@pytest.mark.parametrize("layer_class", [DOConv2d, LazyDOConv2d, DOConvTranspose2d])
+def test_the_authors_name_of_the_multiplier(layer_class, name):
+    channels = (8,) if layer_class is LazyDOConv2d else (8, 8)
+    with pytest.raises(TypeError, match=f"keyword d_mul; received {name}; write d_mul"):
+        layer_class(*channels, 3, **{name: 9})
+
+
+@pytest.mark.parametrize(("kernel_size", "stride"), [(3, 9), (3, 18), ((1, 5), 6), (2, 4)])
+def test_a_stride_in_the_place_of_the_authors_multiplier(kernel_size, stride):
+    said = f"a stride of {stride} for .*; if you mean D_mul, .* give it as d_mul={stride}"
+    with pytest.warns(UserWarning, match=said):
+        DOConv2d(8, 8, kernel_size, stride, 1, 1)
+
+
+@pytest.mark.parametrize(("kernel_size", "stride"), [(16, 16), (3, 2), (2, 3), (1, 4), (3, (4, 9))])
+def test_a_stride_that_is_meant_is_not_warned_of(kernel_size, stride):
+    DOConv2d(8, 8, kernel_size, stride)
+    DOConv1d(8, 8, 3, 9)

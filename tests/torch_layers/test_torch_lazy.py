@@ -36,6 +36,18 @@ def test_it_becomes_the_layer_that_starts_as_the_plain_one(lazy, becomes, plain,
     assert outputs[1] is becomes
 
 
+@pytest.mark.parametrize(("lazy", "becomes", "plain", "rank"), CLASSES)
+def test_no_parameter_is_there_before_the_first_input(lazy, becomes, plain, rank):
+    layer, x = lazy(6, 3, depthwise_init="he"), torch.randn(2, 4, *[6] * rank)
+    assert all(map(is_lazy, layer.parameters()))
+    for name, parameter in layer.named_parameters():
+        with pytest.raises(ValueError, match="uninitialized parameter"):
+            nn.init.zeros_(parameter)
+        assert name in {"weight", "bias", "depthwise_delta"}
+    layer(x)
+    assert not any(map(is_lazy, layer.parameters()))
+
+
 def test_it_takes_our_options_and_has_no_hooks_left():
     layer = do_torch.LazyDOConv2d(6, 3, 1, 1, d_mul=12, depthwise_init="he", composition="feature")
     assert is_lazy(layer.weight)

@@ -168,6 +168,7 @@ def test_our_checkpoint_in_a_plain_layer_shows_the_delta():
         nn.Conv2d(4, 8, 3).load_state_dict(DOConv2d(4, 8, 3).state_dict())
 
 
+@pytest.mark.filterwarnings("ignore:a weight that is pruned:UserWarning")
 @pytest.mark.parametrize(
     "wrap",
     [parametrizations.weight_norm, lambda layer: prune.l1_unstructured(layer, "weight", 0.3)],

@@ -4,14 +4,16 @@ import copy
 
 import pytest
 import torch
+from timm.layers import StdConv2d
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import parametrize, prune
+from torch.nn.utils import parametrize
 
 from do_conv import DOConvError
 from do_conv.torch import (
     DepthwiseSeparableConv2d,
     DOConv2d,
+    DOConvTranspose2d,
     LazyDOConv2d,
     convert,
     fold,
@@ -82,6 +84,14 @@ def test_layers_of_every_door(x):
     assert not any("depthwise_delta" in key for key in folded.state_dict())
 
 
+@pytest.mark.parametrize("copied", [fold, lambda model: fold(copy.deepcopy(model), inplace=True)])
+def test_a_parametrized_layer_stays_where_its_copy_is_folded(copied, x):
+    model = nn.Sequential(over_parameterize(nn.Conv2d(3, 4, 3), depthwise_init="he"))
+    expected = model(x)
+    assert torch.equal(copied(model)(x), expected)
+    assert torch.equal(model(x), expected)
+
+
 def test_a_plain_layer_that_shares_a_weight_stays(x):
     model = nn.ModuleDict(
         {"ours": DOConv2d(3, 4, 3, depthwise_init="he"), "plain": nn.Conv2d(3, 4, 3)}
@@ -104,15 +114,6 @@ def test_a_bare_layer_of_every_door(x):
     for layer in (DOConv2d(3, 4, 3), DepthwiseSeparableConv2d(3, 4, 3)):
         torch.testing.assert_close(fold(layer)(x), layer(x))
     assert type(fold(over_parameterize(nn.Conv2d(3, 4, 3)))) is nn.Conv2d
-
-
-def test_a_layer_that_was_pruned_after_converting(x, trained):
-    model = trained(convert(nn.Sequential(nn.Conv2d(3, 4, 3))))
-    prune.l1_unstructured(model[0], "weight", 0.5)
-    expected = model(x)
-    folded = fold(model, inplace=True)
-    assert type(folded[0]) is nn.Conv2d
-    assert torch.equal(folded(x), expected)
 
 
 def test_under_wrappers(network, x, trained, tmp_path):
@@ -146,7 +147,9 @@ def test_batch_normalisation_is_fused(network, x, trained, training):
 
 
 def test_exception_nothing_of_ours(network):
-    match = "must have a layer with a depthwise kernel; received a Sequential with none; convert it"
+    match = (
+        "must have a layer with a depthwise kernel; received a Sequential without one; convert it"
+    )
     with pytest.raises(DOConvError, match=match):
         fold(network)
     with pytest.raises(DOConvError, match=match):
@@ -169,3 +172,35 @@ def test_exception_what_is_not_finite_leaves_the_model_alone(network, value, nam
 def test_exception_a_layer_without_parameters():
     with pytest.raises(DOConvError, match="layer 'LazyDOConv2d' without parameters"):
         fold(nn.Sequential(LazyDOConv2d(4, 3)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DOConv2d(3, 4, 3, depthwise_init="he"),
+        lambda: DOConv2d(3, 4, 3, d_mul=11),
+        lambda: DOConvTranspose2d(3, 4, 3, depthwise_init="he"),
+        lambda: over_parameterize(nn.Conv2d(3, 4, 3), depthwise_init="he"),
+        lambda: over_parameterize(nn.Conv2d(3, 4, 3), d_mul=11),
+        lambda: convert(StdConv2d(3, 4, 3), depthwise_init="he"),
+        lambda: DepthwiseSeparableConv2d(3, 4, 3),
+    ],
+)
+def test_in_place_leaves_no_gradient_of_w(make, x):
+    model = nn.Sequential(make())
+    model(x).square().mean().backward()
+    folded = fold(model, inplace=True)
+    weights = [p for name, p in folded.named_parameters() if name.endswith("weight")]
+    assert weights
+    assert all(weight.grad is None for weight in weights)
+    torch.optim.SGD(folded.parameters(), 0.1).step()
+
+
+def test_a_he_start_leaves_no_gradient_of_the_old_kernel(x):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    model(x).square().mean().backward()
+    gradient = model[0].weight.grad
+    other = nn.Sequential(nn.Conv2d(3, 4, 3))
+    other[0].weight.grad = gradient.clone()
+    assert convert(model, inplace=True)[0].weight.grad is gradient  # W is the kernel
+    assert convert(other, depthwise_init="he", inplace=True)[0].weight.grad is None

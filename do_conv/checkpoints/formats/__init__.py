@@ -23,6 +23,7 @@ import numpy as np
 
 from do_conv import files
 from do_conv.checkpoints import checks
+from do_conv.checkpoints.layers import Naming
 from do_conv.core.errors import DOConvError, MissingFrameworkError
 
 # Longer endings first.
@@ -52,7 +53,8 @@ class Checkpoint:
 class Format(Protocol):
     """What each module of a format has."""
 
-    KIND: str
+    KIND: str  # for messages
+    NAMING: Naming  # how layers are found among the names, and the order of their axes
 
     def read(self, path: Path) -> Checkpoint:
         """What the file holds."""

@@ -17,8 +17,10 @@ import numpy as np
 
 from do_conv.checkpoints.formats import Checkpoint
 from do_conv.checkpoints.formats.bfloat16 import narrowed, widened
+from do_conv.checkpoints.layers import GLUON
 
 KIND = "MXNet .params"
+NAMING = GLUON
 
 _FILE = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA  # V3 tells a scalar from an unknown shape

@@ -18,9 +18,11 @@ import numpy as np
 from do_conv import files
 from do_conv.checkpoints.formats import Checkpoint, hdf5
 from do_conv.checkpoints.formats.bfloat16 import narrowed, widened
+from do_conv.checkpoints.keras_names import KERAS
 from do_conv.core.errors import require_installed
 
 KIND = "HDF5"
+NAMING = KERAS
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _OPTIONS = ("chunks", "compression", "compression_opts", "shuffle", "fletcher32")

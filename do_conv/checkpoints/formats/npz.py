@@ -9,14 +9,21 @@ from typing import Any
 import numpy as np
 
 from do_conv.checkpoints.formats import Checkpoint
+from do_conv.checkpoints.layers import NPZ
 
 KIND = "NumPy .npz"
+NAMING = NPZ
 
 
 def read(path: Path) -> Checkpoint:
     """The one state of a file."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is not a zip archive, or a damaged one")
     with np.load(path, allow_pickle=False) as archive:
-        return Checkpoint([{name: archive[name] for name in archive.files}])
+        arrays = {name: archive[name] for name in archive.files}
+    if not all(isinstance(one, np.ndarray) for one in arrays.values()):
+        raise ValueError("it has files that are no arrays")
+    return Checkpoint([arrays])
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:

@@ -12,9 +12,11 @@ import numpy as np
 
 from do_conv.checkpoints.formats import Checkpoint
 from do_conv.checkpoints.formats.bfloat16 import narrowed, widened
+from do_conv.checkpoints.layers import TORCH
 from do_conv.core.errors import require_installed
 
 KIND = "safetensors"
+NAMING = TORCH
 
 _FLOATING = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _OTHERS = {

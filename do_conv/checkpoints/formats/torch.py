@@ -13,6 +13,7 @@ import numpy as np
 
 from do_conv.checkpoints import checks
 from do_conv.checkpoints.formats import Checkpoint
+from do_conv.checkpoints.layers import TORCH
 from do_conv.core.errors import require_installed
 
 require_installed("torch", extra="torch", user="a PyTorch checkpoint")
@@ -20,6 +21,7 @@ require_installed("torch", extra="torch", user="a PyTorch checkpoint")
 import torch  # noqa: E402
 
 KIND = "PyTorch"
+NAMING = TORCH
 
 _FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 # What training scripts keep beside the weights, and which is nothing but its attributes.
@@ -35,11 +37,13 @@ def read(path: Path) -> Checkpoint:
     try:
         with torch.serialization.safe_globals(_PLAIN):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # other bytes than a pickle's raise anything, in any words
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if found:
+        if isinstance(error, pickle.UnpicklingError) and found:
             checks.tensors_only(str(path), found[1])
-        raise ValueError("a damaged pickle, or one with code in it") from None
+        raise ValueError("not from torch.save, damaged, or with code in it") from None
     states = list(_states(content, set()))
     size = path.stat().st_size
     for state in states:

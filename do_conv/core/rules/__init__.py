@@ -11,6 +11,8 @@ from do_conv.core.rules.arguments import (
     COMPOSITIONS,
     PADDING_MODES,
     STARTS,
+    CompositionName,
+    DepthwiseInit,
     axes,
     choice,
     composition,
@@ -21,9 +23,11 @@ from do_conv.core.rules.arguments import (
     kernel_axes,
     known_name,
     output_padding,
+    own_names,
     padding,
     padding_pairs,
     same_needs_stride_one,
+    warn_of_stride,
 )
 from do_conv.core.rules.arrays import (
     adjoint_window,
@@ -32,6 +36,7 @@ from do_conv.core.rules.arrays import (
     feature_channels,
     finite,
     input_dtype,
+    input_kind,
     input_rank,
     input_shape,
     kernel_arrays,

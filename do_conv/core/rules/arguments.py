@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from do_conv.core.errors import broken
 
-STARTS = ("identity", "he")
-COMPOSITIONS = ("kernel", "feature")
+DepthwiseInit = Literal["identity", "he"]
+CompositionName = Literal["kernel", "feature"]
+STARTS: tuple[DepthwiseInit, ...] = ("identity", "he")
+COMPOSITIONS: tuple[CompositionName, ...] = ("kernel", "feature")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
@@ -51,10 +54,14 @@ def axes(name: str, value: Any, rank: int, *, minimum: int = 1) -> tuple[int, ..
     if len(values) != rank:
         raise broken(
             f"{name} of a {rank}-D layer has {rank} axes",
-            f"{name}={value!r} with {len(values)}",
+            f"{name}={value!r} with {_values(len(values))}",
             f"give one integer or {rank}",
         )
     return tuple(integer(name, one, minimum=minimum) for one in values)
+
+
+def _values(count: int) -> str:
+    return "1 value" if count == 1 else f"{count} values"
 
 
 def kernel_axes(kernel_size: Any) -> tuple[int, ...]:
@@ -82,7 +89,7 @@ def groups_divide(in_channels: int | None, out_channels: int, groups: int) -> No
 
 
 def depth_multiplier(d_mul: Any, kernel_size: Sequence[int]) -> int:
-    """D_mul, by default |K|. Where |K| = 1 there is no D, and D_mul counts as 1 (section 3)."""
+    """D_mul, by default |K|. Where |K| = 1 there is no D, and D_mul counts as 1 (section 4)."""
     area = math.prod(kernel_size)
     if d_mul is None:
         return area
@@ -103,6 +110,38 @@ def depth_multiplier(d_mul: Any, kernel_size: Sequence[int]) -> int:
     return number
 
 
+def own_names(given: Iterable[str]) -> None:
+    """The depth multiplier is called d_mul, by keyword; the original authors' layers say D_mul.
+
+    Raises:
+        TypeError: for another spelling, as for any keyword that a constructor does not have.
+    """
+    for name in given:
+        if name != "d_mul" and name.lower().replace("_", "") == "dmul":
+            raise TypeError(
+                f"the depth multiplier must be given as the keyword d_mul; received {name}; "
+                f"write d_mul in place of {name}."
+            )
+
+
+def warn_of_stride(stride: Sequence[int], kernel_size: Sequence[int]) -> None:
+    """Warn of a stride that is more likely meant for D_mul, which the authors' layers take fourth.
+
+    Such a stride is a legal D_mul, and beyond the kernel on every axis, so that the layer would
+    read a small part of its input. A patch embedding's stride is its kernel's size.
+    """
+    area = math.prod(kernel_size)
+    skips = all(step > size for step, size in zip(stride, kernel_size, strict=True))
+    if len(kernel_size) > 1 and skips and len(set(stride)) == 1 and stride[0] >= area > 1:
+        rule = broken(
+            "a stride should not be larger than the kernel",
+            f"a stride of {stride[0]} for kernel_size={tuple(kernel_size)}",
+            "if you mean D_mul, which the original authors' layers take in this place, give it as "
+            f"d_mul={stride[0]}",
+        )
+        warnings.warn(str(rule), stacklevel=4)
+
+
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """`value`, if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
@@ -115,14 +154,14 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
-def depthwise_init(value: Any) -> str:
+def depthwise_init(value: Any) -> DepthwiseInit:
     """The name of a start of D (Table 7)."""
-    return choice("depthwise_init", value, STARTS)
+    return cast(DepthwiseInit, choice("depthwise_init", value, STARTS))
 
 
-def composition(value: Any) -> str:
+def composition(value: Any) -> CompositionName:
     """The name of a composition (Figure 3 of the paper)."""
-    return choice("composition", value, COMPOSITIONS)
+    return cast(CompositionName, choice("composition", value, COMPOSITIONS))
 
 
 def padding(
@@ -150,8 +189,8 @@ def padding_pairs(
     if len(value) != rank:
         raise broken(
             f"padding of a {rank}-D layer has {rank} axes",
-            f"padding={value!r} with {len(value)}",
-            f"give one integer, {rank} integers or {rank} pairs (before, after)",
+            f"padding={value!r} with {_values(len(value))}",
+            "give one integer, or for each axis an integer or a pair (before, after)",
         )
     return tuple(_pair(one, value) for one in value)
 
@@ -196,10 +235,14 @@ def known_name(what: str, name: str, names: Iterable[str]) -> str:
     """`name`, if it is among `names`; otherwise the nearest ones are offered."""
     known = list(names)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3) or known[:3]
-        raise broken(
-            f"a {what} must be one of the {len(known)} there are",
-            repr(name),
-            f"choose for example {', '.join(near)}",
-        )
+        if len(known) == 1:
+            rule, remedy = f"the {what} must be '{known[0]}'", "give this one"
+        elif len(known) <= 5:
+            rule = f"the {what} must be one of {', '.join(map(repr, known))}"
+            remedy = "choose one of these"
+        else:
+            near = difflib.get_close_matches(name, known, n=3) or known[:3]
+            rule = f"the {what} must be one of {len(known)} names"
+            remedy = f"choose for example {', '.join(near)}"
+        raise broken(rule, repr(name), remedy)
     return name

@@ -32,6 +32,16 @@ def feature_channels(channels: Any) -> int:
     return integer("in_channels", channels)
 
 
+def input_kind(is_array: bool, kind: str, found: str) -> None:
+    """An input is an array of the framework's own."""
+    if not is_array:
+        raise broken(
+            f"a layer takes an input of type {kind}",
+            f"an input of type {found}",
+            f"make a {kind} of it",
+        )
+
+
 def input_rank(shape: Sequence[Any], rank: int, *, unbatched: bool = False) -> None:
     """An input has a batch axis (optional if `unbatched`), a channel axis and `rank` others."""
     ranks = (rank + 1, rank + 2) if unbatched else (rank + 2,)

@@ -6,9 +6,10 @@ So its names, parameters and hooks stay, and blocks and parameters that are shar
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.gluon.models.classes import class_for
 from do_conv.gluon.models.copies import copied
@@ -16,19 +17,21 @@ from do_conv.gluon.models.planning import decisions
 from do_conv.gluon.plain import first
 from do_conv.gluon.starts import DeltaStart, weight_for
 from do_conv.models import checks
-from do_conv.models.choices import Choice, Where
+from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.models.plan import Row
 
+ModelT = TypeVar("ModelT")
+
 
 def convert(
-    model: Any,
+    model: ModelT,
     *,
-    where: Where | Choice | None = None,
+    where: Where = None,
     d_mul: DMul = None,
-    depthwise_init: str = "identity",
-    composition: str = "kernel",
-) -> Any:
+    depthwise_init: DepthwiseInit = "identity",
+    composition: CompositionName = "kernel",
+) -> ModelT:
     """Over-parameterize the convolutions of a network, or a bare convolution.
 
     With the identity start the outputs stay what they are, to the last bit. Weights, names, dtype,
@@ -37,8 +40,9 @@ def convert(
 
     Args:
         model: a block.
-        where: which layers, as a function of a layer's name and the layer, or a choice of
-            `do_conv.choices`; None is all that can be. A name is that of parameter files.
+        where: which layers: a function of a layer's name and the layer, a regular expression that
+            is searched for in the name, or a choice of `do_conv.choices`; None is all that can be.
+            A name is that of parameter files.
         d_mul: D_mul, at least |K|, the default; or a function of a layer's `Spec`.
         depthwise_init: "identity" or "he" (Table 7), which changes the outputs.
         composition: "kernel" or "feature"; subclasses with a forward pass of their own take
@@ -62,7 +66,7 @@ def convert(
     return made
 
 
-def _convert_layer(layer: Any, row: Row, start: str, deltas: dict[int, Any]) -> None:
+def _convert_layer(layer: Any, row: Row, start: DepthwiseInit, deltas: dict[int, Any]) -> None:
     """Give a layer its D'; layers with one W between them share one D'."""
     spec, weight = row.spec, layer.weight
     assert spec is not None
@@ -77,7 +81,7 @@ def _convert_layer(layer: Any, row: Row, start: str, deltas: dict[int, Any]) -> 
     layer.depthwise_delta = delta
 
 
-def _new_delta(layer: Any, spec: Spec, start: str) -> Any:
+def _new_delta(layer: Any, spec: Spec, start: DepthwiseInit) -> Any:
     """D', as far as its weight is: with values, waiting for an input, or neither."""
     weight, init = layer.weight, DeltaStart(start, spec.kernel_size, spec.d_mul)
     delta = layer._parameter("depthwise_delta", spec.delta_shape, init)

@@ -15,9 +15,25 @@ import mxnet as mx
 from mxnet import autograd
 from mxnet.gluon import Block, HybridBlock, SymbolBlock
 
+from do_conv.models import checks
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is not a block, such as a dict of parameters.
+
+    Raises:
+        DOConvError: if it is none.
+    """
+    checks.model_kind(isinstance(model, Block), "mxnet.gluon.Block", type(model).__name__)
+
 
 def named_blocks(block: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The blocks of a network in its order, a shared one once, by the names of parameter files."""
+    """The blocks of a network in its order, a shared one once, by the names of parameter files.
+
+    Raises:
+        DOConvError: if it is no block.
+    """
+    check_model(block)
     seen: set[int] = set()
 
     def inside(block: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -41,6 +57,7 @@ def copied(model: Any, replaced: dict[int, Any] | None = None) -> tuple[Any, dic
     Returns:
         the copy, and the copy of each block by the `id` of the block.
     """
+    check_model(model)
     mx.nd.waitall()
     memo: dict[int, Any] = dict(replaced or {})
     blocks, arrays = _held(model, memo)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -13,7 +13,13 @@ from do_conv.gluon.models.copies import copied, named_blocks
 from do_conv.gluon.plain import first
 from do_conv.models import checks
 
+ModelT = TypeVar("ModelT")
 
+
+@overload
+def fold(model: Composed, *, check_finite: bool = True) -> Any: ...
+@overload
+def fold(model: ModelT, *, check_finite: bool = True) -> ModelT: ...
 def fold(model: Any, *, check_finite: bool = True) -> Any:
     """The plain network that does the same.
 

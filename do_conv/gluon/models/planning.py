@@ -15,6 +15,7 @@ from mxnet.gluon import Constant, SymbolBlock
 from mxnet.gluon.nn.conv_layers import _Conv
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Shape
 from do_conv.gluon.base import Composed
 from do_conv.gluon.models.classes import (
@@ -28,7 +29,7 @@ from do_conv.gluon.models.classes import (
 from do_conv.gluon.models.copies import copied, named_blocks
 from do_conv.models import decisions as core
 from do_conv.models import reasons
-from do_conv.models.choices import Choice, Where
+from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul, Found
 from do_conv.models.plan import Plan, Row
 
@@ -37,9 +38,9 @@ def plan(
     model: Any,
     *,
     input_shape: tuple[int, ...] | None = None,
-    where: Where | Choice | None = None,
+    where: Where = None,
     d_mul: DMul = None,
-    composition: str = "kernel",
+    composition: CompositionName = "kernel",
 ) -> Plan:
     """What `convert` would do with these options; `str` of it is a table.
 
@@ -65,7 +66,7 @@ def plan(
 
 
 def decisions(
-    model: Any, where: Where | Choice | None, d_mul: DMul, composition: str
+    model: Any, where: Where, d_mul: DMul, composition: CompositionName
 ) -> list[tuple[Any, Row]]:
     """Each convolution once, in the model's order, with what becomes of it.
 

@@ -8,6 +8,7 @@ from typing import Any
 import mxnet as mx
 
 from do_conv.gluon.base import Composed
+from do_conv.gluon.models.copies import check_model
 
 
 def folded_parameters(net: Any, *, check_finite: bool = True) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def folded_parameters(net: Any, *, check_finite: bool = True) -> dict[str, Any]:
     Raises:
         DOConvError: if a composed kernel is not finite, or a layer has no parameters yet.
     """
+    check_model(net)
     mx.nd.waitall()
     parameters: dict[str, Any] = net._collect_params_with_prefix()
     for name, layer in _layers(net, ""):

@@ -25,6 +25,16 @@ Replace = Callable[[Any], Any]
 Fill = Callable[[Any, Any], None]
 
 
+def check_model(model: Any) -> None:
+    """Refuse what is neither a model nor a layer, such as a list of weights.
+
+    Raises:
+        DOConvError: if it is neither.
+    """
+    is_layer = isinstance(model, keras.layers.Layer)
+    checks.model_kind(is_layer, "Keras model or layer", type(model).__name__)
+
+
 def known(model: Any, remedy: str) -> None:
     """Refuse a subclassed model: only its own code knows how its layers are called."""
     is_known = not isinstance(model, keras.Model) or is_remade(model)

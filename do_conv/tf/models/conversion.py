@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from keras import initializers, ops
 
 from do_conv.core import layouts, rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.core.starts import fill_from_kernel
 from do_conv.models import checks
-from do_conv.models.choices import Choice, Where
+from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.models.plan import Row
 from do_conv.tf.configuration import made_like
 from do_conv.tf.models.classes import class_for, kernel_of
-from do_conv.tf.models.cloning import cloned, known
+from do_conv.tf.models.cloning import check_model, cloned, known
 from do_conv.tf.models.planning import decisions
+
+ModelT = TypeVar("ModelT")
 
 
 def convert(
-    model: Any,
+    model: ModelT,
     *,
-    where: Where | Choice | None = None,
+    where: Where = None,
     d_mul: DMul = None,
-    depthwise_init: str = "identity",
-    composition: str = "kernel",
-) -> Any:
+    depthwise_init: DepthwiseInit = "identity",
+    composition: CompositionName = "kernel",
+) -> ModelT:
     """Over-parameterize the convolutions of a model, or a bare convolution.
 
     With the identity start the outputs stay what they are, to the last bit. Weights, names, dtype
@@ -37,9 +40,9 @@ def convert(
     Args:
         model: a Functional or Sequential model, with models inside it at any depth, or a layer. A
             `Lambda` and operations of `keras.ops` in it are used by the new model, too.
-        where: which layers, as a function of a layer's name and the layer, or a choice of
-            `do_conv.choices`; None is all that can be. The name of a layer of a model inside is
-            `inner/layer`.
+        where: which layers: a function of a layer's name and the layer, a regular expression that
+            is searched for in the name, or a choice of `do_conv.choices`; None is all that can be.
+            The name of a layer of a model inside is `inner/layer`.
         d_mul: D_mul, at least |K|, the default; or a function of a layer's `Spec`.
         depthwise_init: "identity" or "he" (Table 7), which changes the outputs.
         composition: "kernel" or "feature"; transposed layers take "kernel" only.
@@ -51,6 +54,7 @@ def convert(
         DOConvError: if there is nothing to convert, the model is subclassed, or an option breaks a
             rule.
     """
+    check_model(model)
     start, composition = rules.depthwise_init(depthwise_init), rules.composition(composition)
     known(model, "convert the models and layers it holds, or use do_conv.tf's layers in its code")
     found = decisions(model, where, d_mul, composition)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import keras
 
 from do_conv.models import checks
 from do_conv.tf.composed import Composed
-from do_conv.tf.models.cloning import cloned, known, named_layers
+from do_conv.tf.models.cloning import check_model, cloned, known, named_layers
 
 _REMEDY = "make the plain model, and give folded_weights(model) to its set_weights"
 
+ModelT = TypeVar("ModelT")
 
+
+@overload
+def fold(model: Composed, *, check_finite: bool = True) -> Any: ...
+@overload
+def fold(model: ModelT, *, check_finite: bool = True) -> ModelT: ...
 def fold(model: Any, *, check_finite: bool = True) -> Any:
     """The plain model that does the same.
 
@@ -29,6 +35,7 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
         DOConvError: if it holds no layer of ours, one has no parameters yet, a kernel is not
             finite, the model is subclassed, or a layer of ours is inside a layer of another class.
     """
+    check_model(model)
     found = [(name, layer, owner) for name, layer, owner in named_layers(model) if _is_ours(layer)]
     checks.something_to_fold(len(found), type(model).__name__)
     known(model, _REMEDY)

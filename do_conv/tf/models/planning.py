@@ -11,10 +11,11 @@ from typing import Any
 import keras
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Shape
 from do_conv.models import decisions as core
 from do_conv.models import reasons
-from do_conv.models.choices import Choice, Where
+from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul, Found
 from do_conv.models.plan import Plan, Row
 from do_conv.tf.composed import Composed
@@ -25,16 +26,16 @@ from do_conv.tf.models.classes import (
     is_transposed,
     spec_of,
 )
-from do_conv.tf.models.cloning import named_layers
+from do_conv.tf.models.cloning import check_model, named_layers
 
 
 def plan(
     model: Any,
     *,
     input_shape: tuple[Any, ...] | None = None,
-    where: Where | Choice | None = None,
+    where: Where = None,
     d_mul: DMul = None,
-    composition: str = "kernel",
+    composition: CompositionName = "kernel",
 ) -> Plan:
     """What `convert` would do with these options; `str` of it is a table.
 
@@ -51,6 +52,7 @@ def plan(
     Raises:
         DOConvError: if an option breaks a rule, or the input has other channels than the model's.
     """
+    check_model(model)
     shape = _made_for(model) if input_shape is None else input_shape
     positions = {} if shape is None else _positions(model, shape)
     rows = tuple(
@@ -62,7 +64,7 @@ def plan(
 
 
 def decisions(
-    model: Any, where: Where | Choice | None, d_mul: DMul, composition: str
+    model: Any, where: Where, d_mul: DMul, composition: CompositionName
 ) -> list[tuple[Any, Row]]:
     """Each convolution once, in the model's order, with what becomes of it.
 

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from do_conv.tf.composed import Composed
+from do_conv.tf.models.cloning import check_model
 
 
 def folded_weights(model: Any, *, check_finite: bool = True) -> list[np.ndarray]:
@@ -24,6 +25,7 @@ def folded_weights(model: Any, *, check_finite: bool = True) -> list[np.ndarray]
     Raises:
         DOConvError: if a folded kernel or its bias is not finite, or a layer has not been built.
     """
+    check_model(model)
     replaced: dict[int, list[np.ndarray]] = {}
     for layer in model._flatten_layers():
         if isinstance(layer, Composed):

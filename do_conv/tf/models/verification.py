@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from do_conv.models.comparison import Inside, agreement, flattened
-from do_conv.tf.models.cloning import named_layers
+from do_conv.tf.models.cloning import check_model, named_layers
 
 
 def verify(
@@ -34,6 +34,8 @@ def verify(
         DOConvError: if it is above the tolerance; the message says where it begins, how large it
             is, and whether the models were run in training mode.
     """
+    for model in (before, after):
+        check_model(model)
     (first, inside), (second, others) = (_run(one, inputs, training) for one in (before, after))
     remedy = "leave training=True out" if training else None
     return agreement(first, second, tolerance, lambda: (inside, others), remedy)

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.torch.composition import formula, loops, operators, unrolled
+from do_conv.torch.layout import channels_last, is_channels_last, laid_out_like
 
 
 def compose(weight: Tensor, delta: Tensor | None, groups: int = 1) -> Tensor:
@@ -71,10 +72,12 @@ def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
         weight = weight.reshape(spec.weight_shape)
     with _without_autocast(weight):
         composed = _way(weight, delta, spec)(weight, delta, spec)
-    if spec.has_plain_weight or not spec.whole_blocks:
+    if spec.whole_blocks and not spec.has_plain_weight:
+        whole = weight[:, :, : spec.whole_blocks * spec.area]
+        composed = whole.unflatten(2, (spec.whole_blocks, *spec.kernel_size)).sum(2) + composed
+    if torch.compiler.is_compiling():  # a compiler chooses its own memory format
         return composed
-    whole = weight[:, :, : spec.whole_blocks * spec.area]
-    return whole.unflatten(2, (spec.whole_blocks, *spec.kernel_size)).sum(2) + composed
+    return laid_out_like(composed, weight if spec.has_plain_weight else delta)
 
 
 def _way(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
@@ -93,9 +96,13 @@ def _way(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
 
 
 def depthwise_kernel(delta: Tensor, spec: Spec) -> Tensor:
-    """D = I + D' as a depthwise convolution's kernel, `(C_in * D_mul, 1, *K)`."""
+    """D = I + D' as a depthwise convolution's kernel, `(C_in * D_mul, 1, *K)`, in D's format."""
+    parameter, is_last = delta, _is_channels_last(delta)
+    if is_last:
+        delta = channels_last(delta)
     depthwise = add_identity(delta, spec) if spec.whole_blocks else delta
-    return depthwise.reshape(-1, 1, *spec.kernel_size)
+    kernel = depthwise.reshape(-1, 1, *spec.kernel_size)
+    return laid_out_like(kernel, parameter) if is_last else kernel
 
 
 def add_identity(delta: Tensor, spec: Spec | None = None) -> Tensor:
@@ -114,7 +121,15 @@ def add_identity(delta: Tensor, spec: Spec | None = None) -> Tensor:
 
 def pointwise_kernel(weight: Tensor, spec: Spec) -> Tensor:
     """W as a grouped pointwise convolution's kernel, `(C_out, C_in/G * D_mul, 1, ...)`."""
+    if _is_channels_last(weight):
+        weight = channels_last(weight)
     return weight.reshape(spec.rows, -1, *[1] * spec.rank)
+
+
+def _is_channels_last(parameter: Tensor) -> bool:
+    """Whether to keep the format; a Proxy has no strides, and a compiler chooses its own."""
+    is_known = not isinstance(parameter, Proxy) and not torch.compiler.is_compiling()
+    return is_known and is_channels_last(parameter)
 
 
 def _node(function: Callable[..., Any], array: Any, *arguments: Any) -> Any:

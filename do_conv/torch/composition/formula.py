@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 from do_conv.core.spec import Spec
+from do_conv.torch.layout import channels_last, is_channels_last
 
 
 def composed(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
     """W D', and W + W D' if D_mul = |K|: `(C_out, C_in/G, *K)`."""
-    change = each_channel(kernels(weight, spec), matrices(delta, spec))
+    if 1 in (spec.rows, spec.group_channels) and is_channels_last(weight):
+        weight = channels_last(weight)  # or its gradient's strides could mean either format
+    change = each_channel(kernels(weight, spec), _matrices_as_stored(delta, spec))
     change = change.unflatten(-1, spec.kernel_size)
     if spec.has_plain_weight:  # the sum takes its memory format from W, its first term
         change = weight.unflatten(0, (spec.groups, -1)) + change
@@ -35,6 +38,14 @@ def kernels(kernel: Tensor, spec: Spec) -> Tensor:
 def matrices(delta: Tensor, spec: Spec) -> Tensor:
     """D' as `(G, C_in/G, D_mul, |K|)`."""
     return delta.reshape(spec.groups, spec.group_channels, spec.d_mul, spec.area)
+
+
+def _matrices_as_stored(delta: Tensor, spec: Spec) -> Tensor:
+    """The same, as a view of a D' in channels last; then its gradient comes in channels last."""
+    if not is_channels_last(delta):
+        return matrices(delta, spec)
+    transposed = (spec.groups, spec.group_channels, spec.area, spec.d_mul)
+    return delta.movedim(1, -1).flatten().unflatten(0, transposed).transpose(2, 3)
 
 
 def each_channel(kernels: Tensor, matrices: Tensor) -> Tensor:

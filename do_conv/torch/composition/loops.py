@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 from do_conv import native
 from do_conv.core.spec import Spec
 from do_conv.torch.composition import formula
+from do_conv.torch.layout import laid_out_like
 
 _DTYPES = {getattr(torch, dtype): dtype for dtype in native.LIBRARIES}
 
@@ -72,10 +73,19 @@ class _Eager(torch.autograd.Function):
         """The gradients that are asked for; by the formula, if they are to have gradients."""
         (weight, delta), spec = ctx.saved_tensors, ctx.spec
         is_one = _is_array(grad) and _has_memory(grad)
+        gradients: tuple[Tensor | None, ...]
         if torch.is_grad_enabled() or are_watched() or not is_one:
-            return *formula.gradients(weight, delta, grad, spec), None
-        asked = ctx.needs_input_grad[:2]
-        return *differentiate(weight, delta, grad, spec.has_plain_weight, asked), None
+            gradients = formula.gradients(weight, delta, grad, spec)
+        else:
+            asked = ctx.needs_input_grad[:2]
+            gradients = differentiate(weight, delta, grad, spec.has_plain_weight, asked)
+        # The loops write in the default format. Where a gradient is kept as `.grad`, PyTorch would
+        # make this copy otherwise.
+        of_weight, of_delta = (
+            None if one is None else laid_out_like(one, parameter)
+            for one, parameter in zip(gradients, (weight, delta), strict=True)
+        )
+        return of_weight, of_delta, None
 
 
 def compose(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:

@@ -7,6 +7,10 @@ folding        `fold`
 guards         networks that re-parameterise themselves
 wrappers       networks inside `DataParallel` and the like
 state          `folded_state_dict`: the folded weights alone
-training       `composed` and `parameter_groups`
+training       `composed`
+optimization   `parameter_groups` and `adaptive_clip_grad`
+sharding       networks that FSDP divides among processes
+computed       weights that hooks and parametrizations compute
+copies         copies of whole networks
 verification   `verify`
 """

@@ -12,8 +12,10 @@ from inspect import isfunction
 from typing import Any
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from do_conv.core.spec import Spec
+from do_conv.models import checks
 from do_conv.torch.base import Composed, OverParameterized
 from do_conv.torch.layers import DOConv1d, DOConv2d, DOConv3d
 from do_conv.torch.lazy import (
@@ -25,6 +27,7 @@ from do_conv.torch.lazy import (
     LazyDOConvTranspose3d,
 )
 from do_conv.torch.models.folding import fold
+from do_conv.torch.other_tools import check_other_tools
 from do_conv.torch.transposed import DOConvTranspose1d, DOConvTranspose2d, DOConvTranspose3d
 
 _OURS: dict[type[nn.Module], Any] = {
@@ -47,7 +50,14 @@ class OwnForward(OverParameterized):
     """What the classes made for subclasses have in common; `weight` is W outside `forward`."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The subclass's own forward pass, which reads W' where it reads `weight`."""
+        """The subclass's own forward pass, which reads W' where it reads `weight`.
+
+        Raises:
+            DOConvError: if a parametrization computes `weight`.
+        """
+        # Its property would come before an instance's attribute, so that W would be read.
+        checks.unparametrized(parametrize.is_parametrized(self, "weight"), type(self).__name__)
+        check_other_tools(self)
         # An instance's attribute comes before a parameter of the same name.
         self.__dict__["weight"] = self.composed_weight()
         try:

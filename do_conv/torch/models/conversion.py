@@ -7,35 +7,58 @@ stay tied, and an optimizer keeps what it knows of them.
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter, is_lazy
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.models import checks
-from do_conv.models.choices import Choice, Where
+from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.models.plan import Row
+from do_conv.torch.layout import laid_out_like
 from do_conv.torch.models.classes import class_for
-from do_conv.torch.models.folding import fold_inside
+from do_conv.torch.models.copies import copied
+from do_conv.torch.models.folding import ModelT, fold_inside
 from do_conv.torch.models.guards import guard
 from do_conv.torch.models.planning import decisions
+from do_conv.torch.models.sharding import is_sharded
 from do_conv.torch.models.wrappers import unwrapped
 from do_conv.torch.starts import start_delta, weight_for
 
 
+@overload
 def convert(
-    model: nn.Module,
+    model: nn.DataParallel | nn.parallel.DistributedDataParallel,
     *,
-    where: Where | Choice | None = None,
+    where: Where = None,
     inplace: bool = False,
     d_mul: DMul = None,
-    depthwise_init: str = "identity",
-    composition: str = "kernel",
+    depthwise_init: DepthwiseInit = "identity",
+    composition: CompositionName = "kernel",
+) -> Any: ...
+@overload
+def convert(
+    model: ModelT,
+    *,
+    where: Where = None,
+    inplace: bool = False,
+    d_mul: DMul = None,
+    depthwise_init: DepthwiseInit = "identity",
+    composition: CompositionName = "kernel",
+) -> ModelT: ...
+def convert(
+    model: Any,
+    *,
+    where: Where = None,
+    inplace: bool = False,
+    d_mul: DMul = None,
+    depthwise_init: DepthwiseInit = "identity",
+    composition: CompositionName = "kernel",
 ) -> Any:
     """Over-parameterize the convolutions of a model, or a bare convolution.
 
@@ -44,8 +67,8 @@ def convert(
 
     Args:
         model: a module; of a wrapper (`DataParallel`, a compiled model), what it wraps.
-        where: which layers, as a function of a layer's name and the layer, or a choice of
-            `do_conv.choices`; None is all that can be.
+        where: which layers: a function of a layer's name and the layer, a regular expression that
+            is searched for in the name, or a choice of `do_conv.choices`; None is all that can be.
         inplace: convert `model` itself, not a copy.
         d_mul: D_mul, at least |K|, the default; or a function of a layer's `Spec`.
         depthwise_init: "identity" or "he" (Table 7), which changes the outputs.
@@ -61,10 +84,13 @@ def convert(
     """
     start, composition = rules.depthwise_init(depthwise_init), rules.composition(composition)
     model = unwrapped(model)
+    checks.whole_parameters(
+        is_sharded(model), type(model).__name__, "convert it before fully_shard"
+    )
     rows = [row for _, row in decisions(model, where, d_mul, composition)]
     checks.something_to_convert([row.reason for row in rows if row.becomes is None], len(rows))
     if not inplace:
-        model = copy.deepcopy(model)
+        model = copied(model)
     converted = [pair for pair in decisions(model, where, d_mul, composition) if pair[1].becomes]
     deltas: dict[tuple[int, Spec], nn.Parameter] = {}
     for layer, row in converted:
@@ -74,7 +100,7 @@ def convert(
 
 
 def _convert_layer(
-    layer: Any, row: Row, start: str, deltas: dict[tuple[int, Spec], nn.Parameter]
+    layer: Any, row: Row, start: DepthwiseInit, deltas: dict[tuple[int, Spec], nn.Parameter]
 ) -> None:
     """Give a layer its D'; layers with one W between them share one D', and stay tied."""
     spec, weight = row.spec, layer.weight
@@ -86,13 +112,18 @@ def _convert_layer(
         deltas[tied] = _new_delta(weight, spec, start)
         if not is_lazy(weight) and not spec.has_plain_weight:
             weight.data, weight.grad = weight_for(weight.detach(), spec), None
+        if start != "identity":
+            weight.grad = None  # the gradient of a kernel that is no longer W alone
     layer.register_parameter("depthwise_delta", deltas[tied])
 
 
-def _new_delta(weight: Tensor, spec: Spec, start: str) -> nn.Parameter:
+def _new_delta(weight: Tensor, spec: Spec, start: DepthwiseInit) -> nn.Parameter:
     options: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     if is_lazy(weight):
         return UninitializedParameter(**options)  # type: ignore[return-value]
-    delta = nn.Parameter(torch.empty(spec.delta_shape, **options), weight.requires_grad)
+    empty = torch.empty(spec.delta_shape, **options)
+    if not spec.has_plain_weight:  # W loses its spatial axes, and with them its memory format
+        empty = laid_out_like(empty, weight)
+    delta = nn.Parameter(empty, weight.requires_grad)
     start_delta(delta, start, spec)
     return delta

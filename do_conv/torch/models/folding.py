@@ -2,23 +2,64 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from torch import nn
+from torch.fx import GraphModule
 from torch.fx.experimental.optimization import fuse
-from torch.nn.utils import parametrize
 
 from do_conv.core import rules
 from do_conv.models import checks
 from do_conv.torch.base import Composed, OverParameterized
+from do_conv.torch.models.computed import compute_weights, settle
+from do_conv.torch.models.copies import copied
 from do_conv.torch.models.guards import unguard
+from do_conv.torch.models.sharding import FOLDED_STATE, is_sharded
 from do_conv.torch.models.wrappers import unwrapped
 from do_conv.torch.parametrization import is_over_parameterized
 
+ModelT = TypeVar("ModelT", bound=nn.Module)
+PlainT_co = TypeVar("PlainT_co", covariant=True)
 
+
+class _Layer(Protocol[PlainT_co]):
+    def fold(self, *, check_finite: bool = True) -> PlainT_co: ...
+
+
+@overload
+def fold(
+    model: _Layer[PlainT_co],
+    *,
+    inplace: bool = False,
+    fuse_batchnorm: Literal[False] = False,
+    check_finite: bool = True,
+) -> PlainT_co: ...
+@overload
+def fold(
+    model: nn.DataParallel | nn.parallel.DistributedDataParallel,
+    *,
+    inplace: bool = False,
+    fuse_batchnorm: bool = False,
+    check_finite: bool = True,
+) -> Any: ...
+@overload
+def fold(
+    model: ModelT,
+    *,
+    inplace: bool = False,
+    fuse_batchnorm: Literal[False] = False,
+    check_finite: bool = True,
+) -> ModelT: ...
+@overload
 def fold(
     model: nn.Module,
+    *,
+    inplace: bool = False,
+    fuse_batchnorm: Literal[True],
+    check_finite: bool = True,
+) -> GraphModule: ...
+def fold(
+    model: Any,
     *,
     inplace: bool = False,
     fuse_batchnorm: bool = False,
@@ -43,11 +84,13 @@ def fold(
             finite; then `model` is as it was.
     """
     model = unwrapped(model)
+    checks.whole_parameters(is_sharded(model), type(model).__name__, FOLDED_STATE)
     ours = [module for module in model.modules() if _is_ours(module)]
     checks.something_to_fold(len(ours), type(model).__name__)
+    compute_weights(model)
     for module in ours:
         _check(module, check_finite)
-    model = model if inplace else copy.deepcopy(model)
+    model = model if inplace else copied(model)
     model = fold_inside(model)
     return fuse(model.eval()) if fuse_batchnorm else model
 
@@ -60,8 +103,10 @@ def fold_inside(model: nn.Module) -> Any:
     replaced: dict[nn.Module, nn.Module] = {}
     for module in list(model.modules()):
         if is_over_parameterized(module):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-        elif isinstance(module, OverParameterized) and "weight" in module._parameters:
+            settle(module, ("weight",))
+            module.weight.grad = None  # that of W
+        elif isinstance(module, OverParameterized):
+            settle(module, ("weight", "depthwise_delta"))
             _fold_layer(module, folded, foreign)
         elif isinstance(module, Composed):
             replaced[module] = module.fold(check_finite=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,14 +13,16 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
 from do_conv.core import rules
+from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Shape
 from do_conv.models import decisions as core
 from do_conv.models import reasons
-from do_conv.models.choices import Choice, Where
+from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul, Found
 from do_conv.models.plan import Plan, Row
 from do_conv.torch.base import Composed
 from do_conv.torch.models.classes import OwnForward, class_for, reads_weight, spec_of
+from do_conv.torch.models.copies import copied
 from do_conv.torch.models.wrappers import unwrapped
 
 
@@ -29,9 +30,9 @@ def plan(
     model: nn.Module,
     *,
     input_shape: tuple[int, ...] | None = None,
-    where: Where | Choice | None = None,
+    where: Where = None,
     d_mul: DMul = None,
-    composition: str = "kernel",
+    composition: CompositionName = "kernel",
 ) -> Plan:
     """What `convert` would do with these options; `str` of it is a table.
 
@@ -48,7 +49,7 @@ def plan(
     model, positions = unwrapped(model), {}
     if input_shape is not None:
         if any(map(is_lazy, model.parameters())):
-            model = copy.deepcopy(model)
+            model = copied(model)
         positions = _positions(model, input_shape)
     rows = tuple(
         replace(row, positions=tuple(positions.get(layer, ())))
@@ -58,7 +59,7 @@ def plan(
 
 
 def decisions(
-    model: nn.Module, where: Where | Choice | None, d_mul: DMul, composition: str
+    model: nn.Module, where: Where, d_mul: DMul, composition: CompositionName
 ) -> list[tuple[Any, Row]]:
     """Each convolution once, in the model's order, with what becomes of it.
 
@@ -74,12 +75,13 @@ def _found(model: nn.Module) -> Iterator[Found]:
         if isinstance(layer, _ConvNd):
             reason = _reason(layer)
             ours = None if reason else class_for(type(layer))
+            has_sizes = not isinstance(layer, Composed) and reason != reasons.NO_CHANNELS
             yield Found(
                 name,
                 layer,
                 reason,
                 _count(layer.parameters(recurse=False)),
-                spec_of=None if isinstance(layer, Composed) else partial(spec_of, layer),
+                spec_of=partial(spec_of, layer) if has_sizes else None,
                 becomes=ours,
                 kernel_only=ours is not None and issubclass(ours, OwnForward),
                 weight=layer._parameters.get("weight"),
@@ -92,13 +94,13 @@ def _reason(layer: Any) -> str | None:
         return reasons.HAS_DEPTHWISE
     if "weight" not in layer._parameters:
         return reasons.COMPUTED_WEIGHT
+    if not is_lazy(layer.weight) and not layer.weight.numel():
+        return reasons.NO_CHANNELS
     if not spec_of(layer, None).has_delta:
         return reasons.ONE_POSITION
     if type(layer).__module__.startswith("torch.ao."):
         return reasons.QUANTISED
-    if not reads_weight(type(layer)):
-        return reasons.UNREAD_WEIGHT
-    return None
+    return None if reads_weight(type(layer)) else reasons.UNREAD_WEIGHT
 
 
 def _count(parameters: Iterable[Any]) -> int:

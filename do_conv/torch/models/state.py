@@ -7,7 +7,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from do_conv.core import rules
+from do_conv.models import checks
 from do_conv.torch.base import Composed
+from do_conv.torch.models.computed import compute_weights
+from do_conv.torch.models.sharding import (
+    SUMMON,
+    is_summoned,
+    whole,
+    whole_parameters,
+    without_wrappers,
+)
+from do_conv.torch.models.wrappers import check_model
 from do_conv.torch.parametrization import is_over_parameterized
 
 
@@ -20,17 +30,28 @@ def folded_state_dict(model: nn.Module, *, check_finite: bool = True) -> dict[st
 
     Returns:
         a new dict. It has the keys of `model.state_dict()`, except that each layer of ours has the
-        keys and tensors of the plain layer in its place.
+        keys and tensors of the plain layer in its place. Tensors that `fully_shard` has divided
+        among processes are whole in it, and all of the processes have to call.
 
     Raises:
-        DOConvError: if a composed kernel is not finite, or a layer has no parameters yet.
+        DOConvError: if a composed kernel is not finite, a layer has no parameters yet, or the older
+            `FullyShardedDataParallel` holds a part of them.
     """
+    check_model(model)
+    checks.whole_parameters(not is_summoned(model), type(model).__name__, SUMMON)
+    compute_weights(model)
     state: dict[str, Tensor] = dict(model.state_dict())
     for name, module in model.named_modules(remove_duplicate=False):
-        prefix = f"{name}." if name else ""
+        prefix = _prefix(without_wrappers(name))
         if isinstance(module, Composed) or is_over_parameterized(module):
-            state = _replaced(state, prefix, _plain_state(module, check_finite))
-    return state
+            with whole_parameters(module):
+                plain = _plain_state(module, check_finite)
+            state = _replaced(state, prefix, plain)
+    return {name: whole(tensor) for name, tensor in state.items()}
+
+
+def _prefix(name: str) -> str:
+    return f"{name}." if name else ""
 
 
 def _plain_state(module: Any, check_finite: bool) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What helps to train a converted model: kernels composed once, and groups for an optimizer."""
+"""Kernels that are composed once for several forward passes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from do_conv.models import checks
 from do_conv.torch.base import OverParameterized
-from do_conv.torch.parametrization import Composition
+from do_conv.torch.models.sharding import is_sharded
 
 
 @contextlib.contextmanager
@@ -26,8 +26,12 @@ def composed(model: nn.Module) -> Iterator[None]:
             layers compose as they always do.
 
     Raises:
-        DOConvError: if a layer's parameters change within the context.
+        DOConvError: if a layer's parameters change within the context, or FSDP has divided the
+            model: it brings the parameters together for each forward pass, and gathers the
+            gradients after it.
     """
+    remedy = "leave composed out: each forward pass composes what FSDP brings together for it"
+    checks.whole_parameters(is_sharded(model), type(model).__name__, remedy)
     kept = [_Kept(layer) for layer in model.modules() if _composes(layer)]
     try:
         for one in kept:
@@ -64,27 +68,3 @@ class _Kept:
 
 def _composes(layer: Any) -> bool:
     return isinstance(layer, OverParameterized) and layer.depthwise_delta is not None
-
-
-def parameter_groups(
-    model: nn.Module, *, delta: dict[str, Any], **others: Any
-) -> list[dict[str, Any]]:
-    """Two groups of parameters for an optimizer: D', and all others.
-
-    Args:
-        model: a module that holds layers of ours.
-        delta: the options for D', such as `{"lr": 0.01}`.
-        others: the options for all other parameters, W among them.
-
-    Returns:
-        the groups, for `torch.optim`: all others first.
-
-    Raises:
-        DOConvError: if the model has no D'.
-    """
-    owners = [m for m in model.modules() if isinstance(m, (OverParameterized, Composition))]
-    deltas = {id(m.depthwise_delta): m.depthwise_delta for m in owners}
-    deltas.pop(id(None), None)
-    checks.something_to_fold(len(deltas), type(model).__name__)
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in deltas]
-    return [{"params": rest, **others}, {"params": list(deltas.values()), **delta}]

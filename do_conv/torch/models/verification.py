@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from do_conv.models import checks
 from do_conv.models.comparison import Inside, agreement, flattened
+from do_conv.torch.models.copies import copied
+from do_conv.torch.models.sharding import FOLDED_STATE, is_sharded
+from do_conv.torch.models.wrappers import check_model
 
 
 def verify(before: nn.Module, after: nn.Module, *inputs: Any, tolerance: float = 1e-5) -> float:
@@ -29,11 +32,13 @@ def verify(before: nn.Module, after: nn.Module, *inputs: Any, tolerance: float =
 
     Raises:
         DOConvError: if it is above the tolerance; the message says where it begins, how large it
-            is, and whether a model was left in training mode.
+            is, and whether a model was left in training mode. Or if `fully_shard` has divided the
+            parameters of a model.
     """
-    (first, inside), (second, others) = (
-        _run(copy.deepcopy(model), inputs) for model in (before, after)
-    )
+    for model in (before, after):
+        check_model(model)
+        checks.whole_parameters(is_sharded(model), type(model).__name__, FOLDED_STATE)
+    (first, inside), (second, others) = (_run(copied(model), inputs) for model in (before, after))
     training = any(one.training for model in (before, after) for one in model.modules())
     remedy = "call eval() on both models first" if training else None
     return agreement(first, second, tolerance, lambda: (inside, others), remedy)

@@ -7,9 +7,10 @@ from functools import partial
 import numpy as np
 
 from do_conv.adapter import CONVOLUTIONS, DELTA, SEPARABLE, Description, LayerArray, ModelLayer
-from do_conv.core import convolution, features, transposed
+from do_conv.core import features
 from do_conv.core.composition import compose_spec, compose_spec_gradients
 from do_conv.core.starts import delta_start
+from do_conv.parity.layer import operations
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Layer:
 
     def forward(self, x):
         case, self.kept["x"], bias = self.case, x, self.arrays.get("bias")
-        kernel_forward, feature_forward, *_ = _operations(case)
+        kernel_forward, feature_forward, *_ = operations(case)
         if self.by_features:
             pair = self.arrays["weight"], self.arrays[self.delta_name]
             return feature_forward(x, *pair, case.spec, case.window, bias)
@@ -47,7 +48,7 @@ class Layer:
     def backward(self, grad):
         """The gradients by name, given that of the output."""
         case, x, weight = self.case, self.kept["x"], self.arrays["weight"]
-        *_, kernel_backward, feature_backward = _operations(case)
+        *_, kernel_backward, feature_backward = operations(case)
         delta = self.arrays.get(self.delta_name)
         if self.by_features:
             names = ("x", "weight", self.delta_name, "bias")
@@ -107,23 +108,6 @@ class Network(list):
         for layer in self:
             x = layer.forward(x)
         return x
-
-
-def _operations(case):
-    if case.kind != "transposed":
-        return (
-            convolution.convolve,
-            features.convolve_features,
-            convolution.convolve_gradients,
-            features.feature_gradients,
-        )
-    more = {"output_padding": case.output_padding}
-    return (
-        partial(transposed.convolve_transposed, **more),
-        partial(transposed.convolve_transposed_features, **more),
-        transposed.transposed_gradients,
-        transposed.transposed_feature_gradients,
-    )
 
 
 def versions():
