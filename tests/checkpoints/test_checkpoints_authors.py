@@ -174,15 +174,28 @@ def test_a_diagonal_that_was_trained_or_left_out(load_sample, tmp_path):
     assert report.notes[note] == [""]
 
 
-def test_a_multiplier_below_the_kernels_positions_is_folded(tmp_path):
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_a_multiplier_below_the_kernels_positions_is_folded(tmp_path, diagonal):
     rng = np.random.default_rng(0)
     weight, depthwise = rng.standard_normal((6, 4, 2)), rng.standard_normal((4, 9, 2))
-    state = {"W": weight, "D": depthwise, "d_diag": np.zeros((4, 9, 2))}
+    state = {"W": weight, "D": depthwise}
+    if diagonal:
+        state["d_diag"] = rng.standard_normal((4, 9, 2))
     found, report = import_state(state, tmp_path)
-    kernel = np.einsum("ocs,cks->ock", weight, depthwise).reshape(6, 4, 3, 3)
+    total = depthwise + state.get("d_diag", 0)
+    kernel = np.einsum("ocs,cks->ock", weight, total).reshape(6, 4, 3, 3)
     np.testing.assert_allclose(found["weight"], kernel, rtol=1e-12)
     assert not found["depthwise_delta"].any()
     assert any("its D_mul was below" in note for note in report.notes)
+
+
+def test_the_report_counts_other_arrays_and_all_numbers(load_sample, tmp_path):
+    state = load_sample("torch_conv3x3").state | {"fc.weight": np.ones((2, 5)), "step": np.ones(())}
+    found, report = import_state(state, tmp_path)
+    assert report.passed == 2
+    assert report.numbers_before == sum(array.size for array in state.values())
+    assert report.numbers_after == sum(array.size for array in found.values())
+    assert report.numbers_after < report.numbers_before
 
 
 def test_kernel_sizes_by_the_layers_names(load_sample, tmp_path):

@@ -139,6 +139,13 @@ def test_not_finite_kernels_only_if_asked_for(capsys, folder):
     assert main(["fold", "bad.pt", "out.pt"]) == 2
     assert "(--no-check-finite)" in capsys.readouterr().err
     assert main(["fold", "bad.pt", "out.pt", "--no-check-finite"]) == 0
+    theirs = {"W": torch.full((2, 2, 9), torch.inf), "D": torch.ones(2, 9, 9)}
+    torch.save(theirs, folder / "theirs.pt")
+    assert main(["import", "theirs.pt", "ours.pt"]) == 2
+    assert "(--no-check-finite)" in capsys.readouterr().err
+    assert not (folder / "ours.pt").exists()
+    assert main(["import", "theirs.pt", "ours.pt", "--no-check-finite"]) == 0
+    assert torch.load("ours.pt")["weight"].isinf().all()
 
 
 ABSENT = """

@@ -167,13 +167,15 @@ def test_an_optimizer_and_every_note_go_through(tmp_path):
     with h5py.File(source, "a") as file:
         file.attrs["note"] = "kept"
         file["more"] = np.arange(5)
-        file.create_dataset("packed", data=np.ones((40, 40)), chunks=(10, 10), compression="gzip")
+        packed = {"chunks": (10, 10), "compression": "gzip", "compression_opts": 9}
+        packed |= {"shuffle": True, "fletcher32": True}
+        file.create_dataset("packed", data=np.ones((40, 40)), **packed)
         file["more"].attrs["unit"] = np.array([b"mm", b"cm"])
     checkpoints.fold(source, target)
     with h5py.File(source) as old, h5py.File(target) as new:
         assert new.attrs["note"] == "kept"
         assert list(new["more"].attrs["unit"]) == [b"mm", b"cm"]
-        assert (new["packed"].chunks, new["packed"].compression) == ((10, 10), "gzip")
+        assert {name: getattr(new["packed"], name) for name in packed} == packed
         assert dict(new["layers/conv2d/vars"].attrs) == dict(old["layers/do_conv2d/vars"].attrs)
         for name in ("optimizer/vars/2", "more", "packed"):
             np.testing.assert_array_equal(new[name][()], old[name][()])

@@ -1,5 +1,7 @@
 """Layers other than convolutions, and what is refused."""
 
+import itertools
+
 import do_conv.gluon  # noqa: F401 - before mxnet, which reads names that this module restores
 
 # isort: split
@@ -175,6 +177,20 @@ def test_kernels_are_composed_in_double_precision(tmp_path):
     checkpoints.load(target, tmp_path / "a.safetensors")
     expected = torch.tensor([[[[1e-9, 1.0]]]])
     torch.testing.assert_close(target.weight.detach(), expected, rtol=1e-6, atol=0)
+
+
+def test_double_precision_stays_in_every_framework(tmp_path):
+    source, back = (nn.Linear(CHANNELS, 4, dtype=torch.float64) for _ in range(2))
+    in_gluon = gluon_nn.Dense(4, in_units=CHANNELS)
+    in_gluon.cast("float64")
+    in_gluon.initialize()
+    in_keras = keras.layers.Dense(4, dtype="float64")
+    in_keras.build((None, CHANNELS))
+    layers = [source, in_gluon, in_keras, back]
+    for i, (one, other) in enumerate(itertools.pairwise(layers)):
+        checkpoints.save(one, tmp_path / f"{i}.safetensors")
+        checkpoints.load(other, tmp_path / f"{i}.safetensors")
+    assert torch.equal(back.weight, source.weight)
 
 
 def test_slots_after_the_whole_blocks_stay_drawn(tmp_path):

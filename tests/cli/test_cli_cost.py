@@ -100,6 +100,13 @@ def test_a_table_of_ones_own_network(own, capsys):
     assert re.search(r"training step will take about \d\.\d\d times as long", said)
 
 
+@pytest.mark.parametrize(("function", "code"), [("small", 0), ("large", 2)])
+def test_the_folder_does_not_stay_on_the_path_of_modules(own, function, code):
+    before = list(sys.path)
+    assert main(["cost", f"networks_of_mine:{function}"]) == code
+    assert sys.path == before
+
+
 def test_json_has_what_the_table_has(own, capsys):
     assert main(["cost", "networks_of_mine:small", "--d-mul", "12", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)

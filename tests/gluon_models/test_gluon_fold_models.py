@@ -100,7 +100,7 @@ def test_layers_made_as_ours(x, described):
     last = DOConv2DTranspose(4, 3, depthwise_init="he", prefix="last_")
     model.add(first, shared, inner, last, DOConv2D(2, 1, prefix="point_"))
     model.initialize(mx.init.Xavier())
-    model.hybridize()
+    model.hybridize(static_alloc=True)
     for parameter in shared.collect_params().values():
         parameter.lr_mult = 0.5
     expected = model(x).asnumpy()
@@ -111,6 +111,7 @@ def test_layers_made_as_ours(x, described):
     assert [type(layer) for layer in folded[1]] == [nn.Conv2D, nn.Conv2D]
     assert folded[1]._active
     assert folded[1][1]._active
+    assert folded[1]._flags == folded[1][1]._flags == folded[0]._flags
     assert folded[1][0].weight.lr_mult == folded[1][1].bias.lr_mult == 0.5
     assert not [name for name in folded.collect_params() if "delta" in name]
     plain = nn.Conv2D(4, 3, prefix="first_"), nn.Conv2DTranspose(4, 3, prefix="last_")

@@ -72,6 +72,8 @@ def test_multiply_accumulates(state):
     assert up.macs(2) == (2 * 16 * 8 * 4 * 4, 2 * 16 * 8 * 4 * 4 + 4 * 4 * 8 * 4)
     assert found.parameters == 8 * 27 + 8 + 64 + 8 + 8 * 16 + 4
     assert plan(model).macs is None
+    model.cast("float64")
+    assert plan(model, input_shape=(2, 3, 8, 8)).macs == found.macs
     by_feature = plan(model, input_shape=(2, 3, 8, 8), composition="feature").rows[0]
     assert by_feature.macs(2)[1] == 2 * 16 * (9 * 9 * 3 + 8 * 3 * 9)
 

@@ -152,6 +152,15 @@ def test_lora_freezes_the_delta_with_the_kernel(given):
     assert trained == {"bias", "lora_kernel_a", "lora_kernel_b"}
 
 
+@pytest.mark.parametrize(("alpha", "scale"), [(None, 1), (6, 3)])
+def test_a_lora_that_is_asked_for_has_its_strength(alpha, scale):
+    layer = started(*CONV, lora_rank=2, lora_alpha=alpha)
+    layer.lora_kernel_b.assign(keras.ops.ones(layer.lora_kernel_b.shape))
+    low_rank = numbers(layer.lora_kernel_a) @ numbers(layer.lora_kernel_b)
+    expected = numbers(variable(layer, "kernel")) + scale * low_rank
+    np.testing.assert_allclose(numbers(layer.kernel), expected, rtol=0, atol=1e-6)
+
+
 def test_lora_is_folded_and_saved_with_the_layer(tmp_path):
     layer, before, _ = with_lora()
     random = np.random.default_rng(3)

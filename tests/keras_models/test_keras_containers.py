@@ -223,6 +223,8 @@ def test_a_compiled_model_stays_compiled(loss):
     for new in (converted, fold(converted)):
         assert float(new.optimizer.learning_rate) == 0.125
         assert int(new.optimizer.iterations) == 0
+        # Its variables are there before training, as a file of them needs.
+        assert new.optimizer.built
         expected = model.evaluate(an_input(2, 8, 8, 3), an_input(2, 6, 6, 2), verbose=0)
         found = new.evaluate(an_input(2, 8, 8, 3), an_input(2, 6, 6, 2), verbose=0)
         np.testing.assert_allclose(found, expected, rtol=1e-6)

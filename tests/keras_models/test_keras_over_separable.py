@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from do_conv import DOConvError
 from do_conv.core.composition import compose
 from do_conv.tf import DOSeparableConv1D, DOSeparableConv2D, convert, verify
 
@@ -69,6 +70,15 @@ def test_the_compositions_give_the_same(layer_class, arguments):
     by_kernel = numbers(layer(x))
     layer.composition = "feature"
     assert abs(numbers(layer(x)) - by_kernel).max() < 1e-5 * abs(by_kernel).max()
+
+
+@pytest.mark.parametrize("layer_class", [DOSeparableConv1D, DOSeparableConv2D])
+def test_exception_an_unknown_composition_set_later(layer_class):
+    layer = trained(layer_class, {"filters": 5, "kernel_size": 3})
+    layer.composition = "features"
+    match = r"composition must be one of 'kernel', 'feature'; received composition='features'"
+    with pytest.raises(DOConvError, match=match):
+        layer(an_input(layer.rank))
 
 
 @pytest.mark.parametrize("composition", ["kernel", "feature"])

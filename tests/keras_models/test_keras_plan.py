@@ -47,6 +47,8 @@ def test_multiply_accumulates():
     assert by_feature.rows[1].macs(2) == up.macs(2)
     assert [row.positions for row in found] == [((4, 4),), ((4, 4),)]
     assert plan(model).batch == 1
+    start = keras.Input(batch_shape=(4, 8, 8, 3))
+    assert plan(keras.Model(start, model(start))).batch == 4
     assert plan(model, input_shape=(5, 8, 8, 3)).macs == tuple(
         map(sum, zip(first.macs(5), up.macs(5), strict=True))
     )

@@ -135,10 +135,13 @@ def test_under_wrappers(network, x, trained, tmp_path):
         torch.distributed.destroy_process_group()
 
 
-def test_batch_normalisation_is_fused(network, x, trained):
-    converted = trained(convert(network))
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_normalisation_is_fused(network, x, trained, training):
+    converted = trained(convert(network)).train(training)
     fused = fold(converted, fuse_batchnorm=True)
-    torch.testing.assert_close(fused(x), converted(x))
+    assert not fused.training
+    assert {one.training for one in converted.modules()} == {training}
+    torch.testing.assert_close(fused(x), converted.eval()(x))
     assert not any(isinstance(one, nn.BatchNorm2d) for one in fused.modules())
     assert any(isinstance(one, nn.BatchNorm2d) for one in converted.modules())
 
@@ -153,11 +156,14 @@ def test_exception_nothing_of_ours(network):
         fold(fold(convert(network)))
 
 
+@pytest.mark.parametrize(
+    ("name", "named"), [("depthwise_delta", "weight"), ("weight", "weight"), ("bias", "bias")]
+)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_exception_what_is_not_finite_leaves_the_model_alone(network, value):
+def test_exception_what_is_not_finite_leaves_the_model_alone(network, value, name, named):
     converted = convert(network)
-    converted[0].up.depthwise_delta.data[0] = value
-    with pytest.raises(DOConvError, match=r"weight must be finite to be folded; .*find where"):
+    getattr(converted[0].up, name).data[0] = value
+    with pytest.raises(DOConvError, match=rf"{named} must be finite to be folded; .*find where"):
         fold(converted, inplace=True)
     assert isinstance(converted[0].first, DOConv2d)
     assert isinstance(fold(converted, check_finite=False), nn.Module)

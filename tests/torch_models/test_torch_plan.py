@@ -49,6 +49,7 @@ def test_multiply_accumulates():
     assert up.macs(2) == (2 * 16 * 8 * 4 * 4, 2 * 16 * 8 * 4 * 4 + 4 * 4 * 8 * 4)
     assert found.macs == tuple(map(sum, zip(first.macs(2), up.macs(2), strict=True)))
     assert plan(model).macs is None
+    assert plan(model.double(), input_shape=(2, 3, 8, 8)).macs == found.macs
     by_feature = plan(model, input_shape=(2, 3, 8, 8), composition="feature").rows[0]
     assert by_feature.macs(2)[1] == 2 * 16 * (9 * 9 * 3 + 8 * 3 * 9)
 

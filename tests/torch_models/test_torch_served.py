@@ -18,12 +18,20 @@ class Named(nn.Conv2d):
     """A subclass that only has another name."""
 
 
+class Wider(nn.Conv2d):
+    """A subclass that changes the convolution alone, which is given the weight."""
+
+    def _conv_forward(self, input, weight, bias):
+        return super()._conv_forward(nn.functional.pad(input, (1, 1, 1, 1)), weight, bias)
+
+
 SUBCLASSES = [
     pytest.param(lambda: Conv2dSame(3, 6, 3, stride=2), id="same"),
     pytest.param(lambda: StdConv2d(3, 6, 3), id="standardised"),
     pytest.param(lambda: StdConv2dSame(3, 6, 3, stride=2, padding="SAME"), id="standardised-same"),
     pytest.param(lambda: ScaledStdConv2d(3, 6, 3), id="scaled"),
     pytest.param(lambda: Named(3, 6, 3), id="named"),
+    pytest.param(lambda: Wider(3, 6, 3), id="wider"),
 ]
 
 
@@ -140,6 +148,21 @@ def test_a_detectors_own_fusion_keeps_d(fuser, x, trained):
     for found, one in zip(fused(x), expected, strict=True):
         assert largest(found, one) < 1e-5
     assert not any("depthwise_delta" in key for key in fused.state_dict())
+
+
+@pytest.mark.parametrize("name", ["reparameterize", "switch_to_deploy", "fuse", "fuse_model"])
+def test_whatever_the_method_is_called_that_reads_weights(name, x, trained):
+    class Own(nn.Sequential):
+        pass
+
+    def read(self):
+        return self[0].weight.detach().clone()
+
+    setattr(Own, name, read)
+    model = trained(convert(Own(nn.Conv2d(3, 6, 3))))
+    kernel = model[0].composed_weight()
+    assert torch.equal(getattr(model, name)(), kernel)
+    assert type(model[0]) is nn.Conv2d
 
 
 def test_a_detector_folds_without_a_trace(x, trained):

@@ -30,6 +30,16 @@ def test_gradients_that_gather_are_those_of_composing_each_time(network, x, trai
         assert gradient.abs().max() > 0
 
 
+def test_what_is_frozen_gathers_no_gradient(network, x, trained):
+    model = trained(convert(network))
+    for parameter in model[0].first.parameters():
+        parameter.requires_grad_(False)
+    with composed(model):
+        model(x).square().mean().backward()
+    without = {name for name, gradient in gradients(model).items() if gradient is None}
+    assert without == {"0.first.weight", "0.first.depthwise_delta"}
+
+
 class Operators(TorchDispatchMode):
     """What PyTorch runs, but for what only looks at an array in another way."""
 
