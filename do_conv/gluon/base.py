@@ -6,7 +6,7 @@ OverParameterized   one whose depthwise kernel is I + D', and which folds to the
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
@@ -27,6 +27,13 @@ from do_conv.gluon.starts import DeltaStart
 
 # The shape of a parameter, in which None is a size not known yet, and its initializer.
 Start = tuple[tuple[Any, ...], Any]
+
+
+class BlockOptions(TypedDict, total=False):
+    """What every Gluon block takes by keyword."""
+
+    prefix: str | None
+    params: Any
 
 
 class Composed(Deferred):
@@ -50,7 +57,7 @@ class Composed(Deferred):
         options: dict[str, Any],
         starts: dict[str, Start | None],
         activation: str | None,
-        block: dict[str, Any],
+        block: BlockOptions,
     ) -> None:
         """Make the block, then its parameters: None where there is no such parameter."""
         # Not by the plain layer's constructor: it asks shared `params` for a plain weight.
@@ -223,7 +230,7 @@ class OverParameterized(Composed):
         options: dict[str, Any],
         initializers: tuple[Any, Any],
         activation: str | None,
-        block: dict[str, Any],
+        block: BlockOptions,
     ) -> None:
         """Make the layer; the initializers are those of W and of the bias."""
         self.depthwise_init = rules.depthwise_init(depthwise_init)

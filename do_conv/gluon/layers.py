@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mxnet.gluon import nn
 
 from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
-from do_conv.gluon.base import OverParameterized
+from do_conv.gluon.base import BlockOptions, OverParameterized
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class _DOConv(OverParameterized):
@@ -33,7 +36,7 @@ class _DOConv(OverParameterized):
         d_mul: int | None = None,
         depthwise_init: DepthwiseInit = "identity",
         composition: CompositionName = "kernel",
-        **kwargs: Any,
+        **kwargs: Unpack[BlockOptions],
     ) -> None:
         """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
 

@@ -6,7 +6,7 @@ in Xception and in Keras's `SeparableConv2D`; MobileNet's blocks have both, and 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import mxnet as mx
 from mxnet.gluon import nn
@@ -15,11 +15,17 @@ from do_conv.core import rules
 from do_conv.core.rules import CompositionName
 from do_conv.core.spec import SeparableSpec
 from do_conv.gluon.arrays import as_given, legacy_arrays
-from do_conv.gluon.base import Composed, bias_start
+from do_conv.gluon.base import BlockOptions, Composed, bias_start
 from do_conv.gluon.composition import depthwise_kernel, pointwise_kernel
 from do_conv.gluon.plain import deploy, first
 from do_conv.gluon.starts import ReshapedStart
 from do_conv.models import checks
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+LayerT = TypeVar("LayerT", bound="_DepthwiseSeparable")
 
 
 class _DepthwiseSeparable(Composed):
@@ -51,7 +57,7 @@ class _DepthwiseSeparable(Composed):
         d_mul: int = 1,
         depthwise_initializer: Any = None,
         composition: CompositionName = "kernel",
-        **kwargs: Any,
+        **kwargs: Unpack[BlockOptions],
     ) -> None:
         """Make the layer; the arguments before `d_mul` are those of `nn.Conv`, in its order.
 
@@ -102,8 +108,12 @@ class _DepthwiseSeparable(Composed):
 
     @classmethod
     def from_pair(
-        cls, depthwise: Any, pointwise: Any, *, composition: CompositionName = "kernel"
-    ) -> Any:
+        cls: type[LayerT],
+        depthwise: Any,
+        pointwise: Any,
+        *,
+        composition: CompositionName = "kernel",
+    ) -> LayerT:
         """The layer that does what two plain ones do, with copies of their weights.
 
         Args:

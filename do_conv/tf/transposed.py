@@ -7,13 +7,13 @@ composition would need a grouped transposed convolution, which Keras does not ha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import keras
 from keras import ops
 
 from do_conv.core import rules
-from do_conv.core.rules import CompositionName, DepthwiseInit
+from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.tf.base import OverParameterized
 from do_conv.tf.composed import LayerOptions, known_data_format, lower
@@ -49,7 +49,7 @@ class _DOConvTranspose(OverParameterized):
         *,
         d_mul: int | None = None,
         depthwise_init: DepthwiseInit = "identity",
-        composition: CompositionName = "kernel",
+        composition: Literal["kernel"] = "kernel",
         delta_regularizer: Any = None,
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
@@ -158,7 +158,7 @@ class DOConv3DTranspose(_DOConvTranspose, keras.layers.Conv3DTranspose):
         *,
         d_mul: int | None = None,
         depthwise_init: DepthwiseInit = "identity",
-        composition: CompositionName = "kernel",
+        composition: Literal["kernel"] = "kernel",
         delta_regularizer: Any = None,
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],

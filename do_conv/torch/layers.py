@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from do_conv.core import rules
-from do_conv.core.rules import CompositionName, DepthwiseInit
+from do_conv.core.rules import CompositionName, DepthwiseInit, PaddingMode
 from do_conv.core.spec import Spec
 from do_conv.torch.base import OverParameterized, plain_arguments
 from do_conv.torch.keywords import checks_names
@@ -29,7 +29,7 @@ class _DOConv(OverParameterized):
         dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
         device: Any = None,
         dtype: torch.dtype | None = None,
         *,
@@ -90,6 +90,7 @@ class DOConv1d(_DOConv, nn.Conv1d):
     if TYPE_CHECKING:
 
         def fold(self, *, check_finite: bool = True) -> nn.Conv1d: ...  # noqa: D102
+        def fuse(self) -> nn.Conv1d: ...  # noqa: D102
 
 
 class DOConv2d(_DOConv, nn.Conv2d):
@@ -100,6 +101,7 @@ class DOConv2d(_DOConv, nn.Conv2d):
     if TYPE_CHECKING:
 
         def fold(self, *, check_finite: bool = True) -> nn.Conv2d: ...  # noqa: D102
+        def fuse(self) -> nn.Conv2d: ...  # noqa: D102
 
 
 class DOConv3d(_DOConv, nn.Conv3d):
@@ -110,3 +112,4 @@ class DOConv3d(_DOConv, nn.Conv3d):
     if TYPE_CHECKING:
 
         def fold(self, *, check_finite: bool = True) -> nn.Conv3d: ...  # noqa: D102
+        def fuse(self) -> nn.Conv3d: ...  # noqa: D102

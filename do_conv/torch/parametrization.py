@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from do_conv.models import checks
 from do_conv.torch.base import Composed
 from do_conv.torch.composition import compose_spec
 from do_conv.torch.starts import start_delta, weight_for
+
+LayerT = TypeVar("LayerT", bound=nn.Module)
 
 
 class Composition(nn.Module):
@@ -50,8 +52,8 @@ class Composition(nn.Module):
 
 
 def over_parameterize(
-    layer: Any, *, d_mul: int | None = None, depthwise_init: DepthwiseInit = "identity"
-) -> Any:
+    layer: LayerT, *, d_mul: int | None = None, depthwise_init: DepthwiseInit = "identity"
+) -> LayerT:
     """Over-parameterize the kernel of a convolution, in place, by `torch.nn.utils.parametrize`.
 
     The layer's own forward pass goes on reading `layer.weight`, which is W' from then on: so it
@@ -76,12 +78,13 @@ def over_parameterize(
     composed = isinstance(layer, Composed) or is_over_parameterized(layer)
     checks.plain_convolution(isinstance(layer, _ConvNd) and not composed, type(layer).__name__)
     rules.built(type(layer).__name__, not any(map(is_lazy, layer.parameters())))
-    sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.groups, d_mul)
-    spec, start = Spec(*sizes, transposed=layer.transposed), rules.depthwise_init(depthwise_init)
+    plain: Any = layer  # a convolution, as the line before has asked
+    sizes = (plain.in_channels, plain.out_channels, plain.kernel_size, plain.groups, d_mul)
+    spec, start = Spec(*sizes, transposed=plain.transposed), rules.depthwise_init(depthwise_init)
     if spec.has_delta:
         if parametrize.is_parametrized(layer, "weight"):
             checks.slots_of_computed_weight(spec.d_mul, spec.area)
-        composition = Composition(spec, layer.weight)
+        composition = Composition(spec, plain.weight)
         parametrize.register_parametrization(layer, "weight", composition)
         start_delta(composition.depthwise_delta, start, spec)
     return layer

@@ -7,14 +7,14 @@ in Xception and in Keras's `SeparableConv2D`; MobileNet's blocks have both, and 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from do_conv.core import rules
-from do_conv.core.rules import CompositionName
+from do_conv.core.rules import CompositionName, PaddingMode
 from do_conv.core.spec import SeparableSpec
 from do_conv.models import checks
 from do_conv.torch.base import Composed, deploy, plain_arguments
@@ -22,6 +22,8 @@ from do_conv.torch.composition import compose_spec, depthwise_kernel, pointwise_
 from do_conv.torch.keywords import checks_names
 from do_conv.torch.layout import channels_last, is_channels_last
 from do_conv.torch.starts import start_kernel
+
+LayerT = TypeVar("LayerT", bound="_DepthwiseSeparable")
 
 
 class _DepthwiseSeparable(Composed):
@@ -46,7 +48,7 @@ class _DepthwiseSeparable(Composed):
         dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
         device: Any = None,
         dtype: torch.dtype | None = None,
         *,
@@ -86,8 +88,12 @@ class _DepthwiseSeparable(Composed):
 
     @classmethod
     def from_pair(
-        cls, depthwise: Any, pointwise: Any, *, composition: CompositionName = "kernel"
-    ) -> Any:
+        cls: type[LayerT],
+        depthwise: Any,
+        pointwise: Any,
+        *,
+        composition: CompositionName = "kernel",
+    ) -> LayerT:
         """The layer that does what two plain ones do, with copies of their weights.
 
         Args:

@@ -5,7 +5,7 @@ D belongs to the stored kernel's second axis, the output channels (see `do_conv.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class _DOConvTranspose(OverParameterized):
         groups: int = 1,
         bias: bool = True,
         dilation: int | tuple[int, ...] = 1,
-        padding_mode: str = "zeros",
+        padding_mode: Literal["zeros"] = "zeros",
         device: Any = None,
         dtype: torch.dtype | None = None,
         *,
@@ -144,6 +144,7 @@ class DOConvTranspose1d(_DOConvTranspose, nn.ConvTranspose1d):
     if TYPE_CHECKING:
 
         def fold(self, *, check_finite: bool = True) -> nn.ConvTranspose1d: ...  # noqa: D102
+        def fuse(self) -> nn.ConvTranspose1d: ...  # noqa: D102
 
 
 class DOConvTranspose2d(_DOConvTranspose, nn.ConvTranspose2d):
@@ -154,6 +155,7 @@ class DOConvTranspose2d(_DOConvTranspose, nn.ConvTranspose2d):
     if TYPE_CHECKING:
 
         def fold(self, *, check_finite: bool = True) -> nn.ConvTranspose2d: ...  # noqa: D102
+        def fuse(self) -> nn.ConvTranspose2d: ...  # noqa: D102
 
 
 class DOConvTranspose3d(_DOConvTranspose, nn.ConvTranspose3d):
@@ -164,3 +166,4 @@ class DOConvTranspose3d(_DOConvTranspose, nn.ConvTranspose3d):
     if TYPE_CHECKING:
 
         def fold(self, *, check_finite: bool = True) -> nn.ConvTranspose3d: ...  # noqa: D102
+        def fuse(self) -> nn.ConvTranspose3d: ...  # noqa: D102

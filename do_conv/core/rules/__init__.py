@@ -13,6 +13,7 @@ from do_conv.core.rules.arguments import (
     STARTS,
     CompositionName,
     DepthwiseInit,
+    PaddingMode,
     axes,
     choice,
     composition,

@@ -7,7 +7,7 @@ import math
 import operator
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from do_conv.core.errors import broken
 
 DepthwiseInit = Literal["identity", "he"]
 CompositionName = Literal["kernel", "feature"]
-STARTS: tuple[DepthwiseInit, ...] = ("identity", "he")
-COMPOSITIONS: tuple[CompositionName, ...] = ("kernel", "feature")
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+STARTS: tuple[DepthwiseInit, ...] = get_args(DepthwiseInit)
+COMPOSITIONS: tuple[CompositionName, ...] = get_args(CompositionName)
+PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
 
 
 def _as_int(value: Any) -> int | None:

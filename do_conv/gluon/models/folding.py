@@ -12,12 +12,14 @@ from do_conv.gluon.base import Composed, OverParameterized
 from do_conv.gluon.models.copies import copied, named_blocks
 from do_conv.gluon.plain import first
 from do_conv.models import checks
+from do_conv.models.folds import Folds
 
+PlainT = TypeVar("PlainT")
 ModelT = TypeVar("ModelT")
 
 
 @overload
-def fold(model: Composed, *, check_finite: bool = True) -> Any: ...
+def fold(model: Folds[PlainT], *, check_finite: bool = True) -> PlainT: ...
 @overload
 def fold(model: ModelT, *, check_finite: bool = True) -> ModelT: ...
 def fold(model: Any, *, check_finite: bool = True) -> Any:

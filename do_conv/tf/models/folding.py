@@ -7,16 +7,18 @@ from typing import Any, TypeVar, overload
 import keras
 
 from do_conv.models import checks
+from do_conv.models.folds import Folds
 from do_conv.tf.composed import Composed
 from do_conv.tf.models.cloning import check_model, cloned, known, named_layers
 
 _REMEDY = "make the plain model, and give folded_weights(model) to its set_weights"
 
+PlainT = TypeVar("PlainT")
 ModelT = TypeVar("ModelT")
 
 
 @overload
-def fold(model: Composed, *, check_finite: bool = True) -> Any: ...
+def fold(model: Folds[PlainT], *, check_finite: bool = True) -> PlainT: ...
 @overload
 def fold(model: ModelT, *, check_finite: bool = True) -> ModelT: ...
 def fold(model: Any, *, check_finite: bool = True) -> Any:

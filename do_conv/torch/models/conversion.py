@@ -33,7 +33,17 @@ from do_conv.torch.starts import start_delta, weight_for
 
 @overload
 def convert(
-    model: nn.DataParallel | nn.parallel.DistributedDataParallel,
+    model: nn.DataParallel[ModelT],
+    *,
+    where: Where = None,
+    inplace: bool = False,
+    d_mul: DMul = None,
+    depthwise_init: DepthwiseInit = "identity",
+    composition: CompositionName = "kernel",
+) -> ModelT: ...
+@overload
+def convert(
+    model: nn.parallel.DistributedDataParallel,
     *,
     where: Where = None,
     inplace: bool = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from torch import nn
 from torch.fx import GraphModule
@@ -10,6 +10,7 @@ from torch.fx.experimental.optimization import fuse
 
 from do_conv.core import rules
 from do_conv.models import checks
+from do_conv.models.folds import Folds
 from do_conv.torch.base import Composed, OverParameterized
 from do_conv.torch.models.computed import compute_weights, settle
 from do_conv.torch.models.copies import copied
@@ -19,24 +20,28 @@ from do_conv.torch.models.wrappers import unwrapped
 from do_conv.torch.parametrization import is_over_parameterized
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
-PlainT_co = TypeVar("PlainT_co", covariant=True)
-
-
-class _Layer(Protocol[PlainT_co]):
-    def fold(self, *, check_finite: bool = True) -> PlainT_co: ...
+PlainT = TypeVar("PlainT")
 
 
 @overload
 def fold(
-    model: _Layer[PlainT_co],
+    model: Folds[PlainT],
     *,
     inplace: bool = False,
     fuse_batchnorm: Literal[False] = False,
     check_finite: bool = True,
-) -> PlainT_co: ...
+) -> PlainT: ...
 @overload
 def fold(
-    model: nn.DataParallel | nn.parallel.DistributedDataParallel,
+    model: nn.DataParallel[ModelT],
+    *,
+    inplace: bool = False,
+    fuse_batchnorm: Literal[False] = False,
+    check_finite: bool = True,
+) -> ModelT: ...
+@overload
+def fold(
+    model: nn.parallel.DistributedDataParallel,
     *,
     inplace: bool = False,
     fuse_batchnorm: bool = False,

@@ -57,7 +57,7 @@ def _run(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[list[np.ndarray], I
         for name, module in model.named_modules()
         if name
     ]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(0)
         outputs = list(_arrays(model(*inputs)))
     for hook in hooks:
