@@ -8,6 +8,7 @@ base             what they have in common
 parametrization  `over_parameterize`: for layers with a forward pass of their own
 models           whole models: `convert`, `fold`, `plan`, `verify` and what goes with them
 composition      W' from W and D' in PyTorch
+optimizer        `DOConvOptimizer`: W and D' beside a network that stays plain
 starts           how W and D' start
 other_tools      the marks that pruning and quantisation leave on a layer
 """
@@ -33,6 +34,7 @@ from do_conv.torch.models.planning import plan  # noqa: E402
 from do_conv.torch.models.state import folded_state_dict  # noqa: E402
 from do_conv.torch.models.training import composed  # noqa: E402
 from do_conv.torch.models.verification import verify  # noqa: E402
+from do_conv.torch.optimizer import DOConvOptimizer  # noqa: E402
 from do_conv.torch.parametrization import over_parameterize  # noqa: E402
 from do_conv.torch.separable import (  # noqa: E402
     DepthwiseSeparableConv1d,
@@ -49,6 +51,7 @@ __all__ = [
     "DOConv1d",
     "DOConv2d",
     "DOConv3d",
+    "DOConvOptimizer",
     "DOConvTranspose1d",
     "DOConvTranspose2d",
     "DOConvTranspose3d",

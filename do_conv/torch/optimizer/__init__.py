@@ -1,0 +1,357 @@
+"""DO-Conv in the optimizer: the network stays plain, and W and D' are trained beside it.
+
+The loss depends on W and D through W' alone (equation 3 of the paper). So the network keeps W' as
+its own weight, and from G = dL/dW' follow, for each input channel,
+
+    dL/dW = G (I + D')^T        dL/dD' = W^T G
+
+An optimizer steps on W and D' with these, and W' = W (I + D') is written back into the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
+
+from do_conv.core import rules
+from do_conv.core.errors import broken
+from do_conv.core.rules import DepthwiseInit
+from do_conv.core.spec import Spec
+from do_conv.models import checks
+from do_conv.models.choices import Where
+from do_conv.models.decisions import DMul
+from do_conv.torch.models.planning import decisions
+from do_conv.torch.models.sharding import is_sharded
+from do_conv.torch.models.wrappers import unwrapped
+from do_conv.torch.optimizer.kernels import TrainedKernel
+
+
+class DOConvOptimizer(Optimizer):
+    """An optimizer that trains a plain network's convolutions as DO-Conv layers.
+
+    It wraps any optimizer of `torch.optim` or of the same kind, and takes its place: schedulers,
+    `GradScaler`, gradient accumulation and checkpoints go on as before. The network needs no
+    layers of ours, and nothing has to be folded. Training is that of the converted network, to
+    rounding: of `convert(model)` with the same optimizer over all its parameters.
+
+    Args:
+        optimizer: the optimizer, over parameters of the model.
+        model: a module; of a wrapper (`DataParallel`, `DistributedDataParallel`, a compiled
+            model), what it wraps. Its sizes must be known: run a lazy network once before.
+        where: which layers, as for `convert`.
+        d_mul: D_mul, at least |K|, the default; or a function of a layer's `Spec`.
+        depthwise_init: "identity", which changes no bit of the network, or "he" (Table 7), which
+            writes its kernels at once.
+        depthwise_options: the options of D' that differ from those of the group its kernel is in,
+            such as `{"weight_decay": 0}`.
+
+    Attributes:
+        optimizer: the optimizer inside.
+        kernels: the kernels that have W and D', by the name of their layer.
+
+    Raises:
+        DOConvError: if no kernel of the model is in the optimizer, a size is not known yet,
+            `fully_shard` has divided the model, or an option breaks a rule.
+
+    Example:
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        >>> optimizer = do_conv.torch.DOConvOptimizer(optimizer, model)
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        model: nn.Module,
+        *,
+        where: Where = None,
+        d_mul: DMul = None,
+        depthwise_init: DepthwiseInit = "identity",
+        depthwise_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        # The base class makes its hooks here too: its constructor would make groups of its own.
+        self.__setstate__({"defaults": dict(optimizer.defaults)})
+        self.optimizer = optimizer
+        self.depthwise_options = dict(depthwise_options or {})
+        self._depthwise_init = rules.depthwise_init(depthwise_init)
+        self._planned = _planned(unwrapped(model), where, d_mul)
+        self._trained: dict[Tensor, TrainedKernel] = {}
+        for group in optimizer.param_groups:
+            self._adopt(group["params"])
+        if not self._trained:
+            raise broken(
+                "an optimizer must hold a kernel of the model that can be over-parameterized",
+                f"a {type(optimizer).__name__} without one",
+                "make it from model.parameters(), or look at plan(model)",
+            )
+
+    def _adopt(self, parameters: Iterable[Tensor]) -> None:
+        """Give W and D' to the planned kernels among these parameters."""
+        found = [p for p in parameters if p in self._planned and p not in self._trained]
+        made = [TrainedKernel(p, *self._planned[p], self._depthwise_init) for p in found]
+        _make_equal_everywhere([kernel for kernel in made if kernel.is_drawn])
+        self._trained.update(zip(found, made, strict=True))
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of the optimizer inside; they hold the network's own parameters."""
+        return self.optimizer.param_groups
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        """The state of each parameter, once there is one; a kernel's has W, D' and that of both."""
+        inner = self.optimizer.state
+        if not inner:
+            return {}
+        own = {part for kernel in self._trained.values() for _, part in kernel.parts}
+        state = {key: value for key, value in inner.items() if key not in own}
+        return {**state, **{p: _packed(k, inner) for p, k in self._trained.items()}}
+
+    @property
+    def kernels(self) -> dict[str, TrainedKernel]:
+        """The kernels that have W and D', by the name of their layer."""
+        return {kernel.name: kernel for kernel in self._trained.values()}
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of the network's parameters; its planned kernels get W and D'."""
+        self.optimizer.add_param_group(param_group)
+        self._adopt(self.param_groups[-1]["params"])
+
+    def take_weights(self) -> None:
+        """Start from the kernels that the network has now, as when the optimizer was made."""
+        for kernel in self._trained.values():
+            kernel.start()
+            for _, part in kernel.parts:
+                self.optimizer.state.pop(part, None)
+        _make_equal_everywhere([k for k in self._trained.values() if k.is_drawn])
+
+    def restore_weights(self) -> None:
+        """Write the kernels that W and D' compose to into the network."""
+        for kernel in self._trained.values():
+            kernel.compose()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Step W, D' and all other parameters, and write W' into the network.
+
+        Args:
+            closure: evaluates the model and returns the loss, as for the optimizer inside, which
+                may call it several times.
+
+        Raises:
+            DOConvError: if somebody else has written a kernel since the last step.
+        """
+        for kernel in self._trained.values():
+            if closure is not None or kernel.parameter.grad is not None:
+                kernel.check()
+        with self._expanded(), self._gradients() as differentiate:
+            if closure is None:
+                differentiate()
+                loss = self.optimizer.step()
+            else:
+                loss = self.optimizer.step(self._evaluation(closure, differentiate))
+        return loss
+
+    def _evaluation(self, closure: Any, differentiate: Callable[[], None]) -> Callable[[], Any]:
+        """The closure between W' before it and the gradients of W and D' after it."""
+
+        def evaluate() -> Any:
+            for kernel in self._trained.values():
+                kernel.compose()
+            with torch.enable_grad():
+                loss = closure()
+            differentiate()
+            return loss
+
+        return evaluate
+
+    @contextlib.contextmanager
+    def _gradients(self) -> Iterator[Callable[[], None]]:
+        """A function that gives W and D' their gradients; afterwards those kernels are composed."""
+        stepped: dict[Tensor, TrainedKernel] = {}
+
+        def differentiate() -> None:
+            for parameter, kernel in self._trained.items():
+                kernel.forget_gradients()
+                if parameter.grad is not None:
+                    kernel.differentiate()
+                    stepped[parameter] = kernel
+
+        try:
+            yield differentiate
+        finally:
+            for kernel in self._trained.values():
+                kernel.forget_gradients()
+        for kernel in stepped.values():
+            kernel.compose()
+
+    @contextlib.contextmanager
+    def _expanded(self) -> Iterator[list[int]]:
+        """Let the optimizer inside see W and D' in the place of their kernel.
+
+        Its groups stay the same dictionaries and lists, which schedulers and optimizers keep. D'
+        stands behind the parameters of its group, or in a group of its own where it has options.
+        Gives the number of the group that each of the groups comes from.
+        """
+        kept = [{name: list(group[name]) for name in _lists(group)} for group in self.param_groups]
+        origins = list(range(len(kept)))
+        for origin, group in enumerate(list(self.param_groups)):
+            kernels = [self._trained[p] for p in group["params"] if p in self._trained]
+            group["params"][:] = [
+                self._trained[p].weight if p in self._trained else p for p in group["params"]
+            ]
+            deltas: dict[str, list[Any]] = {"params": [kernel.delta for kernel in kernels]}
+            if "param_names" in group:
+                deltas["param_names"] = [f"{kernel.name}.depthwise_delta" for kernel in kernels]
+            if self.depthwise_options and kernels:
+                self.param_groups.append({**group, **self.depthwise_options, **deltas})
+                origins.append(origin)
+            else:
+                for name, members in deltas.items():
+                    group[name].extend(members)
+        try:
+            yield origins
+        finally:
+            del self.param_groups[len(kept) :]
+            for group, lists in zip(self.param_groups, kept, strict=True):
+                for name, members in lists.items():
+                    group[name][:] = members
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state: under the number of each kernel W, D', and what the optimizer has of both."""
+        for pre_hook in self._optimizer_state_dict_pre_hooks.values():
+            pre_hook(self)
+        with self._expanded():
+            inner, inside = self.optimizer.state_dict(), _places(self.param_groups)
+        state = {key: value for key, value in inner["state"].items() if not isinstance(key, int)}
+        of_parameters = {p: inner["state"][i] for p, i in inside.items() if i in inner["state"]}
+        places = _places(self.param_groups)
+        for parameter, place in places.items():
+            if parameter in self._trained:
+                state[place] = _packed(self._trained[parameter], of_parameters)
+            elif parameter in of_parameters:
+                state[place] = of_parameters[parameter]
+        groups: list[dict[str, Any]] = []
+        for packed, group in zip(inner["param_groups"], self.param_groups, strict=False):
+            lists = {name: list(group[name]) for name in _lists(group)}
+            groups.append({**packed, **lists, "params": [places[p] for p in group["params"]]})
+        packed = {**inner, "state": state, "param_groups": groups}
+        for post_hook in self._optimizer_state_dict_post_hooks.values():
+            packed = post_hook(self, packed) or packed
+        return packed
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what `state_dict` gave. The network's kernels are compared at the next step.
+
+        Raises:
+            DOConvError: if the state has no W and D' for these kernels.
+        """
+        given = dict(state_dict)
+        for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
+            given = pre_hook(self, given) or given
+        places = _places(self.param_groups)
+        saved = {p: given["state"].get(place, {}) for p, place in places.items()}
+        for parameter, kernel in self._trained.items():
+            _check_saved(kernel, saved[parameter])
+        state = {key: value for key, value in given["state"].items() if not isinstance(key, int)}
+        with self._expanded() as origins:
+            inside = _places(self.param_groups)
+            for parameter, values in saved.items():
+                for part, its_values in _unpacked(parameter, self._trained, values):
+                    state[inside[part]] = its_values
+            groups: list[dict[str, Any]] = []
+            for group, origin in zip(self.param_groups, origins, strict=True):
+                options = {} if origin == len(groups) else self.depthwise_options
+                numbers = [inside[p] for p in group["params"]]
+                groups.append({**given["param_groups"][origin], **options, "params": numbers})
+            self.optimizer.load_state_dict({**given, "state": state, "param_groups": groups})
+        for parameter, kernel in self._trained.items():
+            kernel.load(*(saved[parameter][name] for name, _ in kernel.parts))
+        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+            post_hook(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        hooks = [name for name in self.__dict__ if name.endswith("_hooks")]
+        return {name: value for name, value in self.__dict__.items() if name not in hooks}
+
+    def __repr__(self) -> str:
+        """The optimizer inside, and how many kernels are trained as W and D'."""
+        return f"{type(self).__name__}({self.optimizer!r}, {len(self._trained)} kernels)"
+
+
+def _planned(model: nn.Module, where: Where, d_mul: DMul) -> dict[Tensor, tuple[str, Spec]]:
+    """The kernels of a model that would be over-parameterized: name of the layer, and sizes."""
+    remedy = "make the optimizer before fully_shard"
+    checks.whole_parameters(is_sharded(model), type(model).__name__, remedy)
+    planned: dict[Tensor, tuple[str, Spec]] = {}
+    for layer, row in decisions(model, where, d_mul, "kernel"):
+        if row.becomes and row.spec is not None:
+            rules.built(row.name, not is_lazy(layer.weight))
+            planned.setdefault(layer.weight, (row.name, row.spec))
+    return planned
+
+
+def _lists(group: Mapping[str, Any]) -> list[str]:
+    """The entries of a group that have one value for each parameter."""
+    return [name for name in ("params", "param_names") if name in group]
+
+
+def _places(groups: Iterable[Mapping[str, Any]]) -> dict[Tensor, int]:
+    """The number of each parameter in a state dict."""
+    return {p: place for place, p in enumerate(p for group in groups for p in group["params"])}
+
+
+def _packed(kernel: TrainedKernel, states: Mapping[Tensor, Mapping[str, Any]]) -> dict[str, Any]:
+    """W, D' and the state of both, such as `weight.momentum_buffer`."""
+    packed: dict[str, Any] = {name: part.detach() for name, part in kernel.parts}
+    for name, part in kernel.parts:
+        packed.update({f"{name}.{key}": value for key, value in states.get(part, {}).items()})
+    return packed
+
+
+def _unpacked(
+    parameter: Tensor, trained: Mapping[Tensor, TrainedKernel], values: Mapping[str, Any]
+) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+    """The state of a parameter, or of W and of D' of a kernel; none where nothing was saved."""
+    if parameter not in trained:
+        parts = {parameter: dict(values)}
+    else:
+        parts = {
+            part: {
+                key.removeprefix(f"{name}."): value
+                for key, value in values.items()
+                if key.startswith(f"{name}.")
+            }
+            for name, part in trained[parameter].parts
+        }
+    return ((part, its_values) for part, its_values in parts.items() if its_values)
+
+
+def _check_saved(kernel: TrainedKernel, values: Mapping[str, Any]) -> None:
+    """Refuse a state without W and D' of a kernel, or of other sizes.
+
+    Raises:
+        DOConvError: if it is such a state.
+    """
+    if not all(name in values for name, _ in kernel.parts):
+        raise broken(
+            "the state of a DOConvOptimizer must hold W and D' of each kernel",
+            f"a state without those of layer '{kernel.name}'",
+            "load the state of a plain optimizer before it is wrapped",
+        )
+    for name, part in kernel.parts:
+        rules.stored_shape(f"{kernel.name}.{name}", tuple(part.shape), tuple(values[name].shape))
+
+
+def _make_equal_everywhere(kernels: list[TrainedKernel]) -> None:
+    """Let every process have the random numbers of the first, as DistributedDataParallel does."""
+    if kernels and distributed.is_available() and distributed.is_initialized():
+        for kernel in kernels:
+            for _, part in kernel.parts:
+                distributed.broadcast(part.detach(), 0)
+            kernel.compose()

@@ -1,0 +1,166 @@
+"""A plain kernel of a network, and the W and D' that are trained in its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from do_conv.core.errors import DOConvError, broken
+from do_conv.core.rules import DepthwiseInit
+from do_conv.core.spec import Spec
+from do_conv.torch.composition import compose_spec, loops
+from do_conv.torch.starts import start_delta, weight_for
+
+# Dtypes that W and D' have themselves; a kernel of another, such as bfloat16, has them in float32.
+_WIDE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+# How many values of a kernel are compared before each step.
+SAMPLE = 16
+
+
+class TrainedKernel:
+    """A network's kernel W' with its W and D'.
+
+    Attributes:
+        name: the name of the layer whose `weight` it is.
+        parameter: W', `(C_out, C_in/G, *K)`, the network's own parameter.
+        weight: W, in the shape of W' or with D_mul in place of *K.
+        delta: D', `(C_in, D_mul, *K)`, for a transposed layer `(C_out, D_mul, *K)`.
+        spec: the sizes.
+    """
+
+    def __init__(
+        self, parameter: Tensor, name: str, spec: Spec, depthwise_init: DepthwiseInit
+    ) -> None:
+        self.parameter, self.name, self.spec = parameter, name, spec
+        self.depthwise_init = depthwise_init
+        self._written: tuple[int, int, Tensor] | None = None
+        dtype = parameter.dtype if parameter.dtype in _WIDE else torch.float32
+        like: dict[str, Any] = {"dtype": dtype, "device": parameter.device}
+        self.weight = nn.Parameter(torch.empty(spec.weight_shape, **like))
+        self.delta = nn.Parameter(torch.empty(spec.delta_shape, **like))
+        self.start()
+
+    @torch.no_grad()
+    def start(self) -> None:
+        """Take the kernel as the one that D = I gives, then start D'."""
+        self.weight.copy_(weight_for(self.parameter.to(self.weight.dtype), self.spec))
+        start_delta(self.delta, self.depthwise_init, self.spec)
+        if self.depthwise_init != "identity":
+            self.compose()
+        self.mark()
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the start has random numbers."""
+        return self.depthwise_init != "identity" or not self.spec.has_plain_weight
+
+    @property
+    def parts(self) -> tuple[tuple[str, nn.Parameter], ...]:
+        """W and D', each with its name in layers and files."""
+        return ("weight", self.weight), ("depthwise_delta", self.delta)
+
+    @torch.no_grad()
+    def load(self, weight: Tensor, delta: Tensor) -> None:
+        """Take saved values; the network's kernel is compared before the next step."""
+        self.weight.copy_(weight)
+        self.delta.copy_(delta)
+        self._written = None
+
+    def differentiate(self) -> None:
+        """Give W and D' their gradients, by the chain rule from that of W'."""
+        grad = self.parameter.grad
+        assert grad is not None
+        grad = grad.to(self.weight.dtype)
+        if loops.pay(self.weight, self.delta, self.spec) and type(grad) is Tensor:
+            of_weight, of_delta = loops.differentiate(
+                self.weight, self.delta, grad, self.spec.has_plain_weight
+            )
+            if not self.spec.has_plain_weight:
+                _whole_blocks(of_weight, self.spec).add_(grad.flatten(2).unsqueeze(2))
+        else:
+            with torch.enable_grad():
+                composed = compose_spec(self.weight, self.delta, self.spec)
+                of_weight, of_delta = torch.autograd.grad(composed, (self.weight, self.delta), grad)
+        self.weight.grad, self.delta.grad = of_weight, of_delta
+
+    def forget_gradients(self) -> None:
+        """Free the gradients of W and D'."""
+        self.weight.grad = self.delta.grad = None
+
+    @torch.no_grad()
+    def composed(self) -> Tensor:
+        """W', of W and D' as they are now, in the kernel's dtype."""
+        return compose_spec(self.weight, self.delta, self.spec).to(self.parameter.dtype)
+
+    @torch.no_grad()
+    def compose(self) -> None:
+        """Write W' into the network."""
+        self.parameter.copy_(self.composed())
+        self.mark()
+
+    def mark(self) -> None:
+        """Remember the kernel as the one that was composed."""
+        self._written = self._now()
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Refuse a kernel that somebody else has written since it was composed.
+
+        Raises:
+            DOConvError: if it differs from what W and D' compose to, or has moved to another
+                device or dtype.
+        """
+        now = self._now()
+        if self._written is not None and _is_same(now, self._written):
+            return
+        if self.parameter.device != self.weight.device:
+            raise _moved(self, f"the device {self.parameter.device}", f"{self.weight.device}")
+        if not _is_equal(self.composed(), self.parameter.detach()):
+            raise broken(
+                "a kernel must be the one that the last step composed of W and D'",
+                f"a kernel of layer '{self.name}' that was written since, or a state of an "
+                "optimizer for another kernel",
+                "call take_weights() of the optimizer to start from the new kernels, or "
+                "restore_weights() to write back those it has",
+            )
+        self._written = now
+
+    def _now(self) -> tuple[int, int, Tensor]:
+        """What tells of a write: the version, the memory, and some of the values."""
+        kernel = self.parameter.detach()
+        return self.parameter._version, kernel.data_ptr(), _sample(kernel)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_written": None}  # a copy has another memory
+
+
+def _sample(kernel: Tensor) -> Tensor:
+    """A few values, evenly spaced in memory; writes through `.data` leave the version as it is."""
+    numbers = kernel.numel()
+    step = max(1, numbers // SAMPLE)
+    return kernel.as_strided((min(SAMPLE, numbers),), (step,)).clone()
+
+
+def _is_same(now: Any, written: Any) -> bool:
+    return now[:2] == written[:2] and _is_equal(now[2], written[2])
+
+
+def _is_equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same values, NaN being one."""
+    return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
+
+
+def _whole_blocks(weight: Tensor, spec: Spec) -> Tensor:
+    """The slots of W that the identity of D multiplies, `(rows, channels, blocks, |K|)`."""
+    slots = spec.whole_blocks * spec.area
+    return weight[..., :slots].unflatten(-1, (spec.whole_blocks, spec.area))
+
+
+def _moved(kernel: TrainedKernel, to: str, since: str) -> DOConvError:
+    return broken(
+        "a model must stay where it was when its optimizer was made",
+        f"a kernel of layer '{kernel.name}' on {to}, and its W and D' on {since}",
+        "move the model first, then make the optimizer",
+    )
