@@ -98,12 +98,12 @@ class DOConvOptimizer(Optimizer):
         self._trained.update(zip(found, made, strict=True))
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
         """The groups of the optimizer inside; they hold the network's own parameters."""
         return self.optimizer.param_groups
 
     @property
-    def state(self) -> dict[Any, Any]:
+    def state(self) -> dict[Any, Any]:  # type: ignore[override]
         """The state of each parameter, once there is one; a kernel's has W, D' and that of both."""
         inner = self.optimizer.state
         if not inner:
@@ -136,7 +136,7 @@ class DOConvOptimizer(Optimizer):
             kernel.compose()
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Step W, D' and all other parameters, and write W' into the network.
 
         Args:
@@ -149,78 +149,46 @@ class DOConvOptimizer(Optimizer):
         for kernel in self._trained.values():
             if closure is not None or kernel.parameter.grad is not None:
                 kernel.check()
-        with self._expanded(), self._gradients() as differentiate:
+        try:
             if closure is None:
-                differentiate()
-                loss = self.optimizer.step()
+                self._differentiate()
+                with self._expanded():
+                    loss = self.optimizer.step()
             else:
-                loss = self.optimizer.step(self._evaluation(closure, differentiate))
+                with self._expanded() as expanded:
+                    loss = self.optimizer.step(self._evaluation(closure, expanded))
+            for kernel in self._trained.values():
+                if kernel.weight.grad is not None:
+                    kernel.compose()
+        finally:
+            for kernel in self._trained.values():
+                kernel.forget_gradients()
         return loss
 
-    def _evaluation(self, closure: Any, differentiate: Callable[[], None]) -> Callable[[], Any]:
+    def _differentiate(self) -> None:
+        """Give W and D' their gradients, where their kernel has one."""
+        for kernel in self._trained.values():
+            kernel.forget_gradients()
+            if kernel.parameter.grad is not None:
+                kernel.differentiate()
+
+    def _evaluation(self, closure: Callable[[], Any], expanded: _Expanded) -> Callable[[], Any]:
         """The closure between W' before it and the gradients of W and D' after it."""
 
         def evaluate() -> Any:
             for kernel in self._trained.values():
                 kernel.compose()
+            expanded.contract()  # a closure calls `zero_grad`
             with torch.enable_grad():
                 loss = closure()
-            differentiate()
+            expanded.expand()
+            self._differentiate()
             return loss
 
         return evaluate
 
-    @contextlib.contextmanager
-    def _gradients(self) -> Iterator[Callable[[], None]]:
-        """A function that gives W and D' their gradients; afterwards those kernels are composed."""
-        stepped: dict[Tensor, TrainedKernel] = {}
-
-        def differentiate() -> None:
-            for parameter, kernel in self._trained.items():
-                kernel.forget_gradients()
-                if parameter.grad is not None:
-                    kernel.differentiate()
-                    stepped[parameter] = kernel
-
-        try:
-            yield differentiate
-        finally:
-            for kernel in self._trained.values():
-                kernel.forget_gradients()
-        for kernel in stepped.values():
-            kernel.compose()
-
-    @contextlib.contextmanager
-    def _expanded(self) -> Iterator[list[int]]:
-        """Let the optimizer inside see W and D' in the place of their kernel.
-
-        Its groups stay the same dictionaries and lists, which schedulers and optimizers keep. D'
-        stands behind the parameters of its group, or in a group of its own where it has options.
-        Gives the number of the group that each of the groups comes from.
-        """
-        kept = [{name: list(group[name]) for name in _lists(group)} for group in self.param_groups]
-        origins = list(range(len(kept)))
-        for origin, group in enumerate(list(self.param_groups)):
-            kernels = [self._trained[p] for p in group["params"] if p in self._trained]
-            group["params"][:] = [
-                self._trained[p].weight if p in self._trained else p for p in group["params"]
-            ]
-            deltas: dict[str, list[Any]] = {"params": [kernel.delta for kernel in kernels]}
-            if "param_names" in group:
-                deltas["param_names"] = [f"{kernel.name}.depthwise_delta" for kernel in kernels]
-            if self.depthwise_options and kernels:
-                self.param_groups.append({**group, **self.depthwise_options, **deltas})
-                origins.append(origin)
-            else:
-                for name, members in deltas.items():
-                    group[name].extend(members)
-        try:
-            yield origins
-        finally:
-            del self.param_groups[len(kept) :]
-            for group, lists in zip(self.param_groups, kept, strict=True):
-                for name, members in lists.items():
-                    group[name][:] = members
+    def _expanded(self) -> _Expanded:
+        return _Expanded(self.optimizer, self._trained, self.depthwise_options)
 
     def state_dict(self) -> dict[str, Any]:
         """The state: under the number of each kernel W, D', and what the optimizer has of both."""
@@ -254,22 +222,32 @@ class DOConvOptimizer(Optimizer):
         given = dict(state_dict)
         for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
             given = pre_hook(self, given) or given
+        own, loaded = (
+            [len(group["params"]) for group in groups]
+            for groups in (self.param_groups, given["param_groups"])
+        )
+        if own != loaded:
+            raise broken(
+                f"a state must have groups of {own} parameters, as the optimizer has",
+                f"groups of {loaded}",
+                "load the state of an optimizer that was made in the same way",
+            )
         places = _places(self.param_groups)
         saved = {p: given["state"].get(place, {}) for p, place in places.items()}
         for parameter, kernel in self._trained.items():
             _check_saved(kernel, saved[parameter])
         state = {key: value for key, value in given["state"].items() if not isinstance(key, int)}
-        with self._expanded() as origins:
+        with self._expanded() as expanded:
             inside = _places(self.param_groups)
             for parameter, values in saved.items():
                 for part, its_values in _unpacked(parameter, self._trained, values):
                     state[inside[part]] = its_values
-            groups: list[dict[str, Any]] = []
-            for group, origin in zip(self.param_groups, origins, strict=True):
-                options = {} if origin == len(groups) else self.depthwise_options
+            packed: list[dict[str, Any]] = []
+            for group, origin in zip(self.param_groups, expanded.origins, strict=True):
+                options = {} if origin == len(packed) else self.depthwise_options
                 numbers = [inside[p] for p in group["params"]]
-                groups.append({**given["param_groups"][origin], **options, "params": numbers})
-            self.optimizer.load_state_dict({**given, "state": state, "param_groups": groups})
+                packed.append({**given["param_groups"][origin], **options, "params": numbers})
+            self.optimizer.load_state_dict({**given, "state": state, "param_groups": packed})
         for parameter, kernel in self._trained.items():
             kernel.load(*(saved[parameter][name] for name, _ in kernel.parts))
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
@@ -282,6 +260,61 @@ class DOConvOptimizer(Optimizer):
     def __repr__(self) -> str:
         """The optimizer inside, and how many kernels are trained as W and D'."""
         return f"{type(self).__name__}({self.optimizer!r}, {len(self._trained)} kernels)"
+
+
+class _Expanded:
+    """A context in which an optimizer's groups hold W and D' in the place of their kernel.
+
+    The groups stay the same dictionaries and lists, which schedulers and optimizers keep. D' stands
+    behind the parameters of its group, or in a group of its own where it has options.
+
+    Attributes:
+        origins: the number of the group that each of the groups comes from.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        trained: Mapping[Tensor, TrainedKernel],
+        depthwise_options: Mapping[str, Any],
+    ) -> None:
+        self._optimizer, self._trained, self._options = optimizer, trained, depthwise_options
+        self.origins: list[int] = []
+
+    def __enter__(self) -> _Expanded:
+        self.expand()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.contract()
+
+    def expand(self) -> None:
+        """Put W and D' in."""
+        groups = self._optimizer.param_groups
+        self._kept = [{name: list(group[name]) for name in _lists(group)} for group in groups]
+        self.origins = list(range(len(self._kept)))
+        for origin, group in enumerate(list(groups)):
+            kernels = [self._trained[p] for p in group["params"] if p in self._trained]
+            group["params"][:] = [
+                self._trained[p].weight if p in self._trained else p for p in group["params"]
+            ]
+            deltas: dict[str, list[Any]] = {"params": [kernel.delta for kernel in kernels]}
+            if "param_names" in group:
+                deltas["param_names"] = [f"{kernel.name}.depthwise_delta" for kernel in kernels]
+            if self._options and kernels:
+                groups.append({**group, **self._options, **deltas})
+                self.origins.append(origin)
+            else:
+                for name, members in deltas.items():
+                    group[name].extend(members)
+
+    def contract(self) -> None:
+        """Put the kernels back."""
+        groups = self._optimizer.param_groups  # another list, if a state was loaded
+        del groups[len(self._kept) :]
+        for group, lists in zip(groups, self._kept, strict=True):
+            for name, members in lists.items():
+                group[name][:] = members
 
 
 def _planned(model: nn.Module, where: Where, d_mul: DMul) -> dict[Tensor, tuple[str, Spec]]:
