@@ -10,7 +10,6 @@ An optimizer steps on W and D' with these, and W' = W (I + D') is written back i
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
