@@ -1,0 +1,180 @@
+/* One step of an optimizer on W and D', given the gradient of W': the gradients of both, their update,
+   and W' composed anew, in one pass over the kernel.
+
+   Arrays are contiguous, and D_mul is |K|: W, its state, W' and its gradient are `(G, rows,
+   channels, area)`, D' and its state `(G, channels, area, area)`, with the names of `loops.c`. A few
+   channels at a time pass through the nearest cache. */
+
+#include <math.h>
+
+#include "lanes.h"
+
+enum {
+    WIDE = 144, /* numbers of a row at a time, at most: 16 channels of 3 x 3 */
+    WIDEST = 49 /* kernel positions, at most: 7 x 7 */
+};
+
+/* How an array is updated, in the terms of `torch.optim`. */
+typedef struct {
+    int is_adam, is_first, is_nesterov, is_decoupled;
+    double rate, decay, momentum, dampening; /* of SGD the last two */
+    double beta1, beta2, epsilon;            /* of Adam */
+    double correction1, correction2;         /* of Adam: 1 - beta1^t and 1 - beta2^t */
+} Rule;
+
+typedef struct {
+    REAL *weight, *delta; /* updated */
+    const REAL *grad;     /* of W' */
+    REAL *composed;       /* W', written */
+    REAL *weight_state[2], *delta_state[2]; /* SGD's momentum or NULL; Adam's two averages */
+    Index groups, rows, channels, area;
+    Rule weight_rule, delta_rule;
+} Step;
+
+/* The first momentum is the gradient itself. */
+INLINE void update_sgd(const Rule *rule, REAL *restrict array, const REAL *restrict grad,
+                       REAL *restrict momentum, Index numbers, int is_first, int is_nesterov) {
+    const REAL rate = rule->rate, decay = rule->decay, kept = rule->momentum;
+    const REAL added = 1 - rule->dampening;
+    for (Index i = 0; i < numbers; i++) {
+        REAL along = grad[i] + decay * array[i];
+        if (momentum) {
+            REAL moved = is_first ? along : kept * momentum[i] + added * along;
+            momentum[i] = moved;
+            along = is_nesterov ? along + kept * moved : moved;
+        }
+        array[i] -= rate * along;
+    }
+}
+
+INLINE void update_adam(const Rule *rule, REAL *restrict array, const REAL *restrict grad,
+                        REAL *restrict mean, REAL *restrict square, Index numbers) {
+    const REAL rate = rule->rate / rule->correction1, root = sqrt(rule->correction2);
+    const REAL beta1 = rule->beta1, beta2 = rule->beta2, epsilon = rule->epsilon;
+    const REAL decay = rule->is_decoupled ? 0 : rule->decay;
+    const REAL kept = rule->is_decoupled ? 1 - rule->rate * rule->decay : 1;
+    for (Index i = 0; i < numbers; i++) {
+        REAL along = grad[i] + decay * array[i];
+        mean[i] += (1 - beta1) * (along - mean[i]);
+        square[i] = beta2 * square[i] + (1 - beta2) * along * along;
+        REAL size = sizeof(REAL) == sizeof(float) ? sqrtf(square[i]) : sqrt(square[i]);
+        array[i] = kept * array[i] - rate * mean[i] / (size / root + epsilon);
+    }
+}
+
+/* `numbers` numbers of an array from `at` on; the branches are made of constants, for speed. */
+INLINE void update(const Rule *rule, REAL *array, const REAL *grad, REAL *const *state, Index at,
+                   Index numbers) {
+    array += at;
+    if (rule->is_adam)
+        update_adam(rule, array, grad, state[0] + at, state[1] + at, numbers);
+    else if (!state[0])
+        update_sgd(rule, array, grad, 0, numbers, 0, 0);
+    else if (rule->is_first)
+        update_sgd(rule, array, grad, state[0] + at, numbers, 1, rule->is_nesterov);
+    else if (rule->is_nesterov)
+        update_sgd(rule, array, grad, state[0] + at, numbers, 0, 1);
+    else
+        update_sgd(rule, array, grad, state[0] + at, numbers, 0, 0);
+}
+
+/* Ask for the part of a row that is needed next: the processor does not foresee it. */
+INLINE void fetch(const REAL *array, Index at, Index numbers) {
+    for (Index i = 0; array && i < numbers; i += 64 / sizeof(REAL))
+        __builtin_prefetch(array + at + i, 1);
+}
+
+/* `count` rows from the number `at` on: the gradient of W, an update of W, and what the rows add to
+   the gradient of D'. */
+INLINE void update_rows(const Step *step, const REAL *transposed, REAL *of_delta, Index at,
+                        Index channels, Index area, Index count) {
+    const Index stride = step->channels * area, wide = channels * area, square = area * area;
+    REAL of_weight[ROWS * WIDE];
+    for (Index channel = 0; channel < channels; channel++) {
+        Rows kernel = {step->weight + at + channel * area, stride};
+        Rows grad = {step->grad + at + channel * area, stride};
+        multiply(grad, transposed + channel * square, of_weight + channel * area, wide, count, area,
+                 area, 1);
+        correlate(kernel, grad, of_delta + channel * square, count, area, area);
+    }
+    for (Index row = 0; row < count; row++)
+        update(&step->weight_rule, step->weight, of_weight + row * wide, step->weight_state,
+               at + row * stride, wide);
+}
+
+INLINE void compose_rows(const Step *step, const REAL *delta, Index at, Index channels, Index area,
+                         Index count) {
+    const Index stride = step->channels * area;
+    for (Index channel = 0; channel < channels; channel++) {
+        Rows kernel = {step->weight + at + channel * area, stride};
+        multiply(kernel, delta + channel * area * area, step->composed + at + channel * area, stride,
+                 count, area, area, 1);
+    }
+}
+
+/* Channels of a group: `at` is the number of their first row in W, `matrix` that of their first
+   matrix in D'. */
+INLINE void step_channels(const Step *step, Index at, Index matrix, Index channels, Index area) {
+    const Index stride = step->channels * area, wide = channels * area, square = area * area;
+    const REAL *delta = step->delta + matrix;
+    REAL transposed[WIDE * WIDEST], of_delta[WIDE * WIDEST];
+    for (Index channel = 0; channel < channels; channel++)
+        for (Index slot = 0; slot < area; slot++)
+            for (Index position = 0; position < area; position++)
+                transposed[channel * square + position * area + slot] =
+                    delta[channel * square + slot * area + position];
+    for (Index i = 0; i < channels * square; i++) of_delta[i] = 0;
+
+    Index row = 0;
+    for (; row + ROWS <= step->rows; row += ROWS) {
+        for (Index i = row + ROWS; i < step->rows && i < row + 2 * ROWS; i++) {
+            fetch(step->weight, at + i * stride, wide);
+            fetch(step->grad, at + i * stride, wide);
+            fetch(step->weight_state[0], at + i * stride, wide);
+            fetch(step->weight_state[1], at + i * stride, wide);
+        }
+        update_rows(step, transposed, of_delta, at + row * stride, channels, area, ROWS);
+    }
+    for (; row < step->rows; row++)
+        update_rows(step, transposed, of_delta, at + row * stride, channels, area, 1);
+
+    update(&step->delta_rule, step->delta, of_delta, step->delta_state, matrix, channels * square);
+
+    for (row = 0; row + ROWS <= step->rows; row += ROWS) {
+        for (Index i = row + ROWS; i < step->rows && i < row + 2 * ROWS; i++) {
+            fetch(step->weight, at + i * stride, wide);
+            fetch(step->composed, at + i * stride, wide);
+        }
+        compose_rows(step, delta, at + row * stride, channels, area, ROWS);
+    }
+    for (; row < step->rows; row++)
+        compose_rows(step, delta, at + row * stride, channels, area, 1);
+}
+
+/* For any processor, and for one with wide vectors; the compiler unrolls 3 x 3. */
+INLINE void step_share(const Step *step, Index at, Index matrix, Index channels) {
+    if (step->area == 9)
+        step_channels(step, at, matrix, channels, 9);
+    else
+        step_channels(step, at, matrix, channels, step->area);
+}
+
+static void step_any(const Step *step, Index at, Index matrix, Index channels) {
+    step_share(step, at, matrix, channels);
+}
+FOR_AVX2 static void step_avx2(const Step *step, Index at, Index matrix, Index channels) {
+    step_share(step, at, matrix, channels);
+}
+
+void step(const Step *job, int threads) {
+    void (*work)(const Step *, Index, Index, Index) = HAS_AVX2 ? step_avx2 : step_any;
+    const Index square = job->area * job->area, share = WIDE / job->area;
+    const Index shares = (job->channels + share - 1) / share; /* of a group */
+    const Index products = job->groups * job->rows * job->channels * square;
+#pragma omp parallel for num_threads(threads) if (products >= FEWEST)
+    for (Index i = 0; i < job->groups * shares; i++) {
+        const Index group = i / shares, channel = i % shares * share;
+        work(job, (group * job->rows * job->channels + channel) * job->area,
+             (group * job->channels + channel) * square, least(share, job->channels - channel));
+    }
+}
