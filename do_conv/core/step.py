@@ -1,7 +1,7 @@
 """A training step of W and D' beside a network that keeps W' as its own plain kernel.
 
 The loss depends on W and D through W' alone (equation 3 of the paper). So a network has to give the
-gradient of W' only: those of W and D' follow from it, an optimizer steps on both, and W' is composed
+gradient of W': those of W and D' follow from it, an optimizer steps on both, and W' is composed
 anew. The training is that of a layer that holds W and D' itself, and the network stays plain.
 """
 
