@@ -23,6 +23,7 @@ PAGES = {
     "index.md": ["torch"],
     "mathematics.md": ["numpy"],
     "torch.md": ["torch"],
+    "optimizer.md": ["torch"],
     "models.md": ["torch"],
     "keras.md": ["keras"],
     "gluon.md": ["mxnet"],
