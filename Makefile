@@ -19,7 +19,7 @@ COVERAGE := --cov=do_conv --cov-append --cov-report=
 install: $(STAMP)
 
 # The stamp is written last: an installation that was interrupted is stale.
-$(STAMP): requirements.lock pyproject.toml hatch_build.py do_conv/native/loops.c
+$(STAMP): requirements.lock pyproject.toml hatch_build.py $(wildcard do_conv/native/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "the locked requirements are for Python 3.11: make PYTHON=python3.11 $@" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

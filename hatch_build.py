@@ -1,4 +1,4 @@
-"""Compile the loops of `do_conv/native/loops.c` when a wheel is built or installed.
+"""Compile the loops in C of `do_conv/native` when a wheel is built or installed.
 
 Without a C compiler the wheel is one of Python alone: everything works, composing on a CPU slower.
 """
@@ -19,22 +19,23 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import sys_tags
 
-SOURCE = Path("do_conv", "native", "loops.c")
+FOLDER = Path("do_conv", "native")
 TYPES = {"float32": "float", "float64": "double"}
-FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-Wno-psabi")
+FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fPIC", "-shared", "-Wno-psabi")
 THREADS = ("-fopenmp",)  # Apple's compiler has none: the loops have one thread there
 
 
 class NativeBuildHook(BuildHookInterface[Any]):
     """A library for each type of number goes into the wheel, or beside the source it was made of.
 
-    Its name has a digest of the source, by which `do_conv.native` knows that they belong together.
+    Its name has a digest of the sources, by which `do_conv.native` knows that they belong together.
     """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and say what the wheel is for."""
-        source = Path(self.root, SOURCE)
-        digest = hashlib.sha256(source.read_bytes()).hexdigest()[:8]
+        folder = Path(self.root, FOLDER)
+        sources = sorted(folder.glob("*.[ch]"))
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
         self._made = tempfile.TemporaryDirectory()
         libraries = {
             real: Path(self._made.name, f"_loops_{name}_{digest}.so")
@@ -42,24 +43,24 @@ class NativeBuildHook(BuildHookInterface[Any]):
         }
         try:
             for real, library in libraries.items():
-                self._compile(source, library, real)
+                self._compile(sorted(folder.glob("*.c")), library, real)
         except (OSError, ValueError) as error:
             self.app.display_warning(f"do_conv is built without its C loops: {error}")
             return
         if version == "editable":
-            _replace(source.parent, libraries.values())
+            _replace(folder, libraries.values())
             return
         for library in libraries.values():
-            build_data["force_include"][str(library)] = str(SOURCE.with_name(library.name))
+            build_data["force_include"][str(library)] = str(FOLDER / library.name)
         build_data["pure_python"], build_data["tag"] = False, f"py3-none-{_platform()}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove what the wheel has now."""
         self._made.cleanup()
 
-    def _compile(self, source: Path, library: Path, real: str) -> None:
+    def _compile(self, sources: Iterable[Path], library: Path, real: str) -> None:
         """Raise OSError with what the last compiler said."""
-        given = [f"-DREAL={real}", str(source), "-o", str(library)]
+        given = [f"-DREAL={real}", *map(str, sources), "-o", str(library), "-lm"]
         said = "no compiler"
         for compiler in _compilers():
             for threads in (THREADS, ()):

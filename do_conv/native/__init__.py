@@ -1,9 +1,13 @@
-"""The C loops that compose kernels on a CPU, called on pointers, without any framework.
+"""The C loops that compose and train kernels on a CPU, called on pointers, without any framework.
 
-`loops.c` is compiled when the package is installed, once for each type of number. It reads each
-array once, and adds the identity part in the same pass: no framework has an operator that
-multiplies rows of nine numbers as fast as they can be read. Without a C compiler `LIBRARIES` is
-empty, and frameworks compose with their own operators.
+loops.c   W' from W and D', and the gradients of both from that of W'
+step.c    a whole step of SGD or Adam: gradients, update, and W' composed anew
+lanes.h   what both are made of: products of many small matrices
+
+They are compiled when the package is installed, once for each type of number. They read each array
+once, and add the identity part in the same pass: no framework has an operator that multiplies rows
+of nine numbers as fast as they can be read. Without a C compiler `LIBRARIES` is empty, and
+frameworks compose with their own operators.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from pathlib import Path
 DTYPES = ("float32", "float64")
 ROWS = 4  # the loops take so many rows of a group at a time
 WIDEST = 49  # slots or kernel positions, by the benchmark of composition: 7 x 7
-SOURCE = Path(__file__).with_name("loops.c")
+FOLDER = Path(__file__).parent
 
 
 class _Job(ctypes.Structure):
@@ -30,13 +34,41 @@ class _Job(ctypes.Structure):
     ]
 
 
+class Rule(ctypes.Structure):
+    """How a step updates an array, in the terms of `torch.optim`; the rest is zero.
+
+    Adam: is_adam, is_decoupled (as AdamW's decay is), rate, decay, beta1, beta2, epsilon, and
+    correction1 and correction2, `1 - beta**t`. SGD: rate, decay, momentum, dampening, is_nesterov,
+    is_first (there is no momentum before this step).
+    """
+
+    _fields_ = [
+        *[(n, ctypes.c_int) for n in ("is_adam", "is_first", "is_nesterov", "is_decoupled")],
+        *[(n, ctypes.c_double) for n in ("rate", "decay", "momentum", "dampening")],
+        *[(n, ctypes.c_double) for n in ("beta1", "beta2", "epsilon")],
+        *[(n, ctypes.c_double) for n in ("correction1", "correction2")],
+    ]
+
+
+class _Step(ctypes.Structure):
+    """The arguments of `step` in `step.c`, in its order."""
+
+    _fields_ = [
+        *[(name, ctypes.c_void_p) for name in ("weight", "delta", "grad", "composed")],
+        *[(name, ctypes.c_void_p * 2) for name in ("weight_state", "delta_state")],
+        *[(name, ctypes.c_int64) for name in ("groups", "rows", "channels", "area")],
+        *[(name, Rule) for name in ("weight_rule", "delta_rule")],
+    ]
+
+
 def _libraries() -> dict[str, ctypes.CDLL]:
     """The library of each dtype, compiled from this source; none where that was not possible."""
     found = {}
     with contextlib.suppress(OSError):  # without them everything works, only slower
-        version = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:8]
+        sources = [path.read_bytes() for path in sorted(FOLDER.glob("*.[ch]"))]
+        version = hashlib.sha256(b"".join(sources)).hexdigest()[:8]
         for dtype in DTYPES:
-            found[dtype] = ctypes.CDLL(str(SOURCE.with_name(f"_loops_{dtype}_{version}.so")))
+            found[dtype] = ctypes.CDLL(str(FOLDER / f"_loops_{dtype}_{version}.so"))
     return found
 
 
@@ -97,3 +129,32 @@ def differentiate(
     """
     job = _Job(weight, delta, grad, transposed, None, grad_weight, grad_delta, *sizes, is_added)
     LIBRARIES[dtype].differentiate(ctypes.byref(job), threads)
+
+
+def step(
+    dtype: str,
+    threads: int,
+    sizes: tuple[int, int, int, int],
+    rules: tuple[Rule, Rule],
+    *,
+    weight: int,
+    delta: int,
+    grad: int,
+    composed: int,
+    weight_state: tuple[int | None, int | None],
+    delta_state: tuple[int | None, int | None],
+) -> None:
+    """Step W and D' where they are, and write W'; D_mul is |K|.
+
+    Args:
+        dtype, threads, weight, delta: as for `compose`.
+        sizes: G, the rows of a group, the channels of a group, and |K|.
+        rules: how W and how D' are updated.
+        grad: the address of the gradient of W'.
+        composed: where to write W'.
+        weight_state, delta_state: addresses of the momentum of SGD, if it has one, or of the two
+            averages of Adam; each as large as its array.
+    """
+    states = [(ctypes.c_void_p * 2)(*state) for state in (weight_state, delta_state)]
+    job = _Step(weight, delta, grad, composed, *states, *sizes, *rules)
+    LIBRARIES[dtype].step(ctypes.byref(job), threads)

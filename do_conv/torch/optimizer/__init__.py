@@ -10,7 +10,7 @@ An optimizer steps on W and D' with these, and W' = W (I + D') is written back i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from do_conv.models.decisions import DMul
 from do_conv.torch.models.planning import decisions
 from do_conv.torch.models.sharding import is_sharded
 from do_conv.torch.models.wrappers import unwrapped
+from do_conv.torch.optimizer import fused
 from do_conv.torch.optimizer.kernels import TrainedKernel
 
 
@@ -150,7 +151,7 @@ class DOConvOptimizer(Optimizer):
                 kernel.check()
         try:
             if closure is None:
-                self._differentiate()
+                self._differentiate(self._step_fused())
                 with self._expanded():
                     loss = self.optimizer.step()
             else:
@@ -164,11 +165,25 @@ class DOConvOptimizer(Optimizer):
                 kernel.forget_gradients()
         return loss
 
-    def _differentiate(self) -> None:
+    def _step_fused(self) -> set[TrainedKernel]:
+        """Step the kernels that the C loops can step, and return them."""
+        stepped = set()
+        for group in self.param_groups:
+            delta_group = {**group, **self.depthwise_options}
+            for parameter in group["params"]:
+                kernel = self._trained.get(parameter)
+                if kernel is None or parameter.grad is None:
+                    continue
+                if fused.can_step(self.optimizer, kernel, group, delta_group):
+                    fused.step(self.optimizer, kernel, group, delta_group)
+                    stepped.add(kernel)
+        return stepped
+
+    def _differentiate(self, but: Collection[TrainedKernel] = ()) -> None:
         """Give W and D' their gradients, where their kernel has one."""
         for kernel in self._trained.values():
             kernel.forget_gradients()
-            if kernel.parameter.grad is not None:
+            if kernel.parameter.grad is not None and kernel not in but:
                 kernel.differentiate()
 
     def _evaluation(self, closure: Callable[[], Any], expanded: _Expanded) -> Callable[[], Any]:
