@@ -14,8 +14,14 @@
 #define FOR_AVX2
 #define HAS_AVX2 0
 #endif
+/* Whether REAL is float: its vectors have eight lanes. */
+#define IS_float 1
+#define IS(type) IS_##type
+#define IS_FLOAT_(type) IS(type)
+#define IS_FLOAT IS_FLOAT_(REAL)
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLLED _Pragma("GCC unroll 8")
+#define UNROLLED _Pragma("GCC unroll 9")
+#define ALIGNED __attribute__((aligned(32)))
 
 enum {
     LANES = 32 / sizeof(REAL),

@@ -8,6 +8,9 @@
 #include <math.h>
 
 #include "lanes.h"
+#if IS_FLOAT
+#include "eight.h"
+#endif
 
 enum {
     WIDE = 144, /* numbers of a row at a time, at most: 16 channels of 3 x 3 */
@@ -78,12 +81,6 @@ INLINE void update(const Rule *rule, REAL *array, const REAL *grad, REAL *const 
         update_sgd(rule, array, grad, state[0] + at, numbers, 0, 0);
 }
 
-/* Ask for the part of a row that is needed next: the processor does not foresee it. */
-INLINE void fetch(const REAL *array, Index at, Index numbers) {
-    for (Index i = 0; array && i < numbers; i += 64 / sizeof(REAL))
-        __builtin_prefetch(array + at + i, 1);
-}
-
 /* `count` rows from the number `at` on: the gradient of W, an update of W, and what the rows add to
    the gradient of D'. */
 INLINE void update_rows(const Step *step, const REAL *transposed, REAL *of_delta, Index at,
@@ -115,7 +112,7 @@ INLINE void compose_rows(const Step *step, const REAL *delta, Index at, Index ch
 /* Channels of a group: `at` is the number of their first row in W, `matrix` that of their first
    matrix in D'. */
 INLINE void step_channels(const Step *step, Index at, Index matrix, Index channels, Index area) {
-    const Index stride = step->channels * area, wide = channels * area, square = area * area;
+    const Index stride = step->channels * area, square = area * area;
     const REAL *delta = step->delta + matrix;
     REAL transposed[WIDE * WIDEST], of_delta[WIDE * WIDEST];
     for (Index channel = 0; channel < channels; channel++)
@@ -127,12 +124,6 @@ INLINE void step_channels(const Step *step, Index at, Index matrix, Index channe
 
     Index row = 0;
     for (; row + ROWS <= step->rows; row += ROWS) {
-        for (Index i = row + ROWS; i < step->rows && i < row + 2 * ROWS; i++) {
-            fetch(step->weight, at + i * stride, wide);
-            fetch(step->grad, at + i * stride, wide);
-            fetch(step->weight_state[0], at + i * stride, wide);
-            fetch(step->weight_state[1], at + i * stride, wide);
-        }
         update_rows(step, transposed, of_delta, at + row * stride, channels, area, ROWS);
     }
     for (; row < step->rows; row++)
@@ -141,21 +132,83 @@ INLINE void step_channels(const Step *step, Index at, Index matrix, Index channe
     update(&step->delta_rule, step->delta, of_delta, step->delta_state, matrix, channels * square);
 
     for (row = 0; row + ROWS <= step->rows; row += ROWS) {
-        for (Index i = row + ROWS; i < step->rows && i < row + 2 * ROWS; i++) {
-            fetch(step->weight, at + i * stride, wide);
-            fetch(step->composed, at + i * stride, wide);
-        }
         compose_rows(step, delta, at + row * stride, channels, area, ROWS);
     }
     for (; row < step->rows; row++)
         compose_rows(step, delta, at + row * stride, channels, area, 1);
 }
 
+#if IS_FLOAT
+/* Ask for rows that are needed next: they lie too far apart for the processor to foresee. */
+INLINE void fetch(const REAL *rows, Index stride, Index count, Index numbers) {
+    for (Index row = 0; rows && row < count; row++)
+        for (Index i = 0; i < numbers; i += 64 / sizeof(REAL))
+            __builtin_prefetch(rows + row * stride + i, 0, 3);
+}
+
+/* The same for blocks of eight channels of 3 x 3. */
+INLINE void step_eights(const Step *step, Index at, Index matrix, Index blocks) {
+    enum { BLOCKS = WIDE / 72 };
+    const Index stride = step->channels * 9, wide = blocks * 72;
+    ALIGNED vector delta[BLOCKS][81], of_delta[BLOCKS][81];
+    ALIGNED vector weight[9 * GROUP], grad[9 * GROUP], written[9 * GROUP];
+    ALIGNED REAL of_weight[GROUP * WIDE], matrices[BLOCKS * 8 * 81];
+    for (Index block = 0; block < blocks; block++) {
+        gather_matrices(step->delta + matrix + block * 8 * 81, delta[block]);
+        for (int i = 0; i < 81; i++) of_delta[block][i] = (vector){0};
+    }
+    for (Index row = 0; row < step->rows; row += GROUP) {
+        const Index count = least(GROUP, step->rows - row), first = at + row * stride;
+        const Index next = first + GROUP * stride, more = least(GROUP, step->rows - row - GROUP);
+        if (more > 0) {
+            fetch(step->weight + next, stride, more, wide);
+            fetch(step->grad + next, stride, more, wide);
+            if (step->weight_state[0]) fetch(step->weight_state[0] + next, stride, more, wide);
+            if (step->weight_state[1]) fetch(step->weight_state[1] + next, stride, more, wide);
+        }
+        for (Index block = 0; block < blocks; block++) {
+            gather_rows(step->weight + first + block * 72, stride, count, weight);
+            gather_rows(step->grad + first + block * 72, stride, count, grad);
+            correlate_eight(weight, grad, of_delta[block]);
+            multiply_eight(grad, delta[block], 1, 9, written);
+            scatter_rows(written, of_weight + block * 72, wide, count);
+        }
+        for (Index i = 0; i < count; i++)
+            update(&step->weight_rule, step->weight, of_weight + i * wide, step->weight_state,
+                   first + i * stride, wide);
+    }
+    for (Index block = 0; block < blocks; block++)
+        scatter_matrices(of_delta[block], matrices + block * 8 * 81);
+    update(&step->delta_rule, step->delta, matrices, step->delta_state, matrix, blocks * 8 * 81);
+    for (Index block = 0; block < blocks; block++)
+        gather_matrices(step->delta + matrix + block * 8 * 81, delta[block]);
+    for (Index row = 0; row < step->rows; row += GROUP) {
+        const Index count = least(GROUP, step->rows - row), first = at + row * stride;
+        const Index next = first + GROUP * stride, more = least(GROUP, step->rows - row - GROUP);
+        if (more > 0) {
+            fetch(step->weight + next, stride, more, wide);
+            fetch(step->composed + next, stride, more, wide);
+        }
+        for (Index block = 0; block < blocks; block++) {
+            gather_rows(step->weight + first + block * 72, stride, count, weight);
+            multiply_eight(weight, delta[block], 9, 1, written);
+            scatter_rows(written, step->composed + first + block * 72, stride, count);
+        }
+    }
+}
+
+#endif
+
 /* For any processor, and for one with wide vectors; the compiler unrolls 3 x 3. */
 INLINE void step_share(const Step *step, Index at, Index matrix, Index channels) {
-    if (step->area == 9)
+#if IS_FLOAT
+    const Index eights = step->area == 9 ? channels / 8 : 0;
+    if (eights) step_eights(step, at, matrix, eights);
+    at += eights * 72, matrix += eights * 8 * 81, channels -= eights * 8;
+#endif
+    if (channels && step->area == 9)
         step_channels(step, at, matrix, channels, 9);
-    else
+    else if (channels)
         step_channels(step, at, matrix, channels, step->area);
 }
 

@@ -1,0 +1,97 @@
+/* Kernels of 3 x 3 with a lane for each of eight channels, so that no lane is idle: nine positions
+   fill one vector of eight, and the ninth another. */
+
+#pragma once
+
+#include "lanes.h"
+
+enum { GROUP = 8 /* rows at a time: their positions stay in the nearest cache */ };
+
+typedef int lanes_of __attribute__((vector_size(32)));
+
+/* Lane l of vector j is taken from vector j + l, modulo nine. */
+INLINE void skew(vector *nine) {
+    UNROLLED for (int shift = 1; shift < 8; shift *= 2) {
+        const lanes_of moves = shift == 1   ? (lanes_of){0, 9, 2, 11, 4, 13, 6, 15}
+                               : shift == 2 ? (lanes_of){0, 1, 10, 11, 4, 5, 14, 15}
+                                            : (lanes_of){0, 1, 2, 3, 12, 13, 14, 15};
+        vector from[9];
+        UNROLLED for (int j = 0; j < 9; j++) from[j] = nine[j];
+        UNROLLED for (int j = 0; j < 9; j++)
+            nine[j] = __builtin_shuffle(from[j], from[(j + shift) % 9], moves);
+    }
+}
+
+INLINE vector rotated(vector lanes, int by) {
+    const lanes_of order = {by, by + 1, by + 2, by + 3, by + 4, by + 5, by + 6, by + 7};
+    return __builtin_shuffle(lanes, order & 7);
+}
+
+/* Eight channels of one row: a vector for each position. Number `9 * channel + position` stands in
+   lane `channel + position`, modulo eight, of vector `channel`, or of the next. */
+INLINE void gather(const REAL *row, vector *positions, Index step) {
+    vector nine[9];
+    UNROLLED for (int i = 0; i < 9; i++) nine[i] = load(row + 8 * i);
+    skew(nine);
+    UNROLLED for (int k = 0; k < 9; k++) positions[k * step] = rotated(nine[(9 - k) % 9], k);
+}
+
+/* The way back. */
+INLINE void scatter(const vector *positions, Index step, REAL *row) {
+    vector nine[9];
+    UNROLLED for (int k = 0; k < 9; k++) nine[k] = rotated(positions[k * step], 8 - k);
+    skew(nine);
+    UNROLLED for (int i = 0; i < 9; i++) store(row + 8 * i, nine[(9 - i) % 9]);
+}
+
+/* GROUP rows of positions, `(9, GROUP)`, times a matrix `(9, 9)`, whose line is `line` vectors from
+   the next and whose column `column`; the positions are added. */
+INLINE void multiply_eight(const vector *positions, const vector *matrix, Index line, Index column,
+                           vector *written) {
+    for (Index row = 0; row < GROUP; row += 4)
+        for (Index k = 0; k < 9; k++) {
+            const vector *at = positions + row;
+            vector sums[4];
+            UNROLLED for (int i = 0; i < 4; i++) sums[i] = at[k * GROUP + i];
+            UNROLLED for (int slot = 0; slot < 9; slot++) {
+                vector number = matrix[slot * line + k * column];
+                UNROLLED for (int i = 0; i < 4; i++) sums[i] += number * at[slot * GROUP + i];
+            }
+            UNROLLED for (int i = 0; i < 4; i++) written[k * GROUP + row + i] = sums[i];
+        }
+}
+
+/* Adds what GROUP rows give to the gradient of D', `(slots, positions)`. */
+INLINE void correlate_eight(const vector *weight, const vector *grad, vector *of_delta) {
+    for (Index slot = 0; slot < 9; slot++) {
+        vector sums[9];
+        UNROLLED for (int k = 0; k < 9; k++) sums[k] = of_delta[slot * 9 + k];
+        for (Index row = 0; row < GROUP; row++) {
+            vector number = weight[slot * GROUP + row];
+            UNROLLED for (int k = 0; k < 9; k++) sums[k] += number * grad[k * GROUP + row];
+        }
+        UNROLLED for (int k = 0; k < 9; k++) of_delta[slot * 9 + k] = sums[k];
+    }
+}
+
+/* Eight channels of up to GROUP rows; the rest is zero, and adds nothing to a gradient. */
+INLINE void gather_rows(const REAL *rows, Index stride, Index count, vector *positions) {
+    for (Index row = 0; row < count; row++) gather(rows + row * stride, positions + row, GROUP);
+    for (Index row = count; row < GROUP; row++)
+        for (int k = 0; k < 9; k++) positions[k * GROUP + row] = (vector){0};
+}
+
+INLINE void scatter_rows(const vector *positions, REAL *rows, Index stride, Index count) {
+    for (Index row = 0; row < count; row++) scatter(positions + row, GROUP, rows + row * stride);
+}
+
+/* The matrices of eight channels, a lane for each. */
+INLINE void gather_matrices(const REAL *matrices, vector *lanes) {
+    for (int i = 0; i < 81; i++)
+        for (int channel = 0; channel < 8; channel++) lanes[i][channel] = matrices[81 * channel + i];
+}
+
+INLINE void scatter_matrices(const vector *lanes, REAL *matrices) {
+    for (int i = 0; i < 81; i++)
+        for (int channel = 0; channel < 8; channel++) matrices[81 * channel + i] = lanes[i][channel];
+}
