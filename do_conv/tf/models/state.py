@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from do_conv.tf.composed import Composed
-from do_conv.tf.models.cloning import check_model
+from do_conv.tf.models.structure import check_model
 
 
 def folded_weights(model: Any, *, check_finite: bool = True) -> list[np.ndarray]:

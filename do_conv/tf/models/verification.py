@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from do_conv.models.comparison import Inside, agreement, flattened
-from do_conv.tf.models.cloning import check_model, named_layers
+from do_conv.tf.models.structure import check_model, named_layers
 
 
 def verify(

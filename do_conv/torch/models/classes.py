@@ -14,8 +14,8 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import parametrize
 
+from do_conv.core.errors import broken
 from do_conv.core.spec import Spec
-from do_conv.models import checks
 from do_conv.torch.base import Composed, OverParameterized
 from do_conv.torch.layers import DOConv1d, DOConv2d, DOConv3d
 from do_conv.torch.lazy import (
@@ -56,7 +56,13 @@ class OwnForward(OverParameterized):
             DOConvError: if a parametrization computes `weight`.
         """
         # Its property would come before an instance's attribute, so that W would be read.
-        checks.unparametrized(parametrize.is_parametrized(self, "weight"), type(self).__name__)
+        if parametrize.is_parametrized(self, "weight"):
+            raise broken(
+                "the weight of a converted layer with a forward pass of its own must not be "
+                "parametrized",
+                f"a {type(self).__name__} with a parametrization of its weight",
+                "give the plain layer to over_parameterize, and then register the parametrization",
+            )
         check_other_tools(self)
         # An instance's attribute comes before a parameter of the same name.
         self.__dict__["weight"] = self.composed_weight()

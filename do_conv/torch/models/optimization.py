@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from do_conv.models import checks
+from do_conv.core.errors import broken
 from do_conv.torch.base import OverParameterized
 from do_conv.torch.composition import add_identity
 from do_conv.torch.parametrization import Composition
@@ -43,7 +43,12 @@ def parameter_groups(
         DOConvError: if the model has no D', or the groups lack one that is trained.
     """
     deltas = {id(parameter): parameter for parameter in _deltas(model)}
-    checks.something_to_group(len(deltas), type(model).__name__)
+    if not deltas:
+        raise broken(
+            "a model whose parameters are grouped must have a layer with a depthwise kernel",
+            f"a {type(model).__name__} without one",
+            "convert it first, or give the optimizer model.parameters()",
+        )
     inherit = groups is not None
     made: list[dict[str, Any]] = []
     for group in [{"params": model.parameters()}] if groups is None else groups:
@@ -55,8 +60,13 @@ def parameter_groups(
         made.append({**options, "params": inside[0]})
         made.append({**(options if inherit else {}), **apart, "params": inside[1]})
     grouped = {id(_tensor(member)) for group in made for member in group["params"]}
-    lacking = [one for one in deltas.values() if one.requires_grad and id(one) not in grouped]
-    checks.all_grouped(len(lacking), len(deltas))
+    lacking = [key for key, delta in deltas.items() if delta.requires_grad and key not in grouped]
+    if lacking:
+        raise broken(
+            "groups of parameters must hold every depthwise kernel that is trained",
+            f"groups that lack {len(lacking)} of {len(deltas)}",
+            "make them from the parameters of the converted model",
+        )
     return [group for group in made if group["params"]]
 
 

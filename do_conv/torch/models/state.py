@@ -7,17 +7,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from do_conv.core import rules
-from do_conv.models import checks
 from do_conv.torch.base import Composed
 from do_conv.torch.models.computed import compute_weights
 from do_conv.torch.models.sharding import (
-    SUMMON,
-    is_summoned,
+    check_summoned,
     whole,
     whole_parameters,
     without_wrappers,
 )
-from do_conv.torch.models.wrappers import check_model
+from do_conv.torch.models.structure import check_model
 from do_conv.torch.parametrization import is_over_parameterized
 
 
@@ -38,7 +36,7 @@ def folded_state_dict(model: nn.Module, *, check_finite: bool = True) -> dict[st
             `FullyShardedDataParallel` holds a part of them.
     """
     check_model(model)
-    checks.whole_parameters(not is_summoned(model), type(model).__name__, SUMMON)
+    check_summoned(model)
     compute_weights(model)
     state: dict[str, Tensor] = dict(model.state_dict())
     for name, module in model.named_modules(remove_duplicate=False):

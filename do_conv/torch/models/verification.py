@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from do_conv.models import checks
 from do_conv.models.comparison import Inside, agreement, flattened
 from do_conv.torch.models.copies import copied
-from do_conv.torch.models.sharding import FOLDED_STATE, is_sharded
-from do_conv.torch.models.wrappers import check_model
+from do_conv.torch.models.sharding import FOLDED_STATE, check_whole
+from do_conv.torch.models.structure import check_model
 
 
 def verify(before: nn.Module, after: nn.Module, *inputs: Any, tolerance: float = 1e-5) -> float:
@@ -37,7 +36,7 @@ def verify(before: nn.Module, after: nn.Module, *inputs: Any, tolerance: float =
     """
     for model in (before, after):
         check_model(model)
-        checks.whole_parameters(is_sharded(model), type(model).__name__, FOLDED_STATE)
+        check_whole(model, FOLDED_STATE)
     (first, inside), (second, others) = (_run(copied(model), inputs) for model in (before, after))
     training = any(one.training for model in (before, after) for one in model.modules())
     remedy = "call eval() on both models first" if training else None
