@@ -9,7 +9,7 @@ reasons      why a convolution is left
 plan         a conversion as rows and a table
 estimate     how much longer a training step takes
 sharing      parameters that several layers share
-folding      whether a model can be folded
+folds        the type of a layer that can be folded
 comparison   how far the outputs of two models are apart
 checks       the rules on models that several functions have
 """

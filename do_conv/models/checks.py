@@ -9,7 +9,7 @@ from do_conv.core.errors import broken
 
 
 def plain_convolution(is_plain: bool, kind: str) -> None:
-    """What is given a D is a convolution that has none yet."""
+    """A convolution is over-parameterized once."""
     if not is_plain:
         raise broken(
             "only a plain convolution can be over-parameterized",
@@ -127,7 +127,7 @@ def not_quantised(is_so: bool, kind: str) -> None:
 
 
 def weight_of_its_own(source: str | None, kind: str) -> None:
-    """What prunes or normalises a weight finds W, and not the kernel that is applied."""
+    """Pruning and norms of a weight change W, and not the kernel that is applied."""
     if source is not None:
         raise broken(
             "a weight that is pruned or normalised must be the kernel that is applied",

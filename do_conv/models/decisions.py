@@ -1,4 +1,4 @@
-"""What becomes of each convolution of a model, once a framework has described the model."""
+"""Decide which convolutions of a model are converted, by a framework's description of the model."""
 
 from __future__ import annotations
 
@@ -68,10 +68,6 @@ def decisions(
 ) -> list[tuple[Any, Row]]:
     """The convolutions of a model in its order, each with what becomes of it.
 
-    Args:
-        model: its description.
-        where, d_mul, composition: as for `convert`.
-
     Raises:
         DOConvError: if an option breaks a rule.
     """
@@ -86,7 +82,7 @@ def decisions(
 def to_convert(
     model: Description, where: Where, d_mul: DMul, composition: CompositionName
 ) -> list[tuple[Any, Row]]:
-    """The layers of a model that are converted, as for `decisions`.
+    """The layers of a model that `convert` replaces, each with what becomes of it.
 
     Raises:
         DOConvError: if there are none, or an option breaks a rule.
@@ -111,13 +107,7 @@ def planned(
     positions: Mapping[int, Sequence[Shape]],
     batch: int,
 ) -> Plan:
-    """The plan of a conversion.
-
-    Args:
-        model: its description.
-        where, d_mul, composition: as for `convert`.
-        positions: the sizes of each layer's outputs, by the layer's `id`; see `Row.positions`.
-        batch: the samples of the batch to count multiply-accumulates for.
+    """The plan of a conversion; `positions` holds those of each row, by the `id` of the layer.
 
     Raises:
         DOConvError: if an option breaks a rule.
@@ -136,7 +126,7 @@ def _alone(
     composition: CompositionName,
     place: int,
 ) -> Row:
-    """What would become of a convolution if no other layer shared its weight."""
+    """The row of a convolution if no other layer shared its weight."""
     name, layer, spec_of = convolution.name, convolution.layer, convolution.spec_of
     reason, becomes = convolution.reason, convolution.becomes
     spec = None if spec_of is None else spec_of(None)

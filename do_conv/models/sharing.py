@@ -28,15 +28,9 @@ def sharing(layers: Iterable[Any], *names: str) -> list[list[Any]]:
 
 
 def composed_kernels(layers: Iterable[Any], holders: Holders) -> Iterator[tuple[list[Any], bool]]:
-    """The composed kernels of a model.
+    """For each composed kernel the layers that share it, and whether their W may become the kernel.
 
-    Args:
-        layers: the layers of ours.
-        holders: every layer of the model with its parameters.
-
-    Returns:
-        for each kernel, the layers that share it, because they share W and D'; and whether their W
-        may become the kernel: not where another layer reads it as it is, or with another D'.
+    It may not where another layer reads W, as it is or with another D'.
     """
     read_by = readers(holders)
     with_delta = (layer for layer in layers if layer.depthwise_delta is not None)

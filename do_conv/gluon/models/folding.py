@@ -7,11 +7,13 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
+from do_conv.core import rules
 from do_conv.gluon.base import Composed, OverParameterized
 from do_conv.gluon.models.copies import copied
 from do_conv.gluon.models.structure import holders, named_layers
 from do_conv.gluon.plain import first
-from do_conv.models.folding import Folds, check_foldable
+from do_conv.models import checks
+from do_conv.models.folds import Folds
 from do_conv.models.sharing import composed_kernels
 
 PlainT = TypeVar("PlainT")
@@ -39,12 +41,14 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
             finite.
     """
     ours = [layer for _, layer in named_layers(model) if isinstance(layer, Composed)]
-    check_foldable(ours, type(model).__name__, _arrays, _is_finite if check_finite else None)
+    checks.something_to_fold(len(ours), type(model).__name__)
     pairs: dict[int, Any] = {}
     shared: dict[int, Any] = {}
     for layer in ours:
-        if not isinstance(layer, OverParameterized):
-            pairs[id(layer)] = _pair(layer)
+        if isinstance(layer, OverParameterized):
+            _check(layer, check_finite)
+        else:
+            pairs[id(layer)] = _pair(layer, check_finite)
             _tie(layer, pairs[id(layer)], shared)
     folded, _ = copied(model, pairs)
     layers = [layer for _, layer in named_layers(folded) if isinstance(layer, OverParameterized)]
@@ -88,9 +92,9 @@ def _replace(layer: Any, name: str, parameter: Any) -> None:
     layer._reg_params[name] = layer.__dict__[name] = parameter
 
 
-def _pair(layer: Any) -> Any:
+def _pair(layer: Any, check_finite: bool) -> Any:
     """The two layers that take the place of a separable one, hybridized as that is."""
-    pair = layer.fold(check_finite=False)
+    pair = layer.fold(check_finite=check_finite)
     for _, block in named_layers(pair):
         for name in ("_active", "_flags", "_backend", "_backend_opts"):
             setattr(block, name, getattr(layer, name))
@@ -112,12 +116,10 @@ def _tie(layer: Any, pair: Any, shared: dict[int, Any]) -> None:
             _replace(new, name, shared.setdefault(id(parameter), new._reg_params[name]))
 
 
-def _arrays(layer: Any) -> dict[str, Any]:
-    """The kernel and the bias that a layer of ours is folded to."""
+def _check(layer: Any, check_finite: bool) -> None:
+    """Refuse a layer that cannot be folded."""
     layer._settle()
     kernel = layer.composed_weight(layer.weight.list_ctx()[0])
-    return {"weight": kernel, "bias": first(layer.bias)}
-
-
-def _is_finite(array: Any) -> bool:
-    return bool(np.isfinite(array.asnumpy()).all())
+    for name, array in (("weight", kernel), ("bias", first(layer.bias))):
+        if check_finite and array is not None:
+            rules.finite(name, bool(np.isfinite(array.asnumpy()).all()))

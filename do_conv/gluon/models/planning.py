@@ -1,4 +1,4 @@
-"""What could be converted, what is left and why, and what it costs."""
+"""The plan of a conversion: which layers become ours, which are left and why, and the cost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plan(
     d_mul: DMul = None,
     composition: CompositionName = "kernel",
 ) -> Plan:
-    """What `convert` would do with these options; `str` of it is a table.
+    """Plan a conversion with these options; `str` of the plan is a table.
 
     Args:
         model: a block.

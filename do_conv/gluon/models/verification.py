@@ -71,5 +71,5 @@ def _inside(model: Any, inputs: tuple[Any, ...]) -> Inside:
 
 def _arrays(value: Any) -> Iterator[np.ndarray]:
     """The arrays in what a network gives."""
-    for one in flattened(value, lambda found: isinstance(found, mx.nd.NDArray)):
-        yield one.asnumpy()
+    for array in flattened(value, lambda item: isinstance(item, mx.nd.NDArray)):
+        yield array.asnumpy()

@@ -8,7 +8,7 @@ import keras
 
 from do_conv.core.errors import broken
 from do_conv.models import checks
-from do_conv.models.folding import Folds
+from do_conv.models.folds import Folds
 from do_conv.tf.composed import Composed
 from do_conv.tf.models.copies import copied
 from do_conv.tf.models.structure import check_known, check_model, named_layers

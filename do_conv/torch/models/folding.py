@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeVar, overload
 
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import GraphModule
 from torch.fx.experimental.optimization import fuse
 
 from do_conv.core import rules
-from do_conv.models.folding import Folds, check_foldable
+from do_conv.models import checks
+from do_conv.models.folds import Folds
 from do_conv.models.sharing import composed_kernels
 from do_conv.torch.base import Composed, OverParameterized
 from do_conv.torch.models.computed import compute_weights, settle
@@ -91,9 +92,10 @@ def fold(
     model = unwrapped(model)
     check_whole(model, FOLDED_STATE)
     ours = [module for module in model.modules() if _is_ours(module)]
+    checks.something_to_fold(len(ours), type(model).__name__)
     compute_weights(model)
-    kind = type(model).__name__
-    check_foldable(ours, kind, _arrays, _is_finite if check_finite else None)
+    for module in ours:
+        _check(module, check_finite)
     folded = fold_inside(model if inplace else copied(model))
     return fuse(folded.eval()) if fuse_batchnorm else folded
 
@@ -146,13 +148,13 @@ def _is_ours(module: nn.Module) -> bool:
     return isinstance(module, Composed) or is_over_parameterized(module)
 
 
-def _arrays(module: Any) -> dict[str, Tensor | None]:
-    """The kernel and the bias that a layer of ours is folded to."""
-    if not isinstance(module, Composed):
-        return {"weight": module.weight, "bias": module.bias}
-    rules.built(type(module).__name__, module._is_made())
-    return {"weight": module.composed_weight(), "bias": module.bias}
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    return tensor.is_meta or bool(tensor.isfinite().all())
+def _check(module: Any, check_finite: bool) -> None:
+    """Refuse a layer that cannot be folded, before anything is changed."""
+    if isinstance(module, Composed):
+        rules.built(type(module).__name__, module._is_made())
+        kernel = module.composed_weight()
+    else:
+        kernel = module.weight
+    for name, tensor in (("weight", kernel), ("bias", module.bias)):
+        if check_finite and tensor is not None and not tensor.is_meta:
+            rules.finite(name, bool(tensor.isfinite().all()))

@@ -1,4 +1,4 @@
-"""What an optimizer is told of D': groups of parameters, and a clipping that judges D' by D."""
+"""D' in an optimizer: groups of parameters, and gradient clipping relative to D."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def parameter_groups(
             "convert it first, or give the optimizer model.parameters()",
         )
     inherit = groups is not None
-    made: list[dict[str, Any]] = []
+    divided: list[dict[str, Any]] = []
     for group in [{"params": model.parameters()}] if groups is None else groups:
         options = {**others, **{k: v for k, v in group.items() if k != "params"}}
         apart = delta(dict(options)) if callable(delta) else delta
         inside: list[list[Any]] = [[], []]
         for member in _members(group["params"]):
             inside[id(_tensor(member)) in deltas].append(member)
-        made.append({**options, "params": inside[0]})
-        made.append({**(options if inherit else {}), **apart, "params": inside[1]})
-    grouped = {id(_tensor(member)) for group in made for member in group["params"]}
+        divided.append({**options, "params": inside[0]})
+        divided.append({**(options if inherit else {}), **apart, "params": inside[1]})
+    grouped = {id(_tensor(member)) for group in divided for member in group["params"]}
     lacking = [key for key, delta in deltas.items() if delta.requires_grad and key not in grouped]
     if lacking:
         raise broken(
@@ -67,7 +67,7 @@ def parameter_groups(
             f"groups that lack {len(lacking)} of {len(deltas)}",
             "make them from the parameters of the converted model",
         )
-    return [group for group in made if group["params"]]
+    return [group for group in divided if group["params"]]
 
 
 @torch.no_grad()
@@ -96,9 +96,9 @@ def adaptive_clip_grad(
             continue
         judged = add_identity(parameter) if id(parameter) in deltas else parameter
         largest = _row_norms(judged).clamp(min=eps) * clip_factor
-        found = _row_norms(parameter.grad)
+        norms = _row_norms(parameter.grad)
         # Most rows are within, and keep their bits: a factor of 1 is exact.
-        parameter.grad.mul_((largest / found.clamp(min=1e-6)).clamp(max=1))
+        parameter.grad.mul_((largest / norms.clamp(min=1e-6)).clamp(max=1))
 
 
 def _row_norms(tensor: Tensor) -> Tensor:

@@ -15,21 +15,13 @@ FOLDED_STATE = "load folded_state_dict(model) into the plain network"
 
 
 def check_whole(model: nn.Module, remedy: str) -> None:
-    """Refuse a model if FSDP has divided it, or a part of it.
-
-    Raises:
-        DOConvError: if it has; `remedy` says what to do instead.
-    """
+    """Refuse a model if FSDP has divided it, or a part of it."""
     if _holds(model, "FSDPModule") or _holds(model, "FullyShardedDataParallel"):
         raise _divided(model, remedy)
 
 
 def check_summoned(model: nn.Module) -> None:
-    """Refuse a model if the older FSDP holds a part of it, and not all parameters at the moment.
-
-    Raises:
-        DOConvError: if it does.
-    """
+    """Refuse a model while the older FSDP holds a part of its parameters only."""
     if _holds(model, "FullyShardedDataParallel", but_in="SUMMON_FULL_PARAMS"):
         remedy = "call within FullyShardedDataParallel.summon_full_params(model)"
         raise _divided(model, remedy)
@@ -44,7 +36,7 @@ def _divided(model: nn.Module, remedy: str) -> DOConvError:
 
 
 def _holds(model: nn.Module, kind: str, but_in: str | None = None) -> bool:
-    """Whether a module is of a class of FSDP's, and not in a state."""
+    """Whether a module is of a class of FSDP's, and not in the state `but_in`."""
     # Importing FSDP takes half as long as importing PyTorch; whoever has used it has imported it.
     fsdp = sys.modules.get("torch.distributed.fsdp")
     if fsdp is None:

@@ -37,10 +37,11 @@ def verify(before: nn.Module, after: nn.Module, *inputs: Any, tolerance: float =
     for model in (before, after):
         check_model(model)
         check_whole(model, FOLDED_STATE)
-    (first, inside), (second, others) = (_run(copied(model), inputs) for model in (before, after))
-    training = any(one.training for model in (before, after) for one in model.modules())
+    runs = [_run(copied(model), inputs) for model in (before, after)]
+    (first, first_inside), (second, second_inside) = runs
+    training = any(module.training for model in (before, after) for module in model.modules())
     remedy = "call eval() on both models first" if training else None
-    return agreement(first, second, tolerance, lambda: (inside, others), remedy)
+    return agreement(first, second, tolerance, lambda: (first_inside, second_inside), remedy)
 
 
 @torch.no_grad()
@@ -66,5 +67,6 @@ def _run(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[list[np.ndarray], I
 
 def _arrays(value: Any) -> Iterator[np.ndarray]:
     """The tensors in what a model gives; NumPy has no name for every dtype."""
-    for one in flattened(value, torch.is_tensor):
-        yield one.detach().cpu().to(torch.complex128 if one.is_complex() else torch.float64).numpy()
+    for tensor in flattened(value, torch.is_tensor):
+        dtype = torch.complex128 if tensor.is_complex() else torch.float64
+        yield tensor.detach().cpu().to(dtype).numpy()
