@@ -7,6 +7,7 @@ stay tied, and an optimizer keeps what it knows of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, overload
 
 import torch
@@ -60,6 +61,16 @@ def convert(
     depthwise_init: DepthwiseInit = "identity",
     composition: CompositionName = "kernel",
 ) -> ModelT: ...
+@overload
+def convert(  # what `torch.compile` returns, by its annotation
+    model: Callable[..., Any],
+    *,
+    where: Where = None,
+    inplace: bool = False,
+    d_mul: DMul = None,
+    depthwise_init: DepthwiseInit = "identity",
+    composition: CompositionName = "kernel",
+) -> Any: ...
 def convert(
     model: Any,
     *,

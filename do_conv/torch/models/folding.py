@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar, overload
 
 from torch import nn
@@ -64,6 +65,14 @@ def fold(
     fuse_batchnorm: Literal[True],
     check_finite: bool = True,
 ) -> GraphModule: ...
+@overload
+def fold(  # what `torch.compile` returns, by its annotation
+    model: Callable[..., Any],
+    *,
+    inplace: bool = False,
+    fuse_batchnorm: bool = False,
+    check_finite: bool = True,
+) -> Any: ...
 def fold(
     model: Any,
     *,

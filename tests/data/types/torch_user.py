@@ -2,6 +2,7 @@
 
 from typing import assert_type
 
+import torch
 from torch import nn
 from torch.fx import GraphModule
 
@@ -33,6 +34,7 @@ layer = DOConv2d(3, 8, 3, 2, padding="valid", d_mul=18, depthwise_init="he", com
 assert_type(convert(network), Network)
 assert_type(convert(nn.DataParallel(network)), Network)
 assert_type(fold(convert(network)), Network)
+fold(convert(torch.compile(network)))
 assert_type(fold(nn.DataParallel(network)), Network)
 assert_type(fold(network, fuse_batchnorm=True), GraphModule)
 assert_type(layer.fold(), nn.Conv2d)
