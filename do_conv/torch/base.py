@@ -1,7 +1,7 @@
-"""What the layers have in common: a kernel composed of W and a depthwise kernel.
+"""The bases of the layers, whose kernel is composed of W and a depthwise kernel.
 
 Composed            an `nn.Conv` that convolves by either composition
-OverParameterized   one whose depthwise kernel is I + D', and which folds to the plain layer
+OverParameterized   a Composed whose depthwise kernel is I + D', and which folds to the plain layer
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from do_conv.torch.starts import start_delta
 
 
 class Composed(_ConvNd):
-    """A convolution whose kernel is composed; it stands before a plain one among a class's bases.
+    """A convolution whose kernel is composed.
+
+    Among a class's bases it stands before the plain layer, whose methods it extends.
 
     Attributes:
         spec: the sizes; its channels are None in a lazy layer that has seen no input.
@@ -97,7 +99,7 @@ class Composed(_ConvNd):
         return self._conv_forward(input, self.composed_weight(), self.bias)
 
     def _convolves_twice(self) -> bool:
-        """Feature composition is chosen, and there is a D to convolve with."""
+        """Whether feature composition is chosen, and there is a D to convolve with."""
         return rules.composition(self.composition) == "feature" and self.spec.has_delta
 
     def _convolve_features(self, input: Tensor) -> Tensor:

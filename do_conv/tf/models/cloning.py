@@ -18,7 +18,7 @@ from keras import ops
 
 from do_conv.core.errors import DOConvError
 from do_conv.models import checks
-from do_conv.tf.configuration import made_like
+from do_conv.tf.plain import made_like
 
 # Makes what takes a layer's place, or returns None; and gives it its values.
 Replace = Callable[[Any], Any]

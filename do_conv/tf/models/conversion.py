@@ -14,10 +14,10 @@ from do_conv.models import checks
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.models.plan import Row
-from do_conv.tf.configuration import made_like
 from do_conv.tf.models.classes import class_for, kernel_of
 from do_conv.tf.models.cloning import check_model, cloned, known
 from do_conv.tf.models.planning import decisions
+from do_conv.tf.plain import made_like
 
 ModelT = TypeVar("ModelT")
 

@@ -2,7 +2,7 @@
 
 One product is costly, W D', and there are four ways to it, chosen for their speed alone:
 
-formula     a matrix product for each input channel: works anywhere, and the others must equal it
+formula     anywhere: a matrix product for each input channel, which the rest must equal
 loops       eager, on a CPU: loops in C
 operators   compiled, on a CPU: the same loops
 unrolled    compiled, elsewhere
@@ -127,7 +127,7 @@ def pointwise_kernel(weight: Tensor, spec: Spec) -> Tensor:
 
 
 def _is_channels_last(parameter: Tensor) -> bool:
-    """Whether to keep the format; a Proxy has no strides, and a compiler chooses its own."""
+    """Whether to keep channels last: a Proxy has no strides, and a compiler chooses its own."""
     is_known = not isinstance(parameter, Proxy) and not torch.compiler.is_compiling()
     return is_known and is_channels_last(parameter)
 
