@@ -88,6 +88,22 @@ class Composed(Deferred):
         known = tuple(size or 0 for size in shape)
         return self.params.get(name, shape=known, init=init, allow_deferred_init=True)
 
+    def composed_weight(self, ctx: Any = None) -> Any:
+        """W', the kernel that is applied, in the plain layer's shape; differentiable in both.
+
+        Args:
+            ctx: the context, if the parameters are in several.
+
+        Raises:
+            DOConvError: if the parameters are not there yet.
+        """
+        rules.built(self.name, is_initialized(self))
+        weight, delta = self.weight.data(ctx), getattr(self, self._delta_name)
+        if delta is None:
+            return weight
+        weight, delta = legacy_arrays(weight, delta.data(ctx))
+        return as_given(compose_spec(mx.nd, weight, delta, self.spec))
+
     def forward(self, x: Any, *args: Any) -> Any:
         """Convolve `x`, `(N, C_in, *size)`, in the chosen composition.
 
@@ -148,22 +164,6 @@ class Composed(Deferred):
         }
         x = self._convolve(F, x, depthwise, None, {**self._kwargs, **features, "no_bias": True})
         return self._convolve(F, x, pointwise, bias, last)
-
-    def composed_weight(self, ctx: Any = None) -> Any:
-        """W', the kernel that is applied, in the plain layer's shape; differentiable in both.
-
-        Args:
-            ctx: the context, if the parameters are in several.
-
-        Raises:
-            DOConvError: if the parameters are not there yet.
-        """
-        rules.built(self.name, is_initialized(self))
-        weight, delta = self.weight.data(ctx), getattr(self, self._delta_name)
-        if delta is None:
-            return weight
-        weight, delta = legacy_arrays(weight, delta.data(ctx))
-        return as_given(compose_spec(mx.nd, weight, delta, self.spec))
 
     def fold(self, *, check_finite: bool = True) -> Any:
         """Make what is deployed in the layer's place."""

@@ -21,7 +21,8 @@ class Deferred(HybridBlock):
     @property
     def spec(self) -> Spec:
         """The layer's sizes; its input channels are None until an input has been seen."""
-        self._complete_spec()
+        if not self._spec.is_known:
+            self._complete_spec()
         return self._spec
 
     def _complete_spec(self) -> None:
@@ -40,10 +41,8 @@ class Deferred(HybridBlock):
 
     def infer_shape(self, x: Any, *args: Any) -> None:
         """Take the parameters' shapes from an input, without a graph."""
-        spec, delta = self._spec.with_in_channels(x.shape[1]), getattr(self, self._delta_name)
-        self.weight.shape = spec.weight_shape
-        if delta is not None:
-            delta.shape = spec.delta_shape
+        self.weight.shape = self._spec.with_in_channels(x.shape[1]).weight_shape
+        self._complete_spec()
 
     def _check_input(self, x: Any) -> None:
         rules.input_rank(x.shape, self._spec.rank)

@@ -117,22 +117,6 @@ class _DOConv(OverParameterized):
         if self.depthwise_delta is not None:
             self.depthwise_delta.trainable = False
 
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        """Convolve with W' (or with D, then W, under feature composition), given W."""
-        if self.padding == "causal":
-            inputs = self._pad_before(inputs)
-        return super().convolution_op(inputs, kernel)
-
-    def _pad_before(self, inputs: Any) -> Any:
-        """Causal padding: an output sees no later input."""
-        before = [self.dilation_rate[0] * (self.kernel_size[0] - 1), 0]
-        last = self.data_format == "channels_last"
-        return ops.pad(inputs, [[0, 0], before, [0, 0]] if last else [[0, 0], [0, 0], before])
-
-    def _window(self) -> dict[str, Any]:
-        window = super()._window()
-        return {**window, "padding": "valid"} if self.padding == "causal" else window
-
     def _stored(self) -> dict[str, Any]:
         # With LoRA, the property `kernel` is the sum of this variable and the low-rank product.
         return {**super()._stored(), "0": self._kernel}
@@ -150,6 +134,23 @@ class DOConv1D(_DOConv, keras.layers.Conv1D):
     """An over-parameterized `keras.layers.Conv1D`: its arguments, and ours by keyword."""
 
     _plain, _rank = keras.layers.Conv1D, 1
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve with W' (or with D, then W, under feature composition), given W."""
+        if self.padding == "causal":
+            inputs = self._pad_before(inputs)
+        return super().convolution_op(inputs, kernel)
+
+    def _pad_before(self, inputs: Any) -> Any:
+        """Causal padding: an output sees no later input."""
+        before = [self.dilation_rate[0] * (self.kernel_size[0] - 1), 0]
+        last = self.data_format == "channels_last"
+        return ops.pad(inputs, [[0, 0], before, [0, 0]] if last else [[0, 0], [0, 0], before])
+
+    def _window(self) -> dict[str, Any]:
+        # `convolution_op` has padded the inputs.
+        window = super()._window()
+        return {**window, "padding": "valid"} if self.padding == "causal" else window
 
 
 @keras.saving.register_keras_serializable("do_conv")

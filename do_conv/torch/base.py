@@ -83,10 +83,6 @@ class Composed(_ConvNd):
         delta = getattr(self, self._delta_name)
         return self.weight if delta is None else compose_spec(self.weight, delta, self.spec)
 
-    def fold(self, *, check_finite: bool = True) -> nn.Module:
-        """Make what is deployed in the layer's place."""
-        raise NotImplementedError
-
     def forward(self, input: Tensor) -> Tensor:
         """Convolve `input`, `(N, C_in, *size)` or `(C_in, *size)`, in the chosen composition.
 
@@ -132,6 +128,10 @@ class Composed(_ConvNd):
         rules.input_shape(input.shape, self._rank, self.in_channels, unbatched=True)
         if input.dtype != self.weight.dtype and not torch.is_autocast_enabled(input.device.type):
             rules.input_dtype(input.dtype, self.weight.dtype)
+
+    def fold(self, *, check_finite: bool = True) -> nn.Module:
+        """Make what is deployed in the layer's place."""
+        raise NotImplementedError
 
 
 class OverParameterized(Composed):
