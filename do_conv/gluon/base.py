@@ -6,7 +6,7 @@ OverParameterized   a Composed whose depthwise kernel is I + D', and which folds
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
@@ -22,15 +22,14 @@ from do_conv.gluon.composition import (
     with_shapes_from,
 )
 from do_conv.gluon.deferred import Deferred
-from do_conv.gluon.plain import deploy, first, is_initialized, wait_for_parameters
+from do_conv.gluon.plain import (
+    BlockOptions,
+    deploy,
+    first,
+    is_initialized,
+    wait_for_parameters,
+)
 from do_conv.gluon.starts import DeltaStart
-
-
-class BlockOptions(TypedDict, total=False):
-    """The keywords that every Gluon block takes."""
-
-    prefix: str | None
-    params: Any
 
 
 class Composed(Deferred):

@@ -1,8 +1,8 @@
-"""The plain layers: their options, the values of their parameters, and how they are deployed."""
+"""The plain layers: their arguments, and the values they are given when they are deployed."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import mxnet as mx
 import numpy as np
@@ -11,6 +11,13 @@ from do_conv.core import rules
 from do_conv.core.spec import Spec
 
 _LAYOUTS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
+
+
+class BlockOptions(TypedDict, total=False):
+    """The keywords that every Gluon block takes."""
+
+    prefix: str | None
+    params: Any
 
 
 def operator_options(

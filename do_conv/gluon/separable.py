@@ -15,9 +15,15 @@ from do_conv.core import rules
 from do_conv.core.rules import CompositionName
 from do_conv.core.spec import SeparableSpec
 from do_conv.gluon.arrays import as_given, legacy_arrays
-from do_conv.gluon.base import BlockOptions, Composed
+from do_conv.gluon.base import Composed
 from do_conv.gluon.composition import depthwise_kernel, pointwise_kernel
-from do_conv.gluon.plain import deploy, first, operator_options, wait_for_parameters
+from do_conv.gluon.plain import (
+    BlockOptions,
+    deploy,
+    first,
+    operator_options,
+    wait_for_parameters,
+)
 from do_conv.gluon.starts import ReshapedStart
 from do_conv.models import checks
 

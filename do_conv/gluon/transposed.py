@@ -15,8 +15,8 @@ from mxnet.gluon import nn
 from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
-from do_conv.gluon.base import BlockOptions, OverParameterized
-from do_conv.gluon.plain import operator_options
+from do_conv.gluon.base import OverParameterized
+from do_conv.gluon.plain import BlockOptions, operator_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
