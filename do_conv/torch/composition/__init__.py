@@ -71,7 +71,7 @@ def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
     if weight.dim() != len(spec.weight_shape):  # `compose` takes two shapes
         weight = weight.reshape(spec.weight_shape)
     with _without_autocast(weight):
-        composed = _way(weight, delta, spec)(weight, delta, spec)
+        composed = _implementation(weight, delta, spec)(weight, delta, spec)
     if spec.whole_blocks and not spec.has_plain_weight:
         whole = weight[:, :, : spec.whole_blocks * spec.area]
         composed = whole.unflatten(2, (spec.whole_blocks, *spec.kernel_size)).sum(2) + composed
@@ -80,7 +80,7 @@ def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
     return laid_out_like(composed, weight if spec.has_plain_weight else delta)
 
 
-def _way(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
+def _implementation(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
     """The function that gives W D', and W + W D' if D_mul = |K|, where W I is W."""
     if torch.jit.is_tracing() or torch.compiler.is_exporting():
         return formula.composed  # a graph for elsewhere
