@@ -39,7 +39,7 @@ class _DOConv(OverParameterized):
         composition: CompositionName = "kernel",
         **kwargs: Unpack[BlockOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `nn.Conv`, in its order.
+        """Make the layer; the arguments before `d_mul` are those of `nn.Conv1D`, `2D` or `3D`.
 
         Args:
             groups: G; 1 is DO-Conv, C_in is DO-DConv, anything between is DO-GConv.

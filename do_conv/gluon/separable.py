@@ -65,7 +65,7 @@ class _DepthwiseSeparable(Composed):
         composition: CompositionName = "kernel",
         **kwargs: Unpack[BlockOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `nn.Conv`, in its order.
+        """Make the layer; the arguments before `d_mul` are those of `nn.Conv1D`, `2D` or `3D`.
 
         Args:
             strides, padding, dilation: of the depthwise convolution.

@@ -48,7 +48,7 @@ class _DOConvTranspose(OverParameterized):
         composition: CompositionName = "kernel",
         **kwargs: Unpack[BlockOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `nn.Conv2DTranspose`.
+        """Make the layer; the arguments before `d_mul` are those of the plain layer.
 
         Args:
             padding: an integer or one per axis, taken away from the output.

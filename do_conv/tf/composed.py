@@ -27,6 +27,7 @@ class Composed(keras.layers.Layer):
     """
 
     _plain: ClassVar[Any]  # the plain layer's class
+    _rank: ClassVar[int]
     _plain_kernel_names: ClassVar[Sequence[str]] = ("kernel",)  # in the plain layer's order
     _kernel_name: ClassVar[str] = "kernel"  # W
     _delta_name: ClassVar[str]  # the variable on top of W: D', or the D of a separable layer

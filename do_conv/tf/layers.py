@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 class _DOConv(OverParameterized):
     """The convolutions of every rank; `OverParameterized` names the attributes."""
 
-    _rank: ClassVar[int]
     lora_rank: Any  # the plain layer's
 
     def __init__(
@@ -49,7 +48,7 @@ class _DOConv(OverParameterized):
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `keras.layers.Conv`.
+        """Make the layer; the arguments before `d_mul` are those of `Conv1D`, `2D` or `3D`.
 
         Args:
             groups: G; 1 is DO-Conv, C_in is DO-DConv, anything between is DO-GConv.

@@ -6,7 +6,7 @@ in Keras's `SeparableConv2D` and in Xception; MobileNet's blocks have both, and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -30,7 +30,6 @@ class _DepthwiseSeparable(Composed):
         bias: as the plain layer's.
     """
 
-    _rank: ClassVar[int]
     _plain_kernel_names = ("depthwise_kernel", "pointwise_kernel")  # deployed as the two they are
     _kernel_name = "pointwise_kernel"
     _delta_name = "depthwise_kernel"
@@ -60,7 +59,7 @@ class _DepthwiseSeparable(Composed):
         composition: CompositionName = "kernel",
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `composition` are those of `SeparableConv`.
+        """Make the layer; the arguments before `composition` are those of `SeparableConv2D`.
 
         Args:
             depth_multiplier: D_mul, the depthwise convolution's outputs for each input channel.

@@ -7,7 +7,7 @@ a pair: one kernel composed of the two, and no variable more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -33,7 +33,6 @@ class _DOSeparable(OverDepthwise):
         bias: as the plain layer's.
     """
 
-    _rank: ClassVar[int]
     _plain_kernel_names = ("depthwise_kernel", "pointwise_kernel")
     _kernel_name = "depthwise_kernel"
 
@@ -66,7 +65,7 @@ class _DOSeparable(OverDepthwise):
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `SeparableConv`.
+        """Make the layer; the arguments before `d_mul` are those of `SeparableConv2D`.
 
         Args:
             depth_multiplier: outputs of the depthwise convolution for each input channel.

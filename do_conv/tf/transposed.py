@@ -7,7 +7,7 @@ composition would need a grouped transposed convolution, which Keras does not ha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 from keras import ops
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 class _DOConvTranspose(OverParameterized):
     """The transposed layers of every rank; `OverParameterized` names the attributes."""
 
-    _rank: ClassVar[int]
     _compositions = ("kernel",)
 
     def __init__(
@@ -54,7 +53,7 @@ class _DOConvTranspose(OverParameterized):
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `Conv2DTranspose`.
+        """Make the layer; the arguments before `d_mul` are those of the plain layer.
 
         Args:
             kernel_initializer, kernel_regularizer, kernel_constraint: those of W.

@@ -38,7 +38,7 @@ class _DOConv(OverParameterized):
         depthwise_init: DepthwiseInit = "identity",
         composition: CompositionName = "kernel",
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `nn.Conv`, in its order.
+        """Make the layer; the arguments before `d_mul` are those of `nn.Conv1d`, `2d` or `3d`.
 
         Args:
             groups: G; 1 is DO-Conv, C_in is DO-DConv, anything between is DO-GConv.

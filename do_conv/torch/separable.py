@@ -57,7 +57,7 @@ class _DepthwiseSeparable(Composed):
         d_mul: int = 1,
         composition: CompositionName = "kernel",
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `nn.Conv`, in its order.
+        """Make the layer; the arguments before `d_mul` are those of `nn.Conv1d`, `2d` or `3d`.
 
         Args:
             stride, padding, dilation: of the depthwise convolution.

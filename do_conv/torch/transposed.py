@@ -41,7 +41,7 @@ class _DOConvTranspose(OverParameterized):
         depthwise_init: DepthwiseInit = "identity",
         composition: CompositionName = "kernel",
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `nn.ConvTranspose`.
+        """Make the layer; the arguments before `d_mul` are those of the plain layer.
 
         Args:
             padding: an integer or one per axis, taken away from the output.
