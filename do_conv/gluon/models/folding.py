@@ -11,7 +11,7 @@ from do_conv.core import rules
 from do_conv.gluon.base import Composed, OverParameterized
 from do_conv.gluon.models.copies import copied
 from do_conv.gluon.models.structure import holders, named_layers
-from do_conv.gluon.plain import first
+from do_conv.gluon.plain import first, wait_for_parameters
 from do_conv.models import checks
 from do_conv.models.folds import Folds
 from do_conv.models.sharing import composed_kernels
@@ -118,7 +118,7 @@ def _tie(layer: Any, pair: Any, shared: dict[int, Any]) -> None:
 
 def _check(layer: Any, check_finite: bool) -> None:
     """Refuse a layer that cannot be folded."""
-    layer._settle()
+    wait_for_parameters(layer)
     kernel = layer.composed_weight(layer.weight.list_ctx()[0])
     for name, array in (("weight", kernel), ("bias", first(layer.bias))):
         if check_finite and array is not None:

@@ -13,11 +13,11 @@ from do_conv.core.starts import fill_from_kernel
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul, to_convert
 from do_conv.models.plan import Row
-from do_conv.tf.configuration import made_like
 from do_conv.tf.models.classes import class_for, kernel_of
 from do_conv.tf.models.copies import copied
 from do_conv.tf.models.planning import described
 from do_conv.tf.models.structure import check_known, check_model
+from do_conv.tf.plain import made_like
 
 ModelT = TypeVar("ModelT")
 

@@ -160,7 +160,7 @@ def _is_ours(module: nn.Module) -> bool:
 def _check(module: Any, check_finite: bool) -> None:
     """Refuse a layer that cannot be folded, before anything is changed."""
     if isinstance(module, Composed):
-        rules.built(type(module).__name__, module._is_made())
+        rules.built(type(module).__name__, module.spec.is_known)
         kernel = module.composed_weight()
     else:
         kernel = module.weight
