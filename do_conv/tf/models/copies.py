@@ -16,8 +16,8 @@ import keras
 from keras import ops
 
 from do_conv.core.errors import broken
-from do_conv.tf.plain import made_like
 from do_conv.tf.models.structure import children, is_remade
+from do_conv.tf.plain import made_like
 
 # Make the layer that takes a layer's place, or return None; and give it its values.
 Replace = Callable[[Any], Any]
