@@ -17,8 +17,6 @@ from do_conv.parity.comparison import relative_error
 
 ARMS = ("plain", "do-conv")
 GOAL = 95.0
-# Relative to the largest output: eager PyTorch folds to the last bit, compiled graphs need not.
-FOLD_TOLERANCES = {"torch": 0.0, "keras": 1e-6, "gluon": 1e-6}
 
 
 @dataclass
@@ -46,7 +44,8 @@ class Outcome:
     @property
     def holds(self) -> bool:
         """Whether the start was exact and folding changed nothing."""
-        return self.equal_at_start and self.fold_error <= FOLD_TOLERANCES[self.framework]
+        tolerance = frameworks.BACKENDS[self.framework].fold_tolerance
+        return self.equal_at_start and self.fold_error <= tolerance
 
     def epochs_to_goal(self, arm: str) -> list[int | None]:
         """For each seed the first epoch at or above the goal; None if it was never reached."""

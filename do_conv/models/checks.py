@@ -99,61 +99,6 @@ def _ours(found: int, kind: str, model: str, remedy: str) -> None:
         raise broken(rule, f"a {kind} without one", remedy)
 
 
-def source_and_name(name: str) -> tuple[str, str]:
-    """The two parts of a network's name on the command line."""
-    source, _, network = name.partition(":")
-    if not source or not network:
-        raise broken(
-            "a network is named ZOO:NETWORK or MODULE:FUNCTION",
-            repr(name),
-            "give for example torchvision:resnet18",
-        )
-    return source, network
-
-
-def known_function(found: Any, module: str, function: str, zoos: Sequence[str]) -> Any:
-    """A function of a person's own module, that makes a network."""
-    if not callable(found):
-        raise broken(
-            f"a network is of a zoo ({', '.join(zoos)}) or made by a function of a module",
-            f"{module}:{function}, where there is no such function",
-            "run the command where the module can be imported",
-        )
-    return found
-
-
-def known_backend(found: str | None, kind: str) -> str:
-    """A model is one of a framework that there are layers for."""
-    if found is None:
-        raise broken(
-            "a model must be one of PyTorch, Keras or MXNet Gluon",
-            f"a {kind}",
-            "return the network itself",
-        )
-    return found
-
-
-def image_size(text: str) -> tuple[int, ...]:
-    """Channels and spatial size of an image, as `3x224x224`."""
-    parts = text.lower().split("x")
-    if not 2 <= len(parts) <= 4 or not all(part.isdecimal() and int(part) for part in parts):
-        raise broken(
-            "an image's size is its channels, then its spatial axes, divided by x",
-            repr(text),
-            "give for example 3x224x224",
-        )
-    return tuple(map(int, parts))
-
-
-def image_taken(image: str, trouble: str) -> NoReturn:
-    """Multiply-accumulates are counted for images that the network can be run on."""
-    raise broken(
-        "a network must take the images it is counted for",
-        f"images of size {image}, of which its framework says: {trouble}",
-        "give --image the channels and the size that the network was made for",
-    )
-
-
 def unchanged(kind: str, is_unchanged: bool) -> None:
     """A kernel that is kept for many forward passes belongs to the parameters it was made of."""
     if not is_unchanged:
@@ -263,14 +208,3 @@ def compiled_again(is_so: bool, trouble: str) -> None:
             trouble,
             "call compile() of the new model, which is not compiled",
         )
-
-
-def matching_torchvision(torchvision: str, torch: str, cuda: str | None) -> NoReturn:
-    """The operators of torchvision are compiled for one build of PyTorch, such as that for CPUs."""
-    build = "cpu" if cuda is None else f"cu{cuda.replace('.', '')}"
-    raise broken(
-        "torchvision must be built for the PyTorch that is installed",
-        f"a torchvision {torchvision} for another build than torch {torch}",
-        f"bring its build with: pip install --force-reinstall --no-deps torchvision=={torchvision} "
-        f"--index-url https://download.pytorch.org/whl/{build}",
-    )

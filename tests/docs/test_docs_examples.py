@@ -1,6 +1,6 @@
 """The Python examples of the documentation run, and the page of errors shows the real messages."""
 
-import inspect
+import ast
 import os
 import re
 import subprocess
@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from do_conv import DOConvError
+import do_conv
+from do_conv import DOConvError, frameworks, zoo
 from do_conv.checkpoints import checks as file_checks
 from do_conv.core import rules
 from do_conv.models import checks as model_checks
+from do_conv.models import choices
 
 DOCS = Path(__file__).parents[2] / "docs"
+PACKAGE = Path(do_conv.__file__).parent
 # What the examples of each page need. The parts of a page about a task, which are its second-level
 # sections, are a program each: a person who has one framework reads and runs one of them.
 SECTIONS = {"PyTorch": ["torch"], "Keras": ["keras"], "MXNet Gluon": ["mxnet"]}
@@ -126,6 +129,7 @@ BROKEN = [
     (rules.padding, ("full", 2), {}),
     (rules.padding, ("same", 2), {"words": ()}),
     (rules.padding_pairs, (((1, 1),), 2), {"words": ("same", "valid")}),
+    (rules.padding_pairs, (((1, 2, 3), 1), 2), {"words": ("same", "valid")}),
     (rules.same_needs_stride_one, ("same", (2, 2)), {}),
     (rules.choice, ("layout", "NHWC", ("NCHW",)), {}),
     (rules.known_channels, (None,), {}),
@@ -145,6 +149,9 @@ BROKEN = [
     (model_checks.separable_pair, (False, "Conv2d(4, 4, 3)", "Conv2d(4, 8, 1)"), {}),
     (model_checks.model_kind, (False, "torch.nn.Module", "OrderedDict"), {}),
     (model_checks.something_to_convert, (["its kernel has one position"], 1), {}),
+    (choices.chooser, (3,), {}),
+    (choices.named, ("(",), {}),
+    (choices.stages, ({1}, "layer"), {}),
     (model_checks.something_to_group, (0, "ResNet"), {}),
     (model_checks.something_to_fold, (0, "ResNet"), {}),
     (model_checks.unchanged, ("DOConv2d", False), {}),
@@ -173,12 +180,9 @@ BROKEN = [
     ),
     (model_checks.reachable, ("backbone/conv",), {}),
     (model_checks.compiled_again, (False, "a Trainer, with a compile() of its own"), {}),
-    (model_checks.source_and_name, ("resnet18",), {}),
-    (model_checks.known_function, (None, "networks", "mine", ["torchvision", "timm"]), {}),
-    (model_checks.known_backend, (None, "dict"), {}),
-    (model_checks.matching_torchvision, ("0.28.0", "2.13.0+cpu", None), {}),
-    (model_checks.image_size, ("224",), {}),
-    (model_checks.image_taken, ("1x32x32", "expected 3 channels"), {}),
+    (zoo.load, ("resnet18",), {}),
+    (zoo.load, ("networks:mine",), {}),
+    (frameworks.of, ({},), {}),
     (rules.stored_shape, ("weight", (8, 3, 11), (8, 3, 3, 3)), {}),
     (rules.stored_keys, ("first", ["0", "1", "depthwise_delta"], ["0", "1"]), {}),
     (rules.stored_layer, ("first", "DOConv2D", False), {}),
@@ -231,12 +235,36 @@ def test_the_page_of_errors_shows_the_message(rule, given, options):
     assert f"`{refused.value}`" in (DOCS / "errors.md").read_text(encoding="utf-8")
 
 
-def test_the_page_of_errors_has_every_rule():
-    written = {
-        function
-        for module in (rules.arguments, rules.arrays, model_checks, file_checks)
-        for name, function in vars(module).items()
-        if inspect.isfunction(function) and function.__module__ == module.__name__
-        if not name.startswith("_") and name not in ("own_names", "warn_of_stride")
-    }
-    assert {row[0] for row in BROKEN} == written
+def pattern_of(part):
+    """A pattern of the texts that a part of a message, as it stands in the source, can become."""
+    if isinstance(part, ast.JoinedStr):
+        return "".join(map(pattern_of, part.values))
+    return re.escape(part.value) if isinstance(part, ast.Constant) else ".*"
+
+
+def rules_of(path):
+    """For each call of `broken` in a file its line, and a pattern of its message."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "broken":
+            rule, received, remedy = map(pattern_of, node.args)
+            yield node.lineno, rf"{rule}; received {received}; {remedy}\."
+
+
+RULES = [
+    pytest.param(pattern, id=f"{path.relative_to(PACKAGE).with_suffix('')}-{line}")
+    for path in sorted(PACKAGE.rglob("*.py"))
+    for line, pattern in rules_of(path)
+]
+MESSAGES = re.findall(
+    r"\| `([^`\n]*; received [^`\n]*)` \|", (DOCS / "errors.md").read_text("utf-8")
+)
+
+
+@pytest.mark.parametrize("pattern", RULES)
+def test_the_page_of_errors_has_every_rule(pattern):
+    assert any(re.fullmatch(pattern, message) for message in MESSAGES)
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_every_message_of_the_page_is_of_a_rule(message):
+    assert any(re.fullmatch(row.values[0], message) for row in RULES)
