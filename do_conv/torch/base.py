@@ -17,7 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedParameter, is_lazy
 
 from do_conv.core import rules
-from do_conv.core.errors import DOConvError
+from do_conv.core.errors import DOConvError, broken
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.torch.composition import compose_spec, depthwise_kernel, pointwise_kernel
@@ -242,7 +242,12 @@ def plain_arguments(
         DOConvError: if an argument breaks a rule.
     """
     stride, padding = rules.axes("stride", stride, spec.rank), rules.padding(padding, spec.rank)
-    rules.same_needs_stride_one(padding, stride)
+    if padding == "same" and set(stride) != {1}:
+        raise broken(
+            "padding='same' needs stride 1 in PyTorch",
+            f"stride={stride}",
+            "give the padding in integers",
+        )
     return (
         spec.in_channels or 0,
         spec.out_channels,

@@ -14,8 +14,10 @@ import do_conv
 from do_conv import DOConvError, frameworks, zoo
 from do_conv.checkpoints import checks as file_checks
 from do_conv.core import rules
+from do_conv.core.transposed import transposed_size
 from do_conv.models import checks as model_checks
 from do_conv.models import choices
+from do_conv.names import known_name
 
 DOCS = Path(__file__).parents[2] / "docs"
 PACKAGE = Path(do_conv.__file__).parent
@@ -120,7 +122,7 @@ BROKEN = [
     (rules.axes, ("kernel_size", (3, 3, 3), 2), {}),
     (rules.axes, ("stride", 1.5, 2), {}),
     (rules.kernel_axes, ((3, 3, 3, 3),), {}),
-    (rules.groups_divide, (4, 6, 3), {}),
+    (do_conv.Spec, (4, 6, (3, 3), 3), {}),
     (rules.depth_multiplier, (8, (3, 3)), {}),
     (rules.depth_multiplier, (9.0, (3, 3)), {}),
     (rules.depthwise_init, ("xavier",), {}),
@@ -130,22 +132,20 @@ BROKEN = [
     (rules.padding, ("same", 2), {"words": ()}),
     (rules.padding_pairs, (((1, 1),), 2), {"words": ("same", "valid")}),
     (rules.padding_pairs, (((1, 2, 3), 1), 2), {"words": ("same", "valid")}),
-    (rules.same_needs_stride_one, ("same", (2, 2)), {}),
     (rules.choice, ("layout", "NHWC", ("NCHW",)), {}),
     (rules.known_channels, (None,), {}),
-    (rules.feature_channels, (None,), {}),
     (rules.input_kind, (False, "torch.Tensor", "NoneType"), {}),
     (rules.input_rank, ((3, 12, 12), 2), {}),
     (rules.input_shape, ((4, 12, 12, 3), 2, 3), {}),
     (rules.input_dtype, ("float64", "float32"), {}),
     (rules.kernel_fits, ((8, 3, 5, 5), (3, 3), 1), {}),
-    (rules.kernel_within, ((5, 5), (4, 4)), {}),
+    (do_conv.Window((5, 5)).output_size, ((4, 4),), {}),
     (rules.array_shape, ("the gradient of the output", (2, 8, 6, 6), (2, 8, 36)), {}),
-    (rules.adjoint_window, ("causal", "zeros"), {}),
+    (transposed_size, ((4,), do_conv.Window((3,), padding="causal")), {}),
     (rules.output_padding, (2, (2, 2), (1, 1)), {}),
     (model_checks.plain_convolution, (False, "Linear"), {}),
     (model_checks.slots_of_computed_weight, (18, 9), {}),
-    (rules.separable_arrays, ((8, 3, 2), (3, 1, 3, 3), 1), {}),
+    (do_conv.SeparableSpec.of_shapes, ((8, 3, 2), (3, 1, 3, 3), 1), {}),
     (model_checks.separable_pair, (False, "Conv2d(4, 4, 3)", "Conv2d(4, 8, 1)"), {}),
     (model_checks.model_kind, (False, "torch.nn.Module", "OrderedDict"), {}),
     (model_checks.something_to_convert, (["its kernel has one position"], 1), {}),
@@ -184,13 +184,11 @@ BROKEN = [
     (zoo.load, ("networks:mine",), {}),
     (frameworks.of, ({},), {}),
     (rules.stored_shape, ("weight", (8, 3, 11), (8, 3, 3, 3)), {}),
-    (rules.stored_keys, ("first", ["0", "1", "depthwise_delta"], ["0", "1"]), {}),
-    (rules.stored_layer, ("first", "DOConv2D", False), {}),
-    (rules.kernel_arrays, ((8, 3, 3, 3), (3, 9), 1), {}),
-    (rules.kernel_arrays, ((4, 3, 3, 3), (6, 9, 3, 3), 1), {}),
+    (do_conv.Spec.of_shapes, ((8, 3, 3, 3), (3, 9), 1), {}),
+    (do_conv.Spec.of_shapes, ((4, 3, 3, 3), (6, 9, 3, 3), 1), {}),
     (rules.finite, ("weight", False), {}),
     (rules.built, ("conv0", False), {}),
-    (rules.known_name, ("framework", "pytorch", ["torch", "keras", "gluon"]), {}),
+    (known_name, ("framework", "pytorch", ["torch", "keras", "gluon"]), {}),
     (file_checks.known_ending, ("model.bin", [".pt", ".pth", ".safetensors"]), {}),
     (file_checks.same_format, ("model.pt", "plain.safetensors", False), {}),
     (file_checks.another_file, ("model.pt", "./model.pt", False), {}),
@@ -212,7 +210,7 @@ BROKEN = [
     (file_checks.free_names, ("conv1", ["conv1.weight"]), {}),
     (file_checks.decided_order, ("layers", ["layers/do_conv2d"], ["layers/conv2d"]), {}),
     (file_checks.known_kernel_size, ("conv1", 15, None), {}),
-    (rules.known_name, ("layer named in kernel_size", "conv3", ["conv1", "conv2"]), {}),
+    (known_name, ("layer named in kernel_size", "conv3", ["conv1", "conv2"]), {}),
     (file_checks.strippable_prefix, ("model.", ["module.W", "module.D"]), {"begins": False}),
     (file_checks.strippable_prefix, ("module.", ["module.W", "W"]), {"twice": ["W"]}),
     (file_checks.strippable_names, ("model.weights.h5", False), {}),

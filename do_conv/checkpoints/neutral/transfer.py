@@ -22,6 +22,7 @@ from do_conv.core import rules
 from do_conv.core.composition import compose
 from do_conv.core.spec import Spec
 from do_conv.core.starts import fill_from_kernel
+from do_conv.names import known_name
 
 # What a layer adds, and what a normalization multiplies by, that has no such array.
 ABSENT = {"bias": 0.0}
@@ -217,7 +218,7 @@ def _others(
         [one for one in found if one not in own], [one for one in own if one not in found]
     )
     for key, raw in found.items():
-        rules.known_name(f"dtype of '{key}'", raw.dtype, NAMES.values())
+        known_name(f"dtype of '{key}'", raw.dtype, NAMES.values())
         here = own[key].shape
         checks.same_layer(key, key, "shape", raw.shape, here, raw.shape == here)
         yield own[key], raw.numbers()
