@@ -1,7 +1,7 @@
-"""What the original authors' arrays mean, in the core's order of axes.
+"""The original authors' arrays as ours, in the core's order of axes.
 
 Their D is D' already, and is added to an identity. Where their order of work is not the paper's, no
-D gives their kernel, and only the kernel can be carried over: W = W' and D' = 0.
+D gives their kernel, and only the kernel can be imported: W = W' and D' = 0.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Imported:
         weight: W, `(C_out, C_in/G, *K)`, or `(C_out, C_in/G, D_mul)` if D_mul is not |K|.
         delta: D', `(C_in, D_mul, *K)`; None for a plain layer.
         spec: the layer's sizes.
-        note: what a person has to know of it, or "".
+        note: a sentence for a person, or "".
     """
 
     weight: np.ndarray
@@ -73,9 +73,9 @@ def from_tensorflow(
     """
     groups = depthwise.shape[2] // kernel.shape[1]
     note = REORDERED if groups > 1 and kernel.shape[1] > 1 else ""
-    others = None if diagonal is None else _by_group(diagonal, groups)
+    diagonal = None if diagonal is None else _by_group(diagonal, groups)
     return _imported(
-        kernel.transpose(2, 1, 0), _by_group(depthwise, groups), others, kernel_size, note
+        kernel.transpose(2, 1, 0), _by_group(depthwise, groups), diagonal, kernel_size, note
     )
 
 

@@ -1,6 +1,6 @@
 """Our layers among the names of a checkpoint, by the names of their arrays alone.
 
-What stands before a name, such as `module.`, is the layer's name and does not matter.
+The text before an array's name, such as `module.conv1.`, is the layer's name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PARAMETRIZED = re.compile(r"(.*)parametrizations\.weight\.(\d+)\.$", re.DOTALL)
 
 @dataclass(frozen=True)
 class Stored:
-    """A layer of ours, as it is stored.
+    """A layer of do_conv in a file.
 
     Attributes:
         name: the layer's name.
@@ -42,7 +42,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Naming:
-    """How a framework names a layer's arrays and orders their axes; here, as the core does.
+    """How a format names a layer's arrays and orders their axes; by default as the core does.
 
     Attributes:
         separators: the characters that may stand between a layer's name and an array's.
@@ -111,7 +111,7 @@ def _layer(before: str, ending: str, names: Collection[str], naming: Naming) -> 
     layer = before.rstrip(naming.separators)
     stored = [key for key in ("weight", DELTA, SEPARABLE) if before + key in names]
     if ending == SEPARABLE and stored == [SEPARABLE]:
-        return None  # a name that another's layer may have
+        return None  # other libraries use this name, too
     checks.layer_keys(layer, ["weight", ending], stored)
     keys = {"weight": weight, "delta": before + ending}
     if bias in names:
@@ -147,7 +147,7 @@ def _parametrized(before: str, names: Collection[str]) -> Stored | None:
 
 
 def is_separable(weight: Shape | None, depthwise: Shape | None) -> bool:
-    """Whether arrays of such names could be ours, or another's of other axes."""
+    """True if the axes are those of our separable pair; others use the same names."""
     return weight is not None and depthwise is not None and len(weight) == 3 <= len(depthwise)
 
 
@@ -178,10 +178,10 @@ def spec_of(stored: Stored, shapes: Mapping[str, Shape]) -> Spec:
 def plain_arrays(
     stored: Stored, arrays: Mapping[str, np.ndarray], spec: Spec
 ) -> dict[str, np.ndarray]:
-    """What the plain layer holds in the core's order of axes, by the roles in `stored.plain`."""
+    """The plain layer's kernels in the core's order of axes, by the roles in `stored.plain`."""
     weight, delta = arrays["weight"], arrays["delta"]
     if stored.kind == "separable":
         depthwise = delta.reshape(-1, 1, *spec.kernel_size)
         return {"depthwise": depthwise, "weight": pointwise_kernel(weight, spec)}
-    with np.errstate(all="ignore"):  # what NumPy would warn of is refused, if it is to be
+    with np.errstate(all="ignore"):  # NaN and infinity are refused later, if they are to be
         return {"weight": compose_spec(weight, delta, spec)}

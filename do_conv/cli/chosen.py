@@ -1,4 +1,4 @@
-"""Which frameworks a command runs on: those asked for by name, or those that are installed."""
+"""The frameworks that a command runs on: those given by name, or those that are installed."""
 
 from __future__ import annotations
 

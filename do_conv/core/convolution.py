@@ -182,7 +182,7 @@ def input_gradient(
 def _patches(
     x: np.ndarray, kernel: np.ndarray, window: Window, groups: int
 ) -> tuple[np.ndarray, Shape]:
-    """What each output reads: `(N, G, C_in/G * |K|, positions)`, and the output's spatial size."""
+    """The inputs of each output, `(N, G, C_in/G * |K|, positions)`, and the output's size."""
     rank = len(window.kernel_size)
     rules.kernel_fits(kernel.shape, window.kernel_size, groups)
     rules.input_shape(x.shape, rank, kernel.shape[1] * groups)

@@ -91,7 +91,7 @@ class Spec:
 
     @property
     def is_known(self) -> bool:
-        """Whether the channels are known, and with them every shape."""
+        """True if the channels, and so every shape, are known."""
         return None not in (self.in_channels, self.out_channels)
 
     @property
@@ -106,7 +106,7 @@ class Spec:
 
     @property
     def has_delta(self) -> bool:
-        """Whether there is a D: a kernel of one position cannot be over-parameterized."""
+        """True if there is a D: a kernel of one position cannot be over-parameterized."""
         return self.area > 1
 
     @property
@@ -116,7 +116,7 @@ class Spec:
 
     @property
     def has_plain_weight(self) -> bool:
-        """Whether W has the plain layer's shape: it does when D_mul = |K|."""
+        """True if W has the plain layer's shape, which is if D_mul = |K|."""
         return self.d_mul == self.area
 
     @property
@@ -157,7 +157,7 @@ class Spec:
         return (self.depthwise_channels, self.d_mul, *self.kernel_size)
 
     def differences(self, depthwise_init: DepthwiseInit, composition: CompositionName) -> str:
-        """What a layer's repr adds to the plain layer's: the options that are not the default."""
+        """The end of a layer's repr: the options that are not the default."""
         shown = "" if self.has_plain_weight else f", d_mul={self.d_mul}"
         if depthwise_init != "identity":
             shown += f", depthwise_init={depthwise_init!r}"

@@ -139,10 +139,10 @@ def transposed_feature_gradients(
         four arrays in the shapes of `x`, `weight`, `delta` and `(C_out,)`.
     """
     depthwise, pointwise = depthwise_kernel(delta, spec), pointwise_kernel(weight, spec)
-    one = pointwise_window(spec.rank)
-    features = convolve_transposed(x, pointwise, one, spec.groups)
+    point = pointwise_window(spec.rank)
+    features = convolve_transposed(x, pointwise, point, spec.groups)
     grad_features, grad_delta, grad_bias = transposed_gradients(
         grad, features, depthwise, window, spec.depthwise_channels
     )
-    grad_x, grad_weight, _ = transposed_gradients(grad_features, x, pointwise, one, spec.groups)
+    grad_x, grad_weight, _ = transposed_gradients(grad_features, x, pointwise, point, spec.groups)
     return grad_x, grad_weight.reshape(weight.shape), grad_delta.reshape(delta.shape), grad_bias

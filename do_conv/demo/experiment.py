@@ -1,4 +1,4 @@
-"""Both arms from the same start, on the same batches, over several seeds; then folding."""
+"""Plain and DO-Conv networks, trained from the same start on the same batches, then folded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOAL = 95.0
 
 @dataclass
 class Outcome:
-    """What came of one framework.
+    """The results of one framework.
 
     Attributes:
         accuracy: test accuracy in percent, `[arm][seed][epoch]`.
@@ -43,7 +43,7 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether the start was exact and folding changed nothing."""
+        """True if the start was exact and folding changed nothing."""
         tolerance = frameworks.BACKENDS[self.framework].fold_tolerance
         return self.equal_at_start and self.fold_error <= tolerance
 
@@ -87,7 +87,7 @@ def run(
 
 
 def _time(networks: dict[str, Network], x: np.ndarray, rounds: int = 15) -> dict[str, float]:
-    """The median time of each network, taken in turn so that the machine's mood hits all alike."""
+    """The median time of each network, run in turn so that other load slows all alike."""
     spent: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(rounds):
         for name, net in networks.items():

@@ -20,12 +20,12 @@ def known_channels(channels: Any) -> int:
     return integer("in_channels", channels)
 
 
-def input_kind(is_array: bool, kind: str, found: str) -> None:
+def input_kind(is_array: bool, kind: str, received: str) -> None:
     """An input is an array of the framework's own."""
     if not is_array:
         raise broken(
             f"a layer takes an input of type {kind}",
-            f"an input of type {found}",
+            f"an input of type {received}",
             f"make a {kind} of it",
         )
 
