@@ -35,8 +35,8 @@ class Theirs:
     ours: dict[str, str]
 
 
-def found(shapes: Mapping[str, Shape], separators: str) -> list[Theirs]:
-    """The layers stored under the names, in their order.
+def layers_among(shapes: Mapping[str, Shape], separators: str) -> list[Theirs]:
+    """The authors' layers among named arrays, in their order.
 
     Raises:
         DOConvError: if an array of one is missing, or there are too many.

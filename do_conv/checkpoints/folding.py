@@ -85,7 +85,7 @@ def layers_in(state: dict[str, Any], format: Format) -> Iterator[Stored]:
     Raises:
         DOConvError: if an array of one is missing, or there are too many.
     """
-    return format.NAMING.found(states.shapes(state, format))
+    return format.NAMING.layers_among(states.shapes(state, format))
 
 
 def _plain_groups(checkpoint: Checkpoint, format: Format) -> dict[str, str]:

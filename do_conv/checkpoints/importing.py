@@ -77,7 +77,7 @@ def import_authors(
     layers = [
         (state, theirs)
         for state in checkpoint.states
-        for theirs in authors_names.found(states.shapes(state, format), separators)
+        for theirs in authors_names.layers_among(states.shapes(state, format), separators)
     ]
     if not layers:
         raise broken(
@@ -129,7 +129,6 @@ def _import_layer(
     arrays = {
         role: states.array(state, key, theirs.name, format) for role, key in theirs.keys.items()
     }
-    _check_shapes(theirs, arrays)
     naming = KERAS if theirs.framework == "tensorflow" else TORCH
     imported, notes = _imported(theirs, arrays, kernel_size)
     ours = {"weight": naming.weight_from_core(imported.weight)}
@@ -149,53 +148,59 @@ def _import_layer(
     return Layer(theirs.name, "over-parameterized", spec.kernel_size, spec.groups, spec.d_mul, told)
 
 
-def _check_shapes(theirs: Theirs, arrays: dict[str, np.ndarray]) -> None:
-    """Refuse arrays that are not of one layer."""
+def _in_one_order(theirs: Theirs, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of any of the authors' code with the axes of their PyTorch code.
+
+    These are W `(C_out, C_in/G, D_mul)` and D `(C_in, |K|, D_mul)`.
+
+    Raises:
+        DOConvError: if the arrays are not of one layer.
+    """
     shapes = {role: array.shape for role, array in arrays.items()}
     weight, delta = shapes["weight"], shapes.get("delta", ())
-    rank = 4 if theirs.framework == "gluon" else 3
-    if (delta and len(weight) != rank) or 0 in weight + delta:
+    ranks = (4 if theirs.framework == "gluon" else 3, 3)
+    fits = "delta" not in shapes or (len(weight), len(delta)) == ranks
+    if not fits or 0 in weight + delta or shapes.get("diagonal", delta) != delta:
         checks.layer_shapes(theirs.name, shapes)
+    ordered = dict(arrays)
     if theirs.framework == "tensorflow":
-        slots, per_group, outputs = weight
-    else:
-        outputs, per_group, slots = *weight[:2], math.prod(weight[2:])
+        ordered["weight"] = arrays["weight"].transpose(2, 1, 0)
+    elif theirs.framework == "gluon":
+        ordered["weight"] = arrays["weight"].reshape(*weight[:2], -1)
+    if theirs.framework != "torch":
+        for role in ordered.keys() & {"delta", "diagonal"}:
+            ordered[role] = arrays[role].transpose(2, 0, 1)
+    outputs, group_channels = ordered["weight"].shape[:2]
+    fits = shapes.get("bias", (outputs,)) == (outputs,)
     if delta:
-        channels, own = (
-            (delta[0], delta[2]) if theirs.framework == "torch" else (delta[2], delta[1])
-        )
-        area = delta[1] if theirs.framework == "torch" else delta[0]
-        groups = channels // per_group
-        fits = own == slots and channels == groups * per_group and groups and not outputs % groups
-        if theirs.framework == "gluon":
-            fits = fits and area == slots
-        if not fits or shapes.get("diagonal", delta) != delta:
-            checks.layer_shapes(theirs.name, shapes)
-    if shapes.get("bias", (outputs,)) != (outputs,):
+        channels, area, slots = ordered["delta"].shape
+        groups = channels // group_channels
+        fits = fits and groups > 0 and not channels % group_channels and not outputs % groups
+        fits = fits and slots == ordered["weight"].shape[2]
+        fits = fits and (theirs.framework != "gluon" or area == slots)
+    if not fits:
         checks.layer_shapes(theirs.name, shapes)
+    return ordered
 
 
 def _imported(
     theirs: Theirs, arrays: dict[str, np.ndarray], kernel_size: KernelSize
 ) -> tuple[Imported, list[str]]:
     """W and D' in the core's order, and notes for a person."""
-    weight, delta = arrays["weight"], arrays.get("delta")
+    ordered = _in_one_order(theirs, arrays)
+    weight, delta = ordered["weight"], ordered.get("delta")
     if delta is None:
-        in_order = weight.T if theirs.framework == "tensorflow" else weight
-        imported = authors.without_depthwise(in_order)
+        imported = authors.without_depthwise(weight)
         return imported, [imported.note, _padding_note(theirs, imported.spec.kernel_size)]
     wide = np.promote_types(weight.dtype, delta.dtype)
     weight, delta = weight.astype(wide, copy=False), delta.astype(wide, copy=False)
-    diagonal, note = arrays.get("diagonal"), ""
     if theirs.framework == "gluon":
-        sides = weight.shape[2:]
-        weight = weight.reshape(*weight.shape[:2], -1).transpose(2, 1, 0)
+        sides, note = arrays["weight"].shape[2:], ""
     else:
-        area = delta.shape[1 if theirs.framework == "torch" else 0]
-        sides, note = _sides(theirs.name, area, kernel_size)
+        sides, note = _sides(theirs.name, delta.shape[1], kernel_size)
     make = authors.from_torch if theirs.framework == "torch" else authors.from_tensorflow
     with np.errstate(all="ignore"):  # NaN and infinity are refused later, if they are to be
-        imported = make(weight, delta, diagonal, sides)
+        imported = make(weight, delta, ordered.get("diagonal"), sides)
     return imported, [imported.note, note, _padding_note(theirs, sides)]
 
 

@@ -26,28 +26,6 @@ _CLASSES = re.compile(
 )
 
 
-def found(names: Collection[str]) -> Iterator[Stored]:
-    """The layers that have a D' of their own.
-
-    Raises:
-        DOConvError: if an array of one is missing, or there are too many.
-    """
-    for name in names:
-        if not name.endswith(f"/vars/{DELTA}") and name != f"vars/{DELTA}":
-            continue
-        before = name.removesuffix(DELTA)
-        layer = before.removesuffix("vars/").rstrip("/")
-        stored = [path.removeprefix(before) for path in names if path.startswith(before)]
-        bias = ["1"] if f"{before}1" in names else []
-        checks.layer_keys(layer, ["0", *bias, DELTA], stored)
-        keys = {"weight": f"{before}0", "delta": name}
-        if bias:
-            keys["bias"] = f"{before}1"
-        yield Stored(
-            layer, "over-parameterized", keys, {"weight": f"{before}0", "bias": f"{before}1"}
-        )
-
-
 def is_of_class_do_conv2d(path: str) -> bool:
     """True if a layer has the name that Keras makes of the class `DOConv2D`."""
     match = _CLASSES.fullmatch(path.rpartition("/")[2])
@@ -187,8 +165,19 @@ class _KerasNaming(Naming):
     def delta_from_core(self, delta: np.ndarray) -> np.ndarray:
         return layouts.delta_to_keras(delta)
 
-    def found(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:
-        return found(shapes)
+    def layers_among(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:
+        for name in shapes:
+            if not name.endswith(f"/vars/{DELTA}") and name != f"vars/{DELTA}":
+                continue
+            before = name.removesuffix(DELTA)
+            layer = before.removesuffix("vars/").rstrip("/")
+            stored = [path.removeprefix(before) for path in shapes if path.startswith(before)]
+            plain = {"weight": f"{before}0", "bias": f"{before}1"}
+            keys = {"weight": plain["weight"], "delta": name}
+            if plain["bias"] in shapes:
+                keys["bias"] = plain["bias"]
+            checks.layer_keys(layer, [key.removeprefix(before) for key in keys.values()], stored)
+            yield Stored(layer, "over-parameterized", keys, plain)
 
     def plain_groups(self, groups: Any, shapes: Mapping[str, Shape]) -> dict[str, str]:
         return plain_groups(groups, shapes)

@@ -70,16 +70,19 @@ class Naming:
         """The way back from `delta_to_core`."""
         return delta
 
-    def found(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:
-        """The layers of ours that are stored under the names.
+    def layers_among(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:
+        """The layers of do_conv among named arrays.
 
         Raises:
             DOConvError: if an array of one is missing, or there are too many.
         """
-        for stored in found(shapes, self):
-            weight, delta = (shapes[stored.keys[role]] for role in ("weight", "delta"))
-            if stored.kind != "separable" or is_separable(weight, delta):
-                yield stored
+        for name in shapes:
+            for ending in (DELTA, SEPARABLE):
+                before = name[: -len(ending)]
+                if name.endswith(ending) and (not before or before[-1] in self.separators):
+                    stored = _parametrized(before, shapes) or _layer(before, ending, shapes, self)
+                    if stored is not None:
+                        yield stored
 
     def plain_groups(self, groups: Any, shapes: Mapping[str, Shape]) -> dict[str, str]:
         """The names that groups of arrays have in the plain file, where their class is in them."""
@@ -91,30 +94,18 @@ GLUON = Naming("._:", authors_separators="._:")
 NPZ = Naming(authors_separators="/.")
 
 
-def found(names: Collection[str], naming: Naming) -> Iterator[Stored]:
-    """The layers that are stored under the names.
-
-    Raises:
-        DOConvError: if an array of one is missing, or there are too many.
-    """
-    for name in names:
-        for ending in (DELTA, SEPARABLE):
-            before = name[: -len(ending)]
-            if name.endswith(ending) and (not before or before[-1] in naming.separators):
-                stored = _parametrized(before, names) or _layer(before, ending, names, naming)
-                if stored is not None:
-                    yield stored
-
-
-def _layer(before: str, ending: str, names: Collection[str], naming: Naming) -> Stored | None:
+def _layer(before: str, ending: str, shapes: Mapping[str, Shape], naming: Naming) -> Stored | None:
+    """A layer whose arrays have names that begin with `before`; None if it is not of do_conv."""
     weight, bias = before + "weight", before + "bias"
     layer = before.rstrip(naming.separators)
-    stored = [key for key in ("weight", DELTA, SEPARABLE) if before + key in names]
+    stored = [key for key in ("weight", DELTA, SEPARABLE) if before + key in shapes]
     if ending == SEPARABLE and stored == [SEPARABLE]:
         return None  # other libraries use this name, too
     checks.layer_keys(layer, ["weight", ending], stored)
+    if ending == SEPARABLE and not len(shapes[weight]) == 3 <= len(shapes[before + ending]):
+        return None
     keys = {"weight": weight, "delta": before + ending}
-    if bias in names:
+    if bias in shapes:
         keys["bias"] = bias
     if ending == DELTA:
         return Stored(layer, "over-parameterized", keys, {"weight": weight, "bias": bias})
@@ -144,11 +135,6 @@ def _parametrized(before: str, names: Collection[str]) -> Stored | None:
     if plain["bias"] in names:
         keys["bias"] = plain["bias"]
     return Stored(layer, "over-parameterized", keys, plain)
-
-
-def is_separable(weight: Shape | None, depthwise: Shape | None) -> bool:
-    """True if the axes are those of our separable pair; others use the same names."""
-    return weight is not None and depthwise is not None and len(weight) == 3 <= len(depthwise)
 
 
 def spec_of(stored: Stored, shapes: Mapping[str, Shape]) -> Spec:
