@@ -84,19 +84,22 @@ def _instead(left: Sequence[str | None]) -> str:
 
 def something_to_fold(found: int, kind: str) -> None:
     """A model to fold has a layer of ours."""
-    _ours(found, kind, "a model to fold", "convert it first, or use it as it is")
+    if not found:
+        raise broken(
+            "a model to fold must have a layer with a depthwise kernel",
+            f"a {kind} without one",
+            "convert it first, or use it as it is",
+        )
 
 
 def something_to_group(found: int, kind: str) -> None:
     """A model with a group of parameters for D' has a D'."""
-    remedy = "convert it first, or give the optimizer model.parameters()"
-    _ours(found, kind, "a model whose parameters are grouped", remedy)
-
-
-def _ours(found: int, kind: str, model: str, remedy: str) -> None:
     if not found:
-        rule = f"{model} must have a layer with a depthwise kernel"
-        raise broken(rule, f"a {kind} without one", remedy)
+        raise broken(
+            "a model whose parameters are grouped must have a layer with a depthwise kernel",
+            f"a {kind} without one",
+            "convert it first, or give the optimizer model.parameters()",
+        )
 
 
 def unchanged(kind: str, is_unchanged: bool) -> None:
