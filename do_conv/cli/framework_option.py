@@ -9,7 +9,7 @@ from do_conv.core.errors import MissingFrameworkError
 from do_conv.names import known_name
 
 
-def add_option(parser: argparse.ArgumentParser) -> None:
+def add_to(parser: argparse.ArgumentParser) -> None:
     """Add `--framework`, which may be given several times."""
     parser.add_argument(
         "--framework",
