@@ -12,6 +12,7 @@ import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
 
 from do_conv.core import rules
+from do_conv.core.errors import broken
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.gluon.arrays import as_given, legacy_arrays
@@ -153,7 +154,13 @@ class Composed(Deferred):
     def _convolve_features(self, F: Any, x: Any, pointwise: Any, bias: Any, depthwise: Any) -> Any:  # noqa: N803
         """Feature composition: stride, padding and dilation belong to the depthwise convolution."""
         spec = self.spec
-        in_channels = rules.feature_channels(spec.in_channels)
+        in_channels = spec.in_channels
+        if in_channels is None:
+            raise broken(
+                "feature composition must know the input's channels when its graph is made",
+                "a hybridized network around a layer with in_channels=0",
+                "give in_channels, or run the network once before hybridize()",
+            )
         features = {"num_filter": in_channels * spec.d_mul, "num_group": in_channels}
         last = {
             "kernel": (1,) * spec.rank,

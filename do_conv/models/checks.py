@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from do_conv.core.errors import broken
 
@@ -60,61 +59,6 @@ def something_to_fold(found: int, kind: str) -> None:
         )
 
 
-def source_and_name(name: str) -> tuple[str, str]:
-    """The two parts of a network's name on the command line."""
-    source, _, network = name.partition(":")
-    if not source or not network:
-        raise broken(
-            "a network is named ZOO:NETWORK or MODULE:FUNCTION",
-            repr(name),
-            "give for example torchvision:resnet18",
-        )
-    return source, network
-
-
-def known_function(found: Any, module: str, function: str, zoos: Sequence[str]) -> Any:
-    """A function of a person's own module, that makes a network."""
-    if not callable(found):
-        raise broken(
-            f"a network is of a zoo ({', '.join(zoos)}) or made by a function of a module",
-            f"{module}:{function}, where there is no such function",
-            "run the command where the module can be imported",
-        )
-    return found
-
-
-def known_backend(found: str | None, kind: str) -> str:
-    """A model is one of a framework that there are layers for."""
-    if found is None:
-        raise broken(
-            "a model must be one of PyTorch, Keras or MXNet Gluon",
-            f"a {kind}",
-            "return the network itself",
-        )
-    return found
-
-
-def image_size(text: str) -> tuple[int, ...]:
-    """Channels and spatial size of an image, as `3x224x224`."""
-    parts = text.lower().split("x")
-    if not 2 <= len(parts) <= 4 or not all(part.isdecimal() and int(part) for part in parts):
-        raise broken(
-            "an image's size is its channels, then its spatial axes, divided by x",
-            repr(text),
-            "give for example 3x224x224",
-        )
-    return tuple(map(int, parts))
-
-
-def image_taken(image: str, trouble: str) -> NoReturn:
-    """Multiply-accumulates are counted for images that the network can be run on."""
-    raise broken(
-        "a network must take the images it is counted for",
-        f"images of size {image}, of which its framework says: {trouble}",
-        "give --image the channels and the size that the network was made for",
-    )
-
-
 def not_quantised(is_so: bool, kind: str) -> None:
     """Eager-mode quantisation replaces layers of PyTorch's own classes only."""
     if not is_so:
@@ -134,14 +78,3 @@ def weight_of_its_own(source: str | None, kind: str) -> None:
             f"a {kind} whose W is computed from {source}",
             "fold first; for spectral_norm, give the plain layer to over_parameterize before it",
         )
-
-
-def matching_torchvision(torchvision: str, torch: str, cuda: str | None) -> NoReturn:
-    """The operators of torchvision are compiled for one build of PyTorch, such as that for CPUs."""
-    build = "cpu" if cuda is None else f"cu{cuda.replace('.', '')}"
-    raise broken(
-        "torchvision must be built for the PyTorch that is installed",
-        f"a torchvision {torchvision} for another build than torch {torch}",
-        f"bring its build with: pip install --force-reinstall --no-deps torchvision=={torchvision} "
-        f"--index-url https://download.pytorch.org/whl/{build}",
-    )

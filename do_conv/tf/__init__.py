@@ -13,7 +13,8 @@ composition      W' from W and D' in `keras.ops`
 models           `convert`, `fold`, `plan`, `verify` and `folded_weights`: whole models
 """
 
-from do_conv.core.errors import KERAS_BACKENDS, missing_keras_backend, require_installed
+from do_conv.core.errors import require_installed
+from do_conv.tf.missing import KERAS_BACKENDS, missing_keras_backend
 
 require_installed("keras", extra="tf", user="do_conv.tf")
 

@@ -7,6 +7,7 @@ from typing import Any
 from keras import constraints, ops, regularizers
 
 from do_conv.core import rules
+from do_conv.core.errors import broken
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.core.starts import delta_start
@@ -112,7 +113,12 @@ class OverParameterized(Composed):
         rules.built(self.name, self.built or not store.keys())
         self._check_stored(store)
         stored = self._stored() if self.built else {}
-        rules.stored_keys(self.name, list(stored), list(store.keys()))
+        if set(store.keys()) != set(stored):
+            raise broken(
+                f"the stored parameters of layer '{self.name}' must be {sorted(stored)}",
+                f"{sorted(store.keys())}",
+                "load a file saved from the same kind of layer, with the same bias and kernel_size",
+            )
         for key, variable in stored.items():
             rules.stored_shape(f"{variable.path}", variable.shape, store[key].shape)
         for key, variable in stored.items():

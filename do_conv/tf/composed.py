@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from do_conv.core import rules
+from do_conv.core.errors import broken
 from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Spec
 from do_conv.tf.composition import compose_spec
@@ -132,7 +133,14 @@ class Composed(keras.layers.Layer):
         super().load_own_variables(store)
 
     def _check_stored(self, store: Any) -> None:
-        rules.stored_layer(self.name, type(self).__name__, bool(store.keys()) or not self.built)
+        if self.built and not store.keys():
+            raise broken(
+                f"a weights file must hold layer '{self.name}' as a {type(self).__name__}, since "
+                "Keras stores layers by class",
+                "a file without it",
+                "if the file is the plain model's, load it into the plain model and then convert "
+                "that model with do_conv.tf.convert",
+            )
 
     def fold(self, *, check_finite: bool = True) -> Any:
         """Make the plain Keras layer that does the same.

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from do_conv.core import rules
+from do_conv.core.errors import broken
 from do_conv.core.spec import Spec
 
 
@@ -19,7 +20,12 @@ def plain_arguments(
         DOConvError: if an argument breaks a rule.
     """
     stride, padding = rules.axes("stride", stride, spec.rank), rules.padding(padding, spec.rank)
-    rules.same_needs_stride_one(padding, stride)
+    if padding == "same" and set(stride) != {1}:
+        raise broken(
+            "padding='same' needs stride 1 in PyTorch",
+            f"stride={stride}",
+            "give the padding in integers",
+        )
     return (
         spec.in_channels or 0,
         spec.out_channels,
