@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import pydoc
+import re
 
 import pytest
 
@@ -54,11 +56,16 @@ def test_a_public_name_is_there_and_documented(module, name):
     assert isinstance(found, str) or inspect.getdoc(found)
 
 
+def over_parameterized(module):
+    """The layers of a module that have a D'."""
+    loaded = importlib.import_module(module)
+    names = [name for name in PUBLIC[module] if name.startswith("DO")]
+    return [getattr(loaded, name) for name in names if not name.endswith("Optimizer")]
+
+
 @pytest.mark.parametrize("module", METHODS)
 def test_every_layer_has_the_methods(module):
-    loaded = importlib.import_module(module)
-    layers = [getattr(loaded, name) for name in PUBLIC[module] if name.startswith("DO")]
-    for layer in layers:
+    for layer in over_parameterized(module):
         assert {name for name in METHODS[module] if callable(getattr(layer, name))} == METHODS[
             module
         ]
@@ -66,9 +73,7 @@ def test_every_layer_has_the_methods(module):
 
 @pytest.mark.parametrize("module", ["do_conv.torch", "do_conv.tf", "do_conv.gluon"])
 def test_our_own_options_are_by_keyword_and_the_same_everywhere(module):
-    loaded = importlib.import_module(module)
-    layers = [getattr(loaded, name) for name in PUBLIC[module] if name.startswith("DO")]
-    for layer in layers:
+    for layer in over_parameterized(module):
         parameters = inspect.signature(layer).parameters
         ours = {
             name: parameters[name].default
@@ -76,3 +81,14 @@ def test_our_own_options_are_by_keyword_and_the_same_everywhere(module):
             if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
         }
         assert ours == {"d_mul": None, "depthwise_init": "identity", "composition": "kernel"}
+
+
+@pytest.mark.parametrize("module", METHODS)
+def test_help_shows_every_argument_of_the_plain_layer_and_ours(module):
+    for layer in over_parameterized(module):
+        lines = pydoc.plain(pydoc.render_doc(layer)).splitlines()
+        (shown,) = [line for line in lines if line.startswith(f" |  {layer.__name__}(")]
+        plain = inspect.signature(layer._plain).parameters.values()
+        names = [one.name for one in plain if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        for name in (*names, "d_mul", "depthwise_init", "composition"):
+            assert re.search(rf"\b{name}: ", shown), (layer, name)
