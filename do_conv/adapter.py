@@ -1,8 +1,8 @@
 """The one interface to what is known of a framework.
 
 Each backend has an `adapter.py` with the functions of `Adapter`. The parity table, the
-demonstration, the command line and the transfer of weights call these and nothing else of a
-framework. NumPy arrays go in and come out in the core's order of axes, channels first.
+demonstration, the command line and the transfer of weights use a framework through these
+functions alone. NumPy arrays go in and come out in the core's order of axes, channels first.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Loss = Literal["mean squared error", "cross-entropy"]
 
 @dataclass(frozen=True)
 class Description:
-    """What a layer is, in terms that every framework has.
+    """The kind and sizes of a layer, in terms that every framework has.
 
     Attributes:
         kind: "convolution", "transposed", "separable", "dense" or "normalization".
         kernel_size: K; empty where there is no kernel.
         groups: G; of a group normalization, its groups.
         d_mul: D_mul; None for a plain layer, whose `weight` is the kernel that is applied.
-        epsilon: what a normalization adds to the variance.
+        epsilon: the number that a normalization adds to the variance.
     """
 
     kind: str
@@ -113,13 +113,13 @@ class Adapter(Protocol):
     """The functions of `adapter.py` in a backend."""
 
     def versions(self) -> str:
-        """The framework's version, and that of what it computes with: a table's heading."""
+        """The heading of a table: the framework and its version, and those of its backend."""
 
     def not_offered(self, case: Case) -> str | None:
         """Why the framework's own layers cannot do a case, or None."""
 
     def offers_features(self, case: Case) -> bool:
-        """Whether the backend's layer has feature composition in a case."""
+        """True if the backend's layer has feature composition in a case."""
 
     def precision(self, dtype: str) -> AbstractContextManager[None]:
         """A context in which layers are made, and arrays taken, in this dtype."""

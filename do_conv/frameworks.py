@@ -10,27 +10,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from do_conv.adapter import Adapter
-from do_conv.core import rules
-from do_conv.models import checks
+from do_conv.core.errors import broken
+from do_conv.names import known_name
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Where a framework is, and where its backend.
+    """A framework and its backend.
 
     Attributes:
+        title: the framework's name in a sentence.
         home: the package that the classes of the framework's models come from.
         package: the backend's package.
+        fold_tolerance: how far folding may move a network's outputs, relative to the largest. Eager
+            PyTorch runs the same operations before and after; a compiled graph may not.
     """
 
+    title: str
     home: str
     package: str
+    fold_tolerance: float = 1e-6
 
 
 BACKENDS = {
-    "torch": Backend("torch", "do_conv.torch"),
-    "keras": Backend("keras", "do_conv.tf"),
-    "gluon": Backend("mxnet", "do_conv.gluon"),
+    "torch": Backend("PyTorch", "torch", "do_conv.torch", fold_tolerance=0.0),
+    "keras": Backend("Keras", "keras", "do_conv.tf"),
+    "gluon": Backend("MXNet Gluon", "mxnet", "do_conv.gluon"),
 }
 
 
@@ -41,25 +46,32 @@ def adapter(framework: str) -> Adapter:
         DOConvError: if there is no framework of that name.
         MissingFrameworkError: if it is not installed.
     """
-    package = BACKENDS[rules.known_name("framework", framework, BACKENDS)].package
+    package = BACKENDS[known_name("framework", framework, BACKENDS)].package
     module: Any = importlib.import_module(f"{package}.adapter")
     return module
 
 
 def of(model: Any) -> str:
-    """The name of the framework that a model is of.
+    """The name of a model's framework.
 
     Raises:
         DOConvError: if it is a model of no framework.
     """
     homes = [base.__module__.partition(".")[0] for base in type(model).__mro__]
     names = {backend.home: name for name, backend in BACKENDS.items()}
-    found = next((names[home] for home in homes if home in names), None)
-    return checks.known_backend(found, type(model).__name__)
+    framework = next((names[home] for home in homes if home in names), None)
+    if framework is None:
+        *titles, last = (backend.title for backend in BACKENDS.values())
+        raise broken(
+            f"a model must be one of {', '.join(titles)} or {last}",
+            f"a {type(model).__name__}",
+            "return the network itself",
+        )
+    return framework
 
 
 def backend(model: Any) -> Any:
-    """The package that converts a model: `do_conv.torch`, `do_conv.tf` or `do_conv.gluon`.
+    """The backend's package for a model, such as `do_conv.torch`.
 
     Raises:
         DOConvError: if it is a model of no framework.

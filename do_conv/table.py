@@ -26,10 +26,10 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def wrapped(text: str, first: str = "", others: str = "") -> str:
-    """A paragraph in lines of at most 80 columns, with indents; names stay whole, to be copied."""
+def wrapped(text: str, first: str = "", later: str = "") -> str:
+    """A paragraph in lines of at most 80 columns, with indents; names are never divided."""
     return textwrap.fill(
-        text, WIDTH, initial_indent=first, subsequent_indent=others,
+        text, WIDTH, initial_indent=first, subsequent_indent=later,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
 
@@ -66,18 +66,18 @@ def _starts(rows: Sequence[Sequence[str]], room: int) -> list[int]:
     Where there is no room for these, it is the first column, of names, that is narrow.
     """
     whole = [row for row in rows if len(row) == len(rows[0])]
-    first, *others = ([len(cell) + _GAP for cell in column] for column in zip(*whole, strict=True))
-    widths = [max(column) for column in others]
+    first, *rest = ([len(cell) + _GAP for cell in column] for column in zip(*whole, strict=True))
+    widths = [max(column) for column in rest]
     names = max(min(max(first), room + _GAP - sum(widths)), _LEAST_NAME)
     return [0, *(names + sum(widths[:place]) for place in range(len(widths)))]
 
 
 def _texts(cells: Sequence[str], starts: Sequence[int], room: int) -> list[str]:
     """The texts of a row; one that would run into the next, or the numbers, ends a line."""
-    made = [""]
+    lines = [""]
     for cell, start in zip(cells, starts, strict=False):
         begins = max(min(start, room - len(cell)), 0)
-        if made[-1] and len(made[-1]) + _GAP > begins:
-            made.append("")
-        made[-1] = made[-1].ljust(begins) + cell
-    return made if len(made[-1]) <= room else [*made, ""]
+        if lines[-1] and len(lines[-1]) + _GAP > begins:
+            lines.append("")
+        lines[-1] = lines[-1].ljust(begins) + cell
+    return lines if len(lines[-1]) <= room else [*lines, ""]

@@ -9,25 +9,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from do_conv.core import rules
-from do_conv.core.errors import require_installed
-from do_conv.models import checks
+from do_conv.core.errors import broken, require_installed
+from do_conv.names import known_name
 
 
 def load(name: str) -> Any:
     """A new network with random weights; nothing is downloaded.
 
     Args:
-        name: `ZOO:NETWORK`, the zoo being torchvision, timm, keras (keras.applications) or gluoncv;
-            or `MODULE:FUNCTION`, a function without arguments that returns a network, in a module
-            that can be imported from the current folder.
+        name: `ZOO:NETWORK`, with a zoo of `ZOOS`; or `MODULE:FUNCTION`, a function without
+            arguments that returns a network, in a module that can be imported from the current
+            folder.
 
     Raises:
         DOConvError: if there is no such network or function.
         MissingFrameworkError: if the zoo is not installed.
     """
-    source, network = checks.source_and_name(name)
-    return _ZOOS[source](network) if source in _ZOOS else _own(source, network)
+    source, _, network = name.partition(":")
+    if not source or not network:
+        raise broken(
+            "a network is named ZOO:NETWORK or MODULE:FUNCTION",
+            repr(name),
+            "give for example torchvision:resnet18",
+        )
+    return ZOOS[source](network) if source in ZOOS else _own(source, network)
 
 
 def import_gluoncv() -> Any:
@@ -71,32 +76,38 @@ def _imported(package: str) -> Any:
             raise
         from torch import version
 
-        found = importlib.metadata.version("torchvision")
-        checks.matching_torchvision(found, version.__version__, version.cuda)
+        torchvision = importlib.metadata.version("torchvision")
+        build = "cpu" if version.cuda is None else f"cu{version.cuda.replace('.', '')}"
+        raise broken(
+            "torchvision must be built for the PyTorch that is installed",
+            f"a torchvision {torchvision} for another build than torch {version.__version__}",
+            "bring its build with: pip install --force-reinstall --no-deps "
+            f"torchvision=={torchvision} --index-url https://download.pytorch.org/whl/{build}",
+        ) from error
 
 
 def _torchvision(network: str) -> Any:
     models = import_torchvision().models
     names = models.list_models(module=models)
-    return models.get_model(rules.known_name("network", network, names), weights=None)
+    return models.get_model(known_name("network", network, names), weights=None)
 
 
 def _timm(network: str) -> Any:
     timm = import_timm()
-    return timm.create_model(rules.known_name("network", network, timm.list_models()))
+    return timm.create_model(known_name("network", network, timm.list_models()))
 
 
 def _keras(network: str) -> Any:
     importlib.import_module("do_conv.tf")  # says what is missing
     from keras import applications
 
-    names = [name for name, one in vars(applications).items() if callable(one)]
-    return getattr(applications, rules.known_name("network", network, names))(weights=None)
+    names = [name for name, member in vars(applications).items() if callable(member)]
+    return getattr(applications, known_name("network", network, names))(weights=None)
 
 
 def _gluoncv(network: str) -> Any:
     model_zoo = import_gluoncv()
-    name = rules.known_name("network", network, model_zoo.get_model_list())
+    name = known_name("network", network, model_zoo.get_model_list())
     try:
         return model_zoo.get_model(name, pretrained=False, pretrained_base=False)
     except TypeError as error:
@@ -106,7 +117,8 @@ def _gluoncv(network: str) -> Any:
         return model_zoo.get_model(name, pretrained=False)
 
 
-_ZOOS: dict[str, Callable[[str], Any]] = {
+# A zoo's name on the command line, and the function that makes a network of it.
+ZOOS: dict[str, Callable[[str], Any]] = {
     "torchvision": _torchvision,
     "timm": _timm,
     "keras": _keras,
@@ -115,15 +127,21 @@ _ZOOS: dict[str, Callable[[str], Any]] = {
 
 
 def _own(module: str, function: str) -> Any:
-    """What a function of the person's own returns."""
+    """The network that a function of the user's own returns."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module), function, None)
+        make = getattr(importlib.import_module(module), function, None)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
-        found = None
+        make = None
     finally:
         sys.path.remove(here)
-    return checks.known_function(found, module, function, list(_ZOOS))()
+    if not callable(make):
+        raise broken(
+            f"a network is of a zoo ({', '.join(ZOOS)}) or made by a function of a module",
+            f"{module}:{function}, where there is no such function",
+            "run the command where the module can be imported",
+        )
+    return make()

@@ -6,8 +6,9 @@ neutral     the framework-neutral file; `save` and `load`: from one framework to
 authors     what the authors' arrays mean
 layers      our layers among the names of a file
 prefixes    what a wrapper put before all names
-keras_names the same in a Keras weights file
+keras_names the same as `layers` in a Keras weights file
 report      what was done
+states      the named tensors of a file: reading and replacing those of a layer
 formats     one module for each kind of file
 """
 

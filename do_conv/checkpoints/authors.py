@@ -1,7 +1,7 @@
-"""What the original authors' arrays mean, in the core's order of axes.
+"""The original authors' arrays as ours, in the core's order of axes.
 
 Their D is D' already, and is added to an identity. Where their order of work is not the paper's, no
-D gives their kernel, and only the kernel can be carried over: W = W' and D' = 0.
+D gives their kernel, and only the kernel can be imported: W = W' and D' = 0.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Imported:
         weight: W, `(C_out, C_in/G, *K)`, or `(C_out, C_in/G, D_mul)` if D_mul is not |K|.
         delta: D', `(C_in, D_mul, *K)`; None for a plain layer.
         spec: the layer's sizes.
-        note: what a person has to know of it, or "".
+        note: a sentence for a person, or "".
     """
 
     weight: np.ndarray
@@ -61,22 +61,20 @@ def from_torch(
 
 
 def from_tensorflow(
-    kernel: np.ndarray, depthwise: np.ndarray, diagonal: np.ndarray | None, kernel_size: Shape
+    weight: np.ndarray, depthwise: np.ndarray, diagonal: np.ndarray | None, kernel_size: Shape
 ) -> Imported:
-    """A layer of their TensorFlow code, or Gluon code with W in this order of axes.
+    """A layer of their TensorFlow or Gluon code, with the axes of their PyTorch code.
 
     Args:
-        kernel: their kernel, `(D_mul, C_in/G, C_out)`.
-        depthwise: their D, `(|K|, D_mul, C_in)`; its row `c*G + j` is channel c of group j.
+        weight: their kernel, `(C_out, C_in/G, D_mul)`.
+        depthwise: their D, `(C_in, |K|, D_mul)`; its row `c*G + j` is channel c of group j.
         diagonal: their `D_diag`, of the same shape; None is the identity.
         kernel_size: K.
     """
-    groups = depthwise.shape[2] // kernel.shape[1]
-    note = REORDERED if groups > 1 and kernel.shape[1] > 1 else ""
-    others = None if diagonal is None else _by_group(diagonal, groups)
-    return _imported(
-        kernel.transpose(2, 1, 0), _by_group(depthwise, groups), others, kernel_size, note
-    )
+    groups = depthwise.shape[0] // weight.shape[1]
+    note = REORDERED if groups > 1 and weight.shape[1] > 1 else ""
+    diagonal = None if diagonal is None else _by_group(diagonal, groups)
+    return _imported(weight, _by_group(depthwise, groups), diagonal, kernel_size, note)
 
 
 def without_depthwise(weight: np.ndarray) -> Imported:
@@ -94,10 +92,9 @@ def without_depthwise(weight: np.ndarray) -> Imported:
 
 
 def _by_group(depthwise: np.ndarray, groups: int) -> np.ndarray:
-    """`(|K|, D_mul, C_in)`, with the groups counted last, to `(C_in, |K|, D_mul)`."""
-    area, slots, channels = depthwise.shape
-    split = depthwise.reshape(area, slots, channels // groups, groups)
-    return split.transpose(3, 2, 0, 1).reshape(channels, area, slots)
+    """The rows of `(C_in, |K|, D_mul)` from row `c*G + j` to row `j*(C_in/G) + c`."""
+    split = depthwise.reshape(-1, groups, *depthwise.shape[1:])
+    return split.swapaxes(0, 1).reshape(depthwise.shape)
 
 
 def _imported(

@@ -11,10 +11,10 @@ from do_conv.checkpoints.keras_names import is_of_another_class, is_of_class_do_
 from do_conv.checkpoints.layers import DELTA
 from do_conv.core.spec import Shape
 
-# What each framework's code calls W; all call the rest D and bias.
+# The name of W in the authors' code for each framework; D and bias are named alike.
 KERNELS = {"torch": "W", "tensorflow": "kernel", "gluon": "weight"}
 _DIAGONALS = ("d_diag", "D_diag")
-# TensorFlow's names of variables end so.
+# The ending of TensorFlow's names of variables.
 _TENSORFLOW = ":0"
 
 
@@ -35,8 +35,8 @@ class Theirs:
     ours: dict[str, str]
 
 
-def found(shapes: Mapping[str, Shape], separators: str) -> list[Theirs]:
-    """The layers stored under the names, in their order.
+def layers_among(shapes: Mapping[str, Shape], separators: str) -> list[Theirs]:
+    """The authors' layers among named arrays, in their order.
 
     Raises:
         DOConvError: if an array of one is missing, or there are too many.
@@ -55,7 +55,7 @@ def _by_layer(shapes: Mapping[str, Shape], separators: str) -> dict[str, dict[st
     layers: dict[str, dict[str, str]] = {}
     for key in shapes:
         plain = key.removesuffix(_TENSORFLOW)
-        end = max((plain.rfind(one) + 1 for one in separators), default=0)
+        end = max((plain.rfind(separator) + 1 for separator in separators), default=0)
         layers.setdefault(plain[:end], {})[plain[end:]] = key
     return layers
 
@@ -64,12 +64,12 @@ def _named(
     name: str, before: str, keys: dict[str, str], shapes: Mapping[str, Shape]
 ) -> Theirs | None:
     """A layer by the names in their code."""
-    diagonals = [one for one in _DIAGONALS if one in keys]
-    framework = next((one for one, kernel in KERNELS.items() if kernel in keys), None)
+    diagonals = [name for name in _DIAGONALS if name in keys]
+    framework = next((code for code, kernel in KERNELS.items() if kernel in keys), None)
     has_depthwise = len(shapes[keys["D"]]) == 3 if "D" in keys else False
     if not has_depthwise and not diagonals:
         return _without_depthwise(name, before, framework, keys, shapes)
-    stored = [one for one in (*KERNELS.values(), "D", *_DIAGONALS) if one in keys]
+    stored = [role for role in (*KERNELS.values(), "D", *_DIAGONALS) if role in keys]
     expected = [KERNELS[framework or "torch"], "D", *diagonals[:1]]
     checks.layer_keys(name, expected, stored)
     roles = {"weight": keys[expected[0]], "delta": keys["D"]}
@@ -91,7 +91,8 @@ def _without_depthwise(
     """
     if framework not in ("torch", "tensorflow"):
         return None
-    # Another's layer may have a W among more arrays; beside a bare layer stands anything.
+    # Layers of other libraries may have a W among more arrays. A bare layer has no group of its
+    # own, so anything may stand beside it.
     if before and set(keys) - {KERNELS[framework], "bias"}:
         return None
     kernel = keys[KERNELS[framework]]
@@ -102,7 +103,7 @@ def _without_depthwise(
 
 
 def _is_pointwise(name: str, framework: str, kernel: Shape) -> bool:
-    """Whether a kernel has a single slot, and not the name Keras gives a 1-D convolution."""
+    """True if a kernel has a single slot, and is not named as a 1-D convolution of Keras."""
     if len(kernel) != 3 or kernel[2 if framework == "torch" else 0] != 1:
         return False
     return framework == "torch" or not is_of_another_class(name)
@@ -133,10 +134,10 @@ def _numbered(
     counted = [str(count) for count in range(len(keys))]
     if not before.endswith("vars/") or list(keys) != counted or len(keys) > 3:
         return None
-    kernel, *others = keys.values()
-    depthwise = [key for key in others if len(shapes[key]) == 3]
-    bias = [key for key in others if len(shapes[key]) == 1]
-    if len(depthwise) > 1 or len(bias) > 1 or len(depthwise + bias) < len(others):
+    kernel, *rest = keys.values()
+    depthwise = [key for key in rest if len(shapes[key]) == 3]
+    bias = [key for key in rest if len(shapes[key]) == 1]
+    if len(depthwise) > 1 or len(bias) > 1 or len(depthwise + bias) < len(rest):
         return None
     layer = name.removesuffix("vars").rstrip("/")
     roles = {"weight": kernel, **dict(zip(["bias"], bias, strict=False))}
@@ -146,7 +147,7 @@ def _numbered(
             return None
     elif not _is_pointwise(layer, "tensorflow", shapes[kernel]) or not (
         # An array of such a shape may be something else, such as the embedding of positions.
-        is_of_class_do_conv2d(layer) or [shapes[one] for one in bias] == [shapes[kernel][2:]]
+        is_of_class_do_conv2d(layer) or [shapes[key] for key in bias] == [shapes[kernel][2:]]
     ):
         return None
     return Theirs(layer, "tensorflow", roles, _keras_names(before))
@@ -155,7 +156,7 @@ def _numbered(
 def in_weight_names(
     groups: Mapping[str, dict[str, Any]], layers: list[Theirs]
 ) -> Iterator[tuple[str, list[bytes]]]:
-    """The lists of names that older Keras files note of a group, with our names in place of theirs.
+    """The names of arrays that older Keras files store with a group, with ours in place of theirs.
 
     They are in the order of our layer's variables: W, the bias, D'.
     """

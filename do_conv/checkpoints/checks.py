@@ -1,13 +1,11 @@
-"""The rules for checkpoint files: what is read, what is in it, and where the result goes."""
+"""The rules on the layers of a checkpoint that several modules use."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from do_conv.core.errors import broken
-from do_conv.table import counted
 
 _PAIR = (
     "give match='order' if both have their layers in the same order, or match={name in the file: "
@@ -15,96 +13,8 @@ _PAIR = (
 )
 
 
-def known_ending(path: str, endings: Sequence[str]) -> NoReturn:
-    """The ending of a file's name says its format."""
-    raise broken(
-        f"the name of a checkpoint must end in {', '.join(endings[:-1])} or {endings[-1]}",
-        path,
-        "rename it, or save it in one of these formats",
-    )
-
-
-def same_format(source: str, target: str, is_same: bool) -> None:
-    """A checkpoint is written in the format it was read in."""
-    if not is_same:
-        raise broken(
-            "the new checkpoint must be of the format of the old one",
-            f"{source} and {target}",
-            "give both names the same ending",
-        )
-
-
-def another_file(source: str, target: str, is_another: bool) -> None:
-    """The old checkpoint is never overwritten."""
-    if not is_another:
-        raise broken(
-            "the new checkpoint must be another file than the old one",
-            f"{source} and {target}, which are one file",
-            "give the new one a name of its own",
-        )
-
-
-def present_file(path: str, reason: str | None) -> NoReturn:
-    """A checkpoint is a file that is there and may be read."""
-    raise broken(
-        "a checkpoint must be a file that can be read",
-        f"{path} ({reason})",
-        "check the path and its permissions",
-    )
-
-
-def whole_file(path: str, kind: str, reason: str) -> NoReturn:
-    """A file is what its ending says, from the first byte to the last."""
-    raise broken(
-        f"a checkpoint with this ending must be a whole {kind} file",
-        f"{path} ({reason})",
-        "save or copy it again, or give it the ending of its format",
-    )
-
-
-def tensors_only(path: str, found: str) -> NoReturn:
-    """A pickle may hold tensors and plain containers; nothing that would run code is loaded."""
-    raise broken(
-        "a PyTorch checkpoint must hold tensors and plain containers only",
-        f"{path}, which asks for {found}",
-        "save the state dict alone, torch.save(model.state_dict(), path)",
-    )
-
-
-def ours_in_file(found: int, path: str) -> None:
-    """A file to fold holds something to fold."""
-    if not found:
-        raise broken(
-            "a checkpoint to fold must hold a layer of do_conv",
-            f"{path} without one",
-            "use it as it is, or import it first if it is of the original authors' layers",
-        )
-
-
-def drawn_in_file(found: int, path: str) -> None:
-    """A file to draw holds kernels that a D has changed."""
-    if not found:
-        raise broken(
-            "a checkpoint to draw must hold an over-parameterized layer of do_conv",
-            f"{path} without one",
-            "give the checkpoint as it was before folding, or import it first if it is of the "
-            "original authors' layers",
-        )
-
-
-def authors_in_file(found: int, path: str) -> None:
-    """A file to import holds the layers of the original authors."""
-    if not found:
-        raise broken(
-            "a checkpoint to import must hold a layer of the original authors: a W, or a weight or "
-            "kernel with a D",
-            f"{path} without one",
-            "use it as it is if it is plain, or of do_conv's layers",
-        )
-
-
 def layer_keys(layer: str, expected: Collection[str], found: Collection[str]) -> None:
-    """What is stored of a layer is all of it, once."""
+    """A file has every array of a layer once."""
     if set(found) != set(expected):
         raise broken(
             f"the arrays of layer '{layer}' in a checkpoint must be {sorted(expected)}",
@@ -133,7 +43,7 @@ def layer_dtype(layer: str, dtype: str) -> NoReturn:
 
 
 def layer_finite(layer: str, array: str, is_finite: bool) -> None:
-    """What is deployed is finite, after it has been rounded to its dtype, too."""
+    """Kernels to deploy are finite, also after rounding to their dtype."""
     if not is_finite:
         raise broken(
             "a layer's arrays must be finite to be folded or imported",
@@ -143,35 +53,13 @@ def layer_finite(layer: str, array: str, is_finite: bool) -> None:
 
 
 def one_parametrization(layer: str, is_only: bool) -> None:
-    """What another parametrization computes is not in the file."""
+    """A kernel that a second parametrization computes is not in the file."""
     if not is_only:
         raise broken(
             "a parametrized weight can be folded from its file where DO-Conv is its only "
             "parametrization",
             f"layer '{layer}' with others",
             "load the model and call do_conv.torch.folded_state_dict",
-        )
-
-
-def free_names(layer: str, taken: Collection[str]) -> None:
-    """A folded layer's arrays take the place of nothing else."""
-    if taken:
-        raise broken(
-            "the names of a new layer's arrays must be free in the checkpoint",
-            f"layer '{layer}', for which {sorted(taken)} are taken",
-            "rename these, or fold the model and save it",
-        )
-
-
-def decided_order(group: str, ours: Collection[str], plain: Collection[str]) -> None:
-    """Keras counts the layers of a class in the model's order, which the file does not hold."""
-    if plain:
-        raise broken(
-            "layers of one plain class must be all or none of do_conv in a list of layers, because "
-            "a Keras weights file does not tell their order",
-            f"'{group}' with {_few(ours)} beside {_few(plain)}",
-            "load it into the model, and save the plain model after "
-            "set_weights(do_conv.tf.folded_weights(model))",
         )
 
 
@@ -182,49 +70,6 @@ def known_kernel_size(layer: str, area: int, given: Sequence[int] | None) -> NoR
         f"the kernel_size of layer '{layer}' must have its {area} positions",
         came,
         f"give it by name: --kernel-size {layer}=HEIGHTxWIDTH",
-    )
-
-
-def strippable_prefix(
-    prefix: str, names: Sequence[str], *, begins: bool = True, twice: Sequence[str] = ()
-) -> None:
-    """A prefix to strip is there, and what is left of the names differs."""
-    if not begins or twice:
-        trouble = f"which leaves '{twice[0]}' twice" if twice else "with which no name begins"
-        raise broken(
-            "a prefix to strip must begin names of the checkpoint, and leave each a name of its "
-            "own",
-            f"{prefix!r}, {trouble}",
-            f"give what stands before the network's own names, as in {', '.join(names[:2])}",
-        )
-
-
-def strippable_names(path: str, is_so: bool) -> None:
-    """A Keras file has groups and lists of names, which belong to the model."""
-    if not is_so:
-        raise broken(
-            "a prefix can be stripped from names that stand alone, not from a Keras file's groups",
-            path,
-            "load the file into a model whose layers have its names",
-        )
-
-
-def fitting_kernel_size(given: Sequence[int], areas: Collection[int]) -> None:
-    """A size that is given for every layer it fits, fits one."""
-    if math.prod(given) not in areas:
-        raise broken(
-            f"a kernel_size must have as many positions as a layer's kernel, one of {[*areas]}",
-            f"kernel_size={tuple(given)} with {math.prod(given)}",
-            "leave it out for square kernels, or check the sides",
-        )
-
-
-def size_option(value: str) -> NoReturn:
-    """A kernel's size as it is written on a command line."""
-    raise broken(
-        "--kernel-size must be HEIGHTxWIDTH or LAYER=HEIGHTxWIDTH",
-        repr(value),
-        "give for example 3x5 or features.0=3x5",
     )
 
 
@@ -243,31 +88,8 @@ def paired_names(only_file: Sequence[str], only_model: Sequence[str]) -> None:
     if only_file or only_model:
         raise broken(
             "the layers of a file and of the model that takes them must be the same, by name",
-            f"{_some(only_file)} only in the file, {_some(only_model)} only in the model",
+            f"{listed(only_file)} only in the file, {listed(only_model)} only in the model",
             _PAIR,
-        )
-
-
-def same_count(file: int, model: int) -> None:
-    """Layers that are paired in their order are as many."""
-    if file != model:
-        raise broken(
-            "a file and the model that takes it must have the same number of layers to pair them "
-            "in order",
-            f"{counted(file, 'layer')} in the file and {counted(model, 'layer')} in the model",
-            "load a part of the model, or leave match out",
-        )
-
-
-def known_match(file: set[str], model: set[str], in_file: set[str], in_model: set[str]) -> None:
-    """A match names layers that are there."""
-    unknown = sorted(file - in_file) + sorted(model - in_model)
-    if unknown:
-        raise broken(
-            "match must have names of layers in the file as keys, and in the model as values",
-            f"{_some(unknown)}, which {'is' if len(unknown) == 1 else 'are'} not there",
-            f"choose from {_some(sorted(in_file))} in the file and from {_some(sorted(in_model))} "
-            "in the model",
         )
 
 
@@ -281,12 +103,7 @@ def same_layer(layer: str, own: str, what: str, there: Any, here: Any, fits: boo
         )
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names for a message, the first of them if there are many."""
     shown = ", ".join(f"'{name}'" for name in names[:most]) or "none"
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _few(names: Collection[str], most: int = 3) -> str:
-    """Names in their order, the first of them if there are many."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{sorted(names)[:most]}{more}"

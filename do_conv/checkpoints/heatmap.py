@@ -1,4 +1,4 @@
-"""What D did to each kernel of a checkpoint (Figure 6 of the paper)."""
+"""The change that D made to each kernel of a checkpoint (Figure 6 of the paper)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from do_conv.checkpoints import checks, folding, formats, layers
 from do_conv.core.composition import kernel_change
+from do_conv.core.errors import broken
 
 
 def kernel_changes(source: str | Path) -> dict[str, np.ndarray]:
@@ -27,7 +28,7 @@ def kernel_changes(source: str | Path) -> dict[str, np.ndarray]:
     format = formats.of(source, formats.FOLDED)
     changes = {}
     for state in formats.read(format, source).states:
-        for stored in folding.found_in(state, format):
+        for stored in folding.layers_in(state, format):
             if stored.kind == "separable":
                 continue  # there is no kernel without its D
             arrays = folding.core_arrays(state, stored, format)
@@ -35,7 +36,13 @@ def kernel_changes(source: str | Path) -> dict[str, np.ndarray]:
             wide = {role: array.astype("float64") for role, array in arrays.items()}
             checks.layer_finite(stored.name, "weight and D", all(map(_is_finite, wide.values())))
             changes[stored.name] = kernel_change(wide["weight"], wide["delta"], spec.groups)
-    checks.drawn_in_file(len(changes), str(source))
+    if not changes:
+        raise broken(
+            "a checkpoint to draw must hold an over-parameterized layer of do_conv",
+            f"{source} without one",
+            "give the checkpoint as it was before folding, or import it first if it is of the "
+            "original authors' layers",
+        )
     return changes
 
 

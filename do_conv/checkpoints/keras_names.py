@@ -16,6 +16,7 @@ import numpy as np
 from do_conv.checkpoints import checks
 from do_conv.checkpoints.layers import DELTA, Naming, Stored
 from do_conv.core import layouts
+from do_conv.core.errors import broken
 from do_conv.core.spec import Shape
 
 _KINDS = r"conv[123]d(?:_transpose)?|depthwise_conv2d"
@@ -25,36 +26,14 @@ _CLASSES = re.compile(
 )
 
 
-def found(names: Collection[str]) -> Iterator[Stored]:
-    """The layers that have a D' of their own.
-
-    Raises:
-        DOConvError: if an array of one is missing, or there are too many.
-    """
-    for name in names:
-        if not name.endswith(f"/vars/{DELTA}") and name != f"vars/{DELTA}":
-            continue
-        before = name.removesuffix(DELTA)
-        layer = before.removesuffix("vars/").rstrip("/")
-        stored = [one.removeprefix(before) for one in names if one.startswith(before)]
-        bias = ["1"] if f"{before}1" in names else []
-        checks.layer_keys(layer, ["0", *bias, DELTA], stored)
-        keys = {"weight": f"{before}0", "delta": name}
-        if bias:
-            keys["bias"] = f"{before}1"
-        yield Stored(
-            layer, "over-parameterized", keys, {"weight": f"{before}0", "bias": f"{before}1"}
-        )
-
-
 def is_of_class_do_conv2d(path: str) -> bool:
-    """Whether a layer has the name that Keras makes of the class `DOConv2D`."""
+    """True if a layer has the name that Keras makes of the class `DOConv2D`."""
     match = _CLASSES.fullmatch(path.rpartition("/")[2])
     return match is not None and match["kind"] == "conv2d"
 
 
 def is_of_another_class(path: str) -> bool:
-    """Whether a layer has the name that Keras makes of the class of another convolution."""
+    """True if a layer has the name that Keras makes of another class of convolutions."""
     match = _CLASSES.fullmatch(path.rpartition("/")[2])
     return match is not None and match["kind"] != "conv2d"
 
@@ -73,10 +52,10 @@ def plain_groups(groups: Collection[str], shapes: Mapping[str, Shape]) -> dict[s
     renamed: dict[str, str] = {}
     for parent in sorted(groups):
         if _is_layer(parent, groups):
-            continue  # what is in it has the names of attributes
+            continue  # its members are named after attributes, not classes
         ours: dict[str, list[str]] = {}
         plain: dict[str, list[str]] = {}
-        for child in filter(lambda one: _is_layer(one, groups), _children(parent, groups)):
+        for child in filter(lambda path: _is_layer(path, groups), _children(parent, groups)):
             match = _CLASSES.fullmatch(child.rpartition("/")[2])
             if match is not None:
                 ours_or_plain = plain if match["plain"] else ours
@@ -85,15 +64,28 @@ def plain_groups(groups: Collection[str], shapes: Mapping[str, Shape]) -> dict[s
                 if not match["plain"]:
                     renamed[child] = f"{_within(parent)}{kind}{match['count']}"
         for child in _counted_elsewhere(parent, groups):
-            # Of which class an attribute is, only its arrays tell: as ours, or perhaps as plain.
+            # An attribute's class is known by its arrays alone.
             is_ours = f"{child}/vars/{DELTA}" in shapes
             axes = len(shapes.get(f"{child}/vars/0", ()))
             for kind in {*ours, *plain}:
                 if is_ours or axes == _rank(kind) + 2:
                     (ours if is_ours else plain).setdefault(kind, []).append(child)
         for kind, members in ours.items():
-            checks.decided_order(parent or "the file", members, plain.get(kind, []))
+            if kind in plain:
+                raise broken(
+                    "layers of one plain class must be all or none of do_conv in a list of layers, "
+                    "because a Keras weights file does not tell their order",
+                    f"'{parent or 'the file'}' with {_few(members)} beside {_few(plain[kind])}",
+                    "load it into the model, and save the plain model after "
+                    "set_weights(do_conv.tf.folded_weights(model))",
+                )
     return renamed
+
+
+def _few(names: Collection[str], most: int = 3) -> str:
+    """Names in their order, the first of them if there are many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{sorted(names)[:most]}{more}"
 
 
 def _counted_elsewhere(parent: str, groups: Collection[str]) -> list[str]:
@@ -116,7 +108,7 @@ def _counted_elsewhere(parent: str, groups: Collection[str]) -> list[str]:
 
 
 def _rank(kind: str) -> int:
-    return next(int(one) for one in kind if one.isdigit())
+    return next(int(letter) for letter in kind if letter.isdigit())
 
 
 def _within(group: str) -> str:
@@ -124,7 +116,7 @@ def _within(group: str) -> str:
 
 
 def _is_layer(group: str, groups: Collection[str]) -> bool:
-    """Whether a group is of a layer or a model, and not of a list."""
+    """True if a group is of a layer or a model, and not of a list."""
     return f"{_within(group)}vars" in groups
 
 
@@ -132,9 +124,9 @@ def _children(group: str, groups: Collection[str]) -> list[str]:
     """The groups directly in a group."""
     before = _within(group)
     return [
-        one
-        for one in groups
-        if one and one.startswith(before) and "/" not in one.removeprefix(before)
+        path
+        for path in groups
+        if path and path.startswith(before) and "/" not in path.removeprefix(before)
     ]
 
 
@@ -173,8 +165,19 @@ class _KerasNaming(Naming):
     def delta_from_core(self, delta: np.ndarray) -> np.ndarray:
         return layouts.delta_to_keras(delta)
 
-    def found(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:
-        return found(shapes)
+    def layers_among(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:
+        for name in shapes:
+            if not name.endswith(f"/vars/{DELTA}") and name != f"vars/{DELTA}":
+                continue
+            before = name.removesuffix(DELTA)
+            layer = before.removesuffix("vars/").rstrip("/")
+            stored = [path.removeprefix(before) for path in shapes if path.startswith(before)]
+            plain = {"weight": f"{before}0", "bias": f"{before}1"}
+            keys = {"weight": plain["weight"], "delta": name}
+            if plain["bias"] in shapes:
+                keys["bias"] = plain["bias"]
+            checks.layer_keys(layer, [key.removeprefix(before) for key in keys.values()], stored)
+            yield Stored(layer, "over-parameterized", keys, plain)
 
     def plain_groups(self, groups: Any, shapes: Mapping[str, Shape]) -> dict[str, str]:
         return plain_groups(groups, shapes)

@@ -1,6 +1,6 @@
 """Our layers among the names of a checkpoint, by the names of their arrays alone.
 
-What stands before a name, such as `module.`, is the layer's name and does not matter.
+The text before an array's name, such as `module.conv1.`, is the layer's name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PARAMETRIZED = re.compile(r"(.*)parametrizations\.weight\.(\d+)\.$", re.DOTALL)
 
 @dataclass(frozen=True)
 class Stored:
-    """A layer of ours, as it is stored.
+    """A layer of do_conv in a file.
 
     Attributes:
         name: the layer's name.
@@ -42,7 +42,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Naming:
-    """How a framework names a layer's arrays and orders their axes; here, as the core does.
+    """How a format names a layer's arrays and orders their axes; by default as the core does.
 
     Attributes:
         separators: the characters that may stand between a layer's name and an array's.
@@ -70,16 +70,19 @@ class Naming:
         """The way back from `delta_to_core`."""
         return delta
 
-    def found(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:
-        """The layers of ours that are stored under the names.
+    def layers_among(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:
+        """The layers of do_conv among named arrays.
 
         Raises:
             DOConvError: if an array of one is missing, or there are too many.
         """
-        for stored in found(shapes, self):
-            weight, delta = (shapes[stored.keys[role]] for role in ("weight", "delta"))
-            if stored.kind != "separable" or is_separable(weight, delta):
-                yield stored
+        for name in shapes:
+            for ending in (DELTA, SEPARABLE):
+                before = name[: -len(ending)]
+                if name.endswith(ending) and (not before or before[-1] in self.separators):
+                    stored = _parametrized(before, shapes) or _layer(before, ending, shapes, self)
+                    if stored is not None:
+                        yield stored
 
     def plain_groups(self, groups: Any, shapes: Mapping[str, Shape]) -> dict[str, str]:
         """The names that groups of arrays have in the plain file, where their class is in them."""
@@ -91,30 +94,18 @@ GLUON = Naming("._:", authors_separators="._:")
 NPZ = Naming(authors_separators="/.")
 
 
-def found(names: Collection[str], naming: Naming) -> Iterator[Stored]:
-    """The layers that are stored under the names.
-
-    Raises:
-        DOConvError: if an array of one is missing, or there are too many.
-    """
-    for name in names:
-        for ending in (DELTA, SEPARABLE):
-            before = name[: -len(ending)]
-            if name.endswith(ending) and (not before or before[-1] in naming.separators):
-                stored = _parametrized(before, names) or _layer(before, ending, names, naming)
-                if stored is not None:
-                    yield stored
-
-
-def _layer(before: str, ending: str, names: Collection[str], naming: Naming) -> Stored | None:
+def _layer(before: str, ending: str, shapes: Mapping[str, Shape], naming: Naming) -> Stored | None:
+    """A layer whose arrays have names that begin with `before`; None if it is not of do_conv."""
     weight, bias = before + "weight", before + "bias"
     layer = before.rstrip(naming.separators)
-    stored = [key for key in ("weight", DELTA, SEPARABLE) if before + key in names]
+    stored = [key for key in ("weight", DELTA, SEPARABLE) if before + key in shapes]
     if ending == SEPARABLE and stored == [SEPARABLE]:
-        return None  # a name that another's layer may have
+        return None  # other libraries use this name, too
     checks.layer_keys(layer, ["weight", ending], stored)
+    if ending == SEPARABLE and not len(shapes[weight]) == 3 <= len(shapes[before + ending]):
+        return None
     keys = {"weight": weight, "delta": before + ending}
-    if bias in names:
+    if bias in shapes:
         keys["bias"] = bias
     if ending == DELTA:
         return Stored(layer, "over-parameterized", keys, {"weight": weight, "bias": bias})
@@ -146,11 +137,6 @@ def _parametrized(before: str, names: Collection[str]) -> Stored | None:
     return Stored(layer, "over-parameterized", keys, plain)
 
 
-def is_separable(weight: Shape | None, depthwise: Shape | None) -> bool:
-    """Whether arrays of such names could be ours, or another's of other axes."""
-    return weight is not None and depthwise is not None and len(weight) == 3 <= len(depthwise)
-
-
 def spec_of(stored: Stored, shapes: Mapping[str, Shape]) -> Spec:
     """The sizes of a layer, from the shapes of its arrays in the core's order of axes.
 
@@ -178,10 +164,10 @@ def spec_of(stored: Stored, shapes: Mapping[str, Shape]) -> Spec:
 def plain_arrays(
     stored: Stored, arrays: Mapping[str, np.ndarray], spec: Spec
 ) -> dict[str, np.ndarray]:
-    """What the plain layer holds in the core's order of axes, by the roles in `stored.plain`."""
+    """The plain layer's kernels in the core's order of axes, by the roles in `stored.plain`."""
     weight, delta = arrays["weight"], arrays["delta"]
     if stored.kind == "separable":
         depthwise = delta.reshape(-1, 1, *spec.kernel_size)
         return {"depthwise": depthwise, "weight": pointwise_kernel(weight, spec)}
-    with np.errstate(all="ignore"):  # what NumPy would warn of is refused, if it is to be
+    with np.errstate(all="ignore"):  # NaN and infinity are refused later, if they are to be
         return {"weight": compose_spec(weight, delta, spec)}

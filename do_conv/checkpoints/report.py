@@ -1,4 +1,4 @@
-"""What was done to a checkpoint, for a person and for a program."""
+"""The report of folding or importing a checkpoint, for a person and for a program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Layer:
         kernel_size: K.
         groups: G; None where the file does not tell it.
         d_mul: D_mul.
-        notes: what a person has to know of it.
+        notes: sentences for a person.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Layer:
 
 @dataclass
 class Report:
-    """What was read, done and written.
+    """The layers that were folded or imported, and the numbers that were read and written.
 
     Attributes:
         source: the path that was read.
@@ -49,7 +49,7 @@ class Report:
 
     @property
     def notes(self) -> dict[str, list[str]]:
-        """What there is to tell, with the names of the layers it is told of."""
+        """Each note, with the names of the layers it is about."""
         notes: dict[str, list[str]] = {}
         for layer in self.layers:
             for note in layer.notes:
@@ -57,5 +57,5 @@ class Report:
         return notes
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, in what JSON has."""
+        """Everything, in the types of JSON."""
         return {**asdict(self), "notes": self.notes}

@@ -1,6 +1,6 @@
 """The command line, `do-conv` or `python -m do_conv`: one module for each command.
 
-Exit code 0 only if what was asked holds: 1 if it does not, 2 if it could not be asked so.
+The exit code is 0 if the result holds, 1 if it does not, and 2 for an error in the arguments.
 Help, the version and errors need NumPy alone: a command imports other packages when it runs.
 """
 
@@ -23,14 +23,14 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         given = _parser().parse_args(arguments)
         with warnings.catch_warnings():
-            # What frameworks say of the small cases is no answer to what was asked.
+            # Frameworks warn of small sizes, which are chosen here on purpose.
             warnings.simplefilter("ignore")
             return int(given.run(given))
     except (DOConvError, MissingFrameworkError) as error:
         print(f"do-conv: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader has seen enough, as `head` does; what is still buffered has nowhere to go.
+        # A reader such as `head` has closed the pipe; buffered output goes to the null device.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What the commands for checkpoint files have in common."""
+"""Options, progress and report of the commands for checkpoint files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from do_conv import table
 from do_conv.checkpoints import Layer, Report
 from do_conv.core.errors import is_installed
 
-# So many layers are named in a summary.
+# How many layers a summary names.
 FEW = 5
 
 
@@ -32,8 +32,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show the layers that are done, on the standard error; what is called after each."""
-    # Where nobody watches, nothing is to stand before the one line of an error.
+    """A function to call after each layer, which shows progress on the standard error."""
+    # An error is one line on the standard error: nothing else is written to a file or a pipe.
     if not (sys.stderr.isatty() and is_installed("rich")):
         yield lambda done, total: None
         return
@@ -75,7 +75,7 @@ def _named(layer: str) -> str:
 
 
 def _described(layer: Layer) -> str:
-    """What a layer is, with the sizes that are known."""
+    """A layer's kind, with the sizes that are known."""
     kind = f"{layer.kind} {' x '.join(map(str, layer.kernel_size))}".rstrip()
     sizes = {"groups": layer.groups, "D_mul": layer.d_mul}
     return ", ".join([kind, *(f"{name} {size}" for name, size in sizes.items() if size)])

@@ -9,8 +9,7 @@ from typing import Any
 
 from do_conv import frameworks, zoo
 from do_conv.core import rules
-from do_conv.core.errors import DOConvError
-from do_conv.models import checks
+from do_conv.core.errors import DOConvError, broken
 from do_conv.models.plan import Plan, Row
 
 
@@ -20,7 +19,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "network",
         metavar="ZOO:NETWORK",
-        help="the zoo is torchvision, timm, keras or gluoncv; or MODULE:FUNCTION of your own",
+        help=f"a zoo is one of {', '.join(zoo.ZOOS)}; or MODULE:FUNCTION of your own",
     )
     parser.add_argument(
         "--image",
@@ -42,7 +41,7 @@ def add_to(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     """Print the plan of converting the network."""
     batch = rules.integer("--batch", given.batch)
-    image = None if given.image is None else (batch, *checks.image_size(given.image))
+    image = None if given.image is None else (batch, *_image_size(given.image))
     model = zoo.load(given.network)
     # A Keras model has a size of its own, which is counted for where no other is given.
     plan = replace(_plan(model, image, given), batch=batch)
@@ -64,8 +63,24 @@ def _plan(model: Any, image: tuple[int, ...] | None, given: argparse.Namespace) 
             raise
         # Every framework has classes of its own for an input that does not fit.
         first, *_ = str(error).strip().splitlines() or [type(error).__name__]
-        checks.image_taken(given.image, first.rstrip("."))
+        raise broken(
+            "a network must take the images it is counted for",
+            f"images of size {given.image}, of which its framework says: {first.rstrip('.')}",
+            "give --image the channels and the size that the network was made for",
+        ) from error
     return plan
+
+
+def _image_size(text: str) -> tuple[int, ...]:
+    """Channels and spatial size of an image, from text such as `3x224x224`."""
+    parts = text.lower().split("x")
+    if not 2 <= len(parts) <= 4 or not all(part.isdecimal() and int(part) for part in parts):
+        raise broken(
+            "an image's size is its channels, then its spatial axes, divided by x",
+            repr(text),
+            "give for example 3x224x224",
+        )
+    return tuple(map(int, parts))
 
 
 def _as_json(plan: Plan) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from do_conv import figures, files, frameworks
-from do_conv.cli import chosen
+from do_conv.cli import framework_option
 from do_conv.core import rules
 from do_conv.core.errors import require_installed
 from do_conv.demo import digits, experiment
@@ -20,7 +20,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "demo", help="train, fold and compare on handwritten digits", description=__doc__
     )
-    chosen.add_option(parser)
+    framework_option.add_to(parser)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs (default: 3)")
     parser.add_argument(
         "--epochs", type=int, default=12, metavar="N", help="of each run (default: 12)"
@@ -34,7 +34,7 @@ def add_to(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     """Train both arms, print the table, write the picture; 0 if folding changed nothing."""
     seeds, epochs = rules.integer("--seeds", given.seeds), rules.integer("--epochs", given.epochs)
-    chosen.check(given.framework)
+    framework_option.check(given.framework)
     for package in ("rich", "sklearn", "matplotlib"):
         require_installed(package, extra="demo", user="do-conv demo")
     from rich.console import Console
@@ -42,7 +42,7 @@ def run(given: argparse.Namespace) -> int:
 
     from do_conv.demo import report
 
-    names, missing = chosen.names(given.framework)
+    names, missing = framework_option.names(given.framework)
     out = files.output_directory(given.out)
     console = Console()
     console.print(

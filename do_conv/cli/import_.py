@@ -7,9 +7,9 @@ import re
 from typing import Any
 
 from do_conv import checkpoints
-from do_conv.checkpoints import checks
 from do_conv.checkpoints.importing import KernelSize
 from do_conv.cli import checkpoint_files
+from do_conv.core.errors import broken
 
 
 def add_to(commands: Any) -> None:
@@ -57,7 +57,11 @@ def _kernel_size(values: list[str]) -> KernelSize:
     for value in values:
         match = re.fullmatch(r"(?:(.*)=)?([1-9]\d*)x([1-9]\d*)", value)
         if match is None or (match[1] is None and len(values) > 1):
-            checks.size_option(value)
+            raise broken(
+                "--kernel-size must be HEIGHTxWIDTH or LAYER=HEIGHTxWIDTH",
+                repr(value),
+                "give for example 3x5 or features.0=3x5",
+            )
         if match[1] is None:
             return int(match[2]), int(match[3])
         sizes[match[1]] = int(match[2]), int(match[3])

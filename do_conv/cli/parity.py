@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 from do_conv import frameworks
-from do_conv.cli import chosen
-from do_conv.core import rules
+from do_conv.cli import framework_option
 from do_conv.core.errors import require_installed
+from do_conv.names import known_name
 from do_conv.parity import cases, comparison
 
 
@@ -18,7 +18,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "parity", help="prove that the frameworks agree with the core", description=__doc__
     )
-    chosen.add_option(parser)
+    framework_option.add_to(parser)
     parser.add_argument(
         "--dtype",
         action="append",
@@ -39,17 +39,17 @@ def add_to(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Compare, print the table or the JSON, and return 0 if everything agrees."""
-    chosen_cases = cases.named(given.case)
-    dtypes = [rules.known_name("dtype", d, comparison.TOLERANCES) for d in given.dtype]
+    selected = cases.named(given.case)
+    dtypes = [known_name("dtype", d, comparison.TOLERANCES) for d in given.dtype]
     dtypes = dtypes or list(comparison.TOLERANCES)
-    chosen.check(given.framework)
+    framework_option.check(given.framework)
     require_installed("rich", extra="cli", user="do-conv parity")
     from rich.console import Console
     from rich.progress import Progress
 
     from do_conv.parity import report
 
-    names, missing = chosen.names(given.framework)
+    names, missing = framework_option.names(given.framework)
     results: list[comparison.Result] = []
     versions: dict[str, str] = {}
     console = Console(stderr=True)
@@ -57,9 +57,9 @@ def run(given: argparse.Namespace) -> int:
         for name in names:
             adapter = frameworks.adapter(name)
             versions[name] = adapter.versions()
-            task = progress.add_task(versions[name], total=len(chosen_cases) * len(dtypes))
+            task = progress.add_task(versions[name], total=len(selected) * len(dtypes))
             for dtype in dtypes:
-                for case in chosen_cases:
+                for case in selected:
                     results += comparison.compare_layer(name, adapter, case, dtype)
                     progress.advance(task)
                 if not given.case:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from do_conv.core import rules
+from do_conv.core.errors import broken
 from do_conv.core.spec import Shape
 
 Pads = tuple[tuple[int, int], ...]
@@ -81,7 +82,13 @@ class Window:
             DOConvError: if the dilated kernel is larger than the padded input.
         """
         padded = [n + sum(pad) for n, pad in zip(size, self.pads(size), strict=True)]
-        rules.kernel_within(self.extent, padded)
+        if any(span > n for span, n in zip(self.extent, padded, strict=True)):
+            raise broken(
+                "the padded input must be at least as large as the dilated kernel, "
+                f"{tuple(self.extent)}",
+                f"a padded input of spatial size {tuple(padded)}",
+                "give a larger input, more padding, or a smaller kernel or dilation",
+            )
         spans = zip(padded, self.extent, self.stride, strict=True)
         return tuple((n - extent) // step + 1 for n, extent, step in spans)
 
@@ -175,7 +182,7 @@ def input_gradient(
 def _patches(
     x: np.ndarray, kernel: np.ndarray, window: Window, groups: int
 ) -> tuple[np.ndarray, Shape]:
-    """What each output reads: `(N, G, C_in/G * |K|, positions)`, and the output's spatial size."""
+    """The inputs of each output, `(N, G, C_in/G * |K|, positions)`, and the output's size."""
     rank = len(window.kernel_size)
     rules.kernel_fits(kernel.shape, window.kernel_size, groups)
     rules.input_shape(x.shape, rank, kernel.shape[1] * groups)

@@ -1,4 +1,4 @@
-"""What a layer costs: multiply-accumulates and bytes of both compositions (section 3)."""
+"""The cost of a layer: multiply-accumulates and bytes of both compositions (section 3)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from do_conv.core.spec import SeparableSpec, Shape, Spec
 
 @dataclass(frozen=True)
 class Cost:
-    """What one way of computing a layer's output takes, for one batch.
+    """The cost of computing a layer's output in one way, for one batch.
 
     Attributes:
         macs: multiply-accumulates of the forward pass; sums without a product are not counted.
         parameter_bytes: the parameters, without the bias.
-        intermediate_bytes: what lies between the parameters and the output and is kept for the
+        intermediate_bytes: the array between the parameters and the output that is kept for the
             backward pass: W' in kernel composition, the features P' = D o P in feature composition.
     """
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-
-KERAS_BACKENDS = ("tensorflow", "torch", "jax")
 
 
 class DOConvError(ValueError):
@@ -22,27 +19,13 @@ def broken(rule: str, received: str, remedy: str) -> DOConvError:
 
 
 def is_installed(package: str) -> bool:
-    """Whether `package` can be found, without importing it."""
+    """True if `package` can be found, without importing it."""
     return importlib.util.find_spec(package) is not None
 
 
 def install_command(extra: str) -> str:
     """The pip command that brings an extra, from an index or from a checkout."""
     return f"pip install 'do-conv[{extra}]' (in a checkout of it: pip install '.[{extra}]')"
-
-
-def missing_keras_backend(package: str) -> MissingFrameworkError:
-    """The error for the framework that Keras is set to compute with."""
-    by = f"by its default or {os.environ.get('KERAS_HOME', '~/.keras')}/keras.json"
-    if os.environ.get("KERAS_BACKEND"):
-        by = f"by KERAS_BACKEND={os.environ['KERAS_BACKEND']}"
-    others = [one for one in KERAS_BACKENDS if one != package and is_installed(one)]
-    remedy = f"set KERAS_BACKEND to {' or '.join(others)}, which you have, or " if others else ""
-    return MissingFrameworkError(
-        f"Keras is set to compute with {package}, {by}, and {package} is not installed; "
-        f"{remedy}bring it with: pip install {package}.",
-        name=package,
-    )
 
 
 def require_installed(package: str, *, extra: str, user: str) -> None:

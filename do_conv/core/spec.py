@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from do_conv.core import rules
+from do_conv.core.errors import broken
 from do_conv.core.rules import CompositionName, DepthwiseInit
 
 Shape = tuple[int, ...]
@@ -42,7 +43,13 @@ class Spec:
                 self._set(name, rules.integer(name, getattr(self, name)))
         self._set("kernel_size", rules.kernel_axes(self.kernel_size))
         self._set("groups", rules.integer("groups", self.groups))
-        rules.groups_divide(self.in_channels, self.out_channels, self.groups)
+        for name, channels in (("input", self.in_channels), ("output", self.out_channels)):
+            if channels is not None and channels % self.groups:
+                raise broken(
+                    f"groups must divide the {name} channels",
+                    f"groups={self.groups} for {channels} {name} channels",
+                    "choose a divisor of both channel counts",
+                )
         self._set("d_mul", self._depth_multiplier())
 
     def _depth_multiplier(self) -> int:
@@ -58,7 +65,24 @@ class Spec:
         Raises:
             DOConvError: if the two do not belong to one layer of `groups` groups.
         """
-        rules.kernel_arrays(weight, delta, rules.integer("groups", groups))
+        rules.integer("groups", groups)
+        if len(delta) < 3 or len(weight) not in (3, len(delta)):
+            raise broken(
+                "delta must have shape (C_in, D_mul, *K) and weight (C_out, C_in/groups, D_mul) "
+                "or, if D_mul = |K|, (C_out, C_in/groups, *K)",
+                f"weight {tuple(weight)} and delta {tuple(delta)}",
+                "reshape them",
+            )
+        differs = len(weight) > 3 and tuple(weight[2:]) != tuple(delta[2:])
+        pointwise = math.prod(delta[2:]) == 1 and delta[1] != 1
+        sizes = (weight[1] * groups, math.prod(weight[2:]))
+        if differs or pointwise or sizes != tuple(delta[:2]):
+            raise broken(
+                "delta's C_in must be groups times weight's second axis, its D_mul the number of "
+                "weight's kernel slots, and its K weight's where weight has one",
+                f"weight {tuple(weight)}, delta {tuple(delta)} and groups={groups}",
+                "check groups and the order of the axes",
+            )
         return cls(delta[0], weight[0], tuple(delta[2:]), groups, delta[1])
 
     def with_in_channels(self, in_channels: Any) -> Spec:
@@ -67,7 +91,7 @@ class Spec:
 
     @property
     def is_known(self) -> bool:
-        """Whether the channels are known, and with them every shape."""
+        """True if the channels, and so every shape, are known."""
         return None not in (self.in_channels, self.out_channels)
 
     @property
@@ -82,7 +106,7 @@ class Spec:
 
     @property
     def has_delta(self) -> bool:
-        """Whether there is a D: a kernel of one position cannot be over-parameterized."""
+        """True if there is a D: a kernel of one position cannot be over-parameterized."""
         return self.area > 1
 
     @property
@@ -92,7 +116,7 @@ class Spec:
 
     @property
     def has_plain_weight(self) -> bool:
-        """Whether W has the plain layer's shape: it does when D_mul = |K|."""
+        """True if W has the plain layer's shape, which is if D_mul = |K|."""
         return self.d_mul == self.area
 
     @property
@@ -133,7 +157,7 @@ class Spec:
         return (self.depthwise_channels, self.d_mul, *self.kernel_size)
 
     def differences(self, depthwise_init: DepthwiseInit, composition: CompositionName) -> str:
-        """What a layer's repr adds to the plain layer's: the options that are not the default."""
+        """The end of a layer's repr: the options that are not the default."""
         shown = "" if self.has_plain_weight else f", d_mul={self.d_mul}"
         if depthwise_init != "identity":
             shown += f", depthwise_init={depthwise_init!r}"
@@ -158,7 +182,15 @@ class SeparableSpec(Spec):
         Raises:
             DOConvError: if the two do not belong to one layer of `groups` groups.
         """
-        rules.separable_arrays(weight, delta, rules.integer("groups", groups))
+        rules.integer("groups", groups)
+        fits = len(weight) == 3 and len(delta) >= 3
+        if not fits or (weight[1] * groups, weight[2]) != tuple(delta[:2]):
+            raise broken(
+                "a separable pair must have a depthwise kernel of shape (C_in, D_mul, *K) "
+                "and a weight of shape (C_out, C_in/groups, D_mul)",
+                f"weight {tuple(weight)}, depthwise {tuple(delta)} and groups={groups}",
+                "check groups and the order of the axes",
+            )
         return cls(delta[0], weight[0], tuple(delta[2:]), groups, delta[1])
 
     @property

@@ -33,7 +33,7 @@ class Normal:
 
 
 def delta_start(name: str, spec: Spec) -> Normal:
-    """What D' is drawn from at the start; the framework draws it.
+    """The distribution that a framework draws D' from at the start.
 
     Args:
         name: "identity" (D = I, so D' is exactly 0) or "he" (D normal with standard deviation

@@ -14,6 +14,7 @@ import numpy as np
 
 from do_conv.core import rules
 from do_conv.core.convolution import Window, convolve, convolve_gradients, input_gradient, with_bias
+from do_conv.core.errors import broken
 from do_conv.core.features import depthwise_kernel, pointwise_kernel, pointwise_window
 from do_conv.core.spec import Shape, Spec
 
@@ -28,7 +29,13 @@ def transposed_size(size: Shape, window: Window, output_padding: Any = 0) -> Sha
         DOConvError: if the padding is "causal" or not of zeros, or output_padding is not smaller
             than the stride or the dilation.
     """
-    rules.adjoint_window(window.padding, window.padding_mode)
+    # Padding is taken away from the output: a ring or a mirror cannot be.
+    if window.padding == "causal" or window.padding_mode != "zeros":
+        raise broken(
+            "a transposed convolution needs padding of zeros, and not causal",
+            f"padding={window.padding!r}, padding_mode={window.padding_mode!r}",
+            "give numbers, 'valid' or 'same'",
+        )
     extra = rules.output_padding(output_padding, window.stride, window.dilation)
     if window.padding == "same":
         return tuple(n * step for n, step in zip(size, window.stride, strict=True))
@@ -132,10 +139,10 @@ def transposed_feature_gradients(
         four arrays in the shapes of `x`, `weight`, `delta` and `(C_out,)`.
     """
     depthwise, pointwise = depthwise_kernel(delta, spec), pointwise_kernel(weight, spec)
-    one = pointwise_window(spec.rank)
-    features = convolve_transposed(x, pointwise, one, spec.groups)
+    point = pointwise_window(spec.rank)
+    features = convolve_transposed(x, pointwise, point, spec.groups)
     grad_features, grad_delta, grad_bias = transposed_gradients(
         grad, features, depthwise, window, spec.depthwise_channels
     )
-    grad_x, grad_weight, _ = transposed_gradients(grad_features, x, pointwise, one, spec.groups)
+    grad_x, grad_weight, _ = transposed_gradients(grad_features, x, pointwise, point, spec.groups)
     return grad_x, grad_weight.reshape(weight.shape), grad_delta.reshape(delta.shape), grad_bias

@@ -1,7 +1,7 @@
-"""The whole story on real handwritten digits: plain layers, DO-Conv, training, folding.
+"""DO-Conv on real handwritten digits: plain layers, conversion, training, folding.
 
 digits       the images, and the order of the batches
 network      the network, its start and its training, the same in every framework
-experiment   both arms over several seeds, and what came of them
+experiment   both networks over several seeds, and their results
 report       the table
 """

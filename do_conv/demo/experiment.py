@@ -1,4 +1,4 @@
-"""Both arms from the same start, on the same batches, over several seeds; then folding."""
+"""Plain and DO-Conv networks, trained from the same start on the same batches, then folded."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from do_conv.parity.comparison import relative_error
 
 ARMS = ("plain", "do-conv")
 GOAL = 95.0
-# Relative to the largest output: eager PyTorch folds to the last bit, compiled graphs need not.
-FOLD_TOLERANCES = {"torch": 0.0, "keras": 1e-6, "gluon": 1e-6}
 
 
 @dataclass
 class Outcome:
-    """What came of one framework.
+    """The results of one framework.
 
     Attributes:
         accuracy: test accuracy in percent, `[arm][seed][epoch]`.
@@ -45,8 +43,9 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether the start was exact and folding changed nothing."""
-        return self.equal_at_start and self.fold_error <= FOLD_TOLERANCES[self.framework]
+        """True if the start was exact and folding changed nothing."""
+        tolerance = frameworks.BACKENDS[self.framework].fold_tolerance
+        return self.equal_at_start and self.fold_error <= tolerance
 
     def epochs_to_goal(self, arm: str) -> list[int | None]:
         """For each seed the first epoch at or above the goal; None if it was never reached."""
@@ -88,7 +87,7 @@ def run(
 
 
 def _time(networks: dict[str, Network], x: np.ndarray, rounds: int = 15) -> dict[str, float]:
-    """The median time of each network, taken in turn so that the machine's mood hits all alike."""
+    """The median time of each network, run in turn so that other load slows all alike."""
     spent: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(rounds):
         for name, net in networks.items():

@@ -1,4 +1,4 @@
-"""What the demo says: one table, and what follows from it."""
+"""The report of the demo: a table, and a sentence on what it shows."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def _epochs(outcome: Outcome, arm: str, epochs: int) -> str:
 
 
 def learned(outcomes: list[Outcome], *, epochs: int) -> str:
-    """Whether the networks reached the goal: without that, their accuracies are early ones."""
-    reached = [one for o in outcomes for arm in ARMS for one in o.epochs_to_goal(arm)]
+    """A sentence on how many networks reached the goal; until then accuracies say little."""
+    reached = [epoch for o in outcomes for arm in ARMS for epoch in o.epochs_to_goal(arm)]
     count = sum(epoch is not None for epoch in reached)
     if count == len(reached):
         return f"Every network reached {GOAL:g} %."

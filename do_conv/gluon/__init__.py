@@ -5,10 +5,10 @@ Import it before `mxnet`: it sets names that MXNet 1.9.1 reads from NumPy and Nu
 layers        DOConv1D, 2D, 3D
 transposed    DOConv1DTranspose, 2DTranspose, 3DTranspose
 separable     DepthwiseSeparableConv1D, 2D, 3D
-base          what they have in common
-deferred      their sizes, which an input may complete
+base          the bases of all of these
+deferred      the sizes of layers that see their input channels late
 models        whole models: `convert`, `fold`, `plan`, `verify` and `folded_parameters`
-plain         layers that are given their parameters
+plain         the plain layers' arguments, and the values they are given
 composition   W' from W and D' in MXNet
 starts        how W, D' and a separable pair start
 loading       D' of layers that are given a plain file

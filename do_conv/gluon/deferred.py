@@ -14,26 +14,24 @@ from do_conv.core.spec import Spec
 class Deferred(HybridBlock):
     """A block whose sizes are those of `weight` and of a parameter on top of it."""
 
-    _depthwise_name: ClassVar[str]
+    _delta_name: ClassVar[str]  # the parameter on top of W: D', or the D of a separable layer
 
     _spec: Spec
-
-    def _inputs_of(self, weight: tuple[int, ...]) -> int:
-        """The input's channels by the shape of `weight`; not positive while they are unknown."""
-        return weight[0] if self._spec.transposed else weight[1] * self._spec.groups
 
     @property
     def spec(self) -> Spec:
         """The layer's sizes; its input channels are None until an input has been seen."""
-        self._complete()
+        if not self._spec.is_known:
+            self._complete_spec()
         return self._spec
 
-    def _complete(self) -> None:
+    def _complete_spec(self) -> None:
         """Take the sizes from `weight`, if it has them from an input, a file or another layer."""
-        channels = self._inputs_of(self.weight.shape)
+        rows, columns, *_ = self.weight.shape
+        channels = rows if self._spec.transposed else columns * self._spec.groups
         if self._spec.is_known or channels <= 0:
             return
-        spec, delta = self._spec.with_in_channels(channels), self._depthwise()
+        spec, delta = self._spec.with_in_channels(channels), getattr(self, self._delta_name)
         if delta is not None:
             # Parameters that were loaded fit each other only if they had these groups.
             if delta.shape[0] > 0:
@@ -41,16 +39,10 @@ class Deferred(HybridBlock):
             delta.shape = spec.delta_shape
         self._spec = spec
 
-    def _depthwise(self) -> Any:
-        """The parameter on top of W; None if there is none."""
-        return getattr(self, self._depthwise_name)
-
     def infer_shape(self, x: Any, *args: Any) -> None:
         """Take the parameters' shapes from an input, without a graph."""
-        spec, delta = self._spec.with_in_channels(x.shape[1]), self._depthwise()
-        self.weight.shape = spec.weight_shape
-        if delta is not None:
-            delta.shape = spec.delta_shape
+        self.weight.shape = self._spec.with_in_channels(x.shape[1]).weight_shape
+        self._complete_spec()
 
     def _check_input(self, x: Any) -> None:
         rules.input_rank(x.shape, self._spec.rank)

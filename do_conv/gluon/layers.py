@@ -9,7 +9,8 @@ from mxnet.gluon import nn
 from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
-from do_conv.gluon.base import BlockOptions, OverParameterized
+from do_conv.gluon.base import OverParameterized
+from do_conv.gluon.plain import BlockOptions, operator_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -38,20 +39,12 @@ class _DOConv(OverParameterized):
         composition: CompositionName = "kernel",
         **kwargs: Unpack[BlockOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
+        """Make the layer; the arguments before `d_mul` are those of `nn.Conv1D`, `2D` or `3D`.
 
         Args:
-            channels: C_out.
-            kernel_size: K, an integer or one per spatial axis.
-            strides: an integer or one per axis.
-            padding: an integer or one per axis.
-            dilation: an integer or one per axis.
             groups: G; 1 is DO-Conv, C_in is DO-DConv, anything between is DO-GConv.
             layout: the order of the input's axes; MXNet convolves in 'NCW', 'NCHW', 'NCDHW'.
-            activation: as the plain layer's.
-            use_bias: whether to add a bias.
             weight_initializer: how W starts; None is what `initialize` says.
-            bias_initializer: how the bias starts.
             in_channels: C_in; 0 is to be seen from the first input.
             d_mul: D_mul, at least |K|, the default. Where |K| = 1 the layer is the plain one.
             depthwise_init: how D starts (Table 7): "identity", with which the layer starts as the
@@ -59,25 +52,24 @@ class _DOConv(OverParameterized):
             composition: "kernel" composes one kernel and convolves once; "feature" convolves twice
                 (equation 3). Both give the same output; the attribute may be changed at any time,
                 but a graph that was hybridized before is kept until `hybridize()` is called again.
-            kwargs: what every block takes, `prefix` and `params`.
+            kwargs: the keywords of every block, `prefix` and `params`.
 
         Raises:
             DOConvError: if an argument breaks a rule; the message names it.
         """
-        rank = len(self._layout) - 2
         rules.own_names(kwargs)
         in_channels = rules.integer("in_channels", in_channels, minimum=0)
         spec = Spec(
             in_channels or None,
             rules.integer("channels", channels),
-            rules.axes("kernel_size", kernel_size, rank),
+            rules.axes("kernel_size", kernel_size, self._rank),
             groups,
             d_mul,
         )
-        options = self._options(spec, strides, padding, dilation, layout, use_bias)
+        options = operator_options(spec, strides, padding, dilation, layout, use_bias)
         rules.warn_of_stride(options["stride"], spec.kernel_size)
-        initializers = (weight_initializer, bias_initializer)
-        self._over_parameterize(
+        initializers = {"weight": weight_initializer, "bias": bias_initializer}
+        super().__init__(
             spec, composition, depthwise_init, options, initializers, activation, kwargs
         )
 
@@ -85,16 +77,16 @@ class _DOConv(OverParameterized):
 class DOConv1D(_DOConv, nn.Conv1D):
     """An over-parameterized `nn.Conv1D`: its arguments, and ours by keyword."""
 
-    _plain, _layout = nn.Conv1D, "NCW"
+    _plain, _rank = nn.Conv1D, 1
 
 
 class DOConv2D(_DOConv, nn.Conv2D):
     """An over-parameterized `nn.Conv2D`: its arguments, and ours by keyword."""
 
-    _plain, _layout = nn.Conv2D, "NCHW"
+    _plain, _rank = nn.Conv2D, 2
 
 
 class DOConv3D(_DOConv, nn.Conv3D):
     """An over-parameterized `nn.Conv3D`: its arguments, and ours by keyword."""
 
-    _plain, _layout = nn.Conv3D, "NCDHW"
+    _plain, _rank = nn.Conv3D, 3

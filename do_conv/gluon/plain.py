@@ -1,18 +1,66 @@
-"""Layers that are given their parameters, such as the plain ones that are deployed."""
+"""The plain layers: their arguments, and the values they are given when they are deployed."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import mxnet as mx
 import numpy as np
 
 from do_conv.core import rules
+from do_conv.core.spec import Spec
+
+_LAYOUTS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
+
+
+class BlockOptions(TypedDict, total=False):
+    """The keywords that every Gluon block takes."""
+
+    prefix: str | None
+    params: Any
+
+
+def operator_options(
+    spec: Spec, strides: Any, padding: Any, dilation: Any, layout: Any, use_bias: bool
+) -> dict[str, Any]:
+    """The options of MXNet's operator, each checked.
+
+    Raises:
+        DOConvError: if an argument breaks a rule.
+    """
+    usual = _LAYOUTS[spec.rank]
+    return {
+        "kernel": spec.kernel_size,
+        "stride": rules.axes("strides", strides, spec.rank),
+        "dilate": rules.axes("dilation", dilation, spec.rank),
+        "pad": rules.padding(padding, spec.rank, words=()),
+        "num_filter": spec.out_channels,
+        "num_group": spec.groups,
+        "no_bias": not use_bias,
+        "layout": rules.choice("layout", usual if layout is None else layout, (usual,)),
+    }
 
 
 def first(parameter: Any) -> Any:
     """The values of a parameter in the first of its contexts; None if there is no parameter."""
     return None if parameter is None else parameter.data(parameter.list_ctx()[0])
+
+
+def is_initialized(layer: Any) -> bool:
+    """Whether all parameters of a layer have values."""
+    return all(parameter._data is not None for parameter in layer._reg_params.values())
+
+
+def wait_for_parameters(*layers: Any) -> None:
+    """Wait until the parameters of layers can be read.
+
+    Raises:
+        DOConvError: if a layer has no parameters yet.
+    """
+    for layer in layers:
+        rules.built(layer.name, is_initialized(layer))
+    # MXNet lays a weight out anew while a convolution reads it: let those that run end first.
+    mx.nd.waitall()
 
 
 def deploy(layer: Any, check_finite: bool = False, **values: tuple[Any, Any]) -> None:
@@ -21,7 +69,7 @@ def deploy(layer: Any, check_finite: bool = False, **values: tuple[Any, Any]) ->
     The layer takes dtype and contexts from these, and is trained where and as fast as they are.
 
     Raises:
-        DOConvError: if `check_finite` is asked for, and one is not.
+        DOConvError: if `check_finite` is asked for, and a value is not finite.
     """
     _, source = values["weight"]
     layer.cast(source.dtype)

@@ -15,9 +15,15 @@ from do_conv.core import rules
 from do_conv.core.rules import CompositionName
 from do_conv.core.spec import SeparableSpec
 from do_conv.gluon.arrays import as_given, legacy_arrays
-from do_conv.gluon.base import BlockOptions, Composed, bias_start
+from do_conv.gluon.base import Composed
 from do_conv.gluon.composition import depthwise_kernel, pointwise_kernel
-from do_conv.gluon.plain import deploy, first
+from do_conv.gluon.plain import (
+    BlockOptions,
+    deploy,
+    first,
+    operator_options,
+    wait_for_parameters,
+)
 from do_conv.gluon.starts import ReshapedStart
 from do_conv.models import checks
 
@@ -37,7 +43,7 @@ class _DepthwiseSeparable(Composed):
         bias: `(C_out,)` or None.
     """
 
-    _depthwise_name = "depthwise_weight"
+    _delta_name = "depthwise_weight"
 
     def __init__(
         self,
@@ -59,52 +65,46 @@ class _DepthwiseSeparable(Composed):
         composition: CompositionName = "kernel",
         **kwargs: Unpack[BlockOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `nn.Conv`, in its order.
+        """Make the layer; the arguments before `d_mul` are those of `nn.Conv1D`, `2D` or `3D`.
 
         Args:
-            channels: C_out.
-            kernel_size: K of the depthwise convolution, an integer or one per spatial axis.
-            strides: of the depthwise convolution, an integer or one per axis.
-            padding: of the depthwise convolution, an integer or one per axis.
-            dilation: of the depthwise convolution, an integer or one per axis.
+            strides, padding, dilation: of the depthwise convolution.
             groups: G, those of the pointwise convolution.
             layout: the order of the input's axes; MXNet convolves in 'NCW', 'NCHW', 'NCDHW'.
             activation: what follows the pointwise convolution.
             use_bias: whether the pointwise convolution adds a bias.
             weight_initializer: how W starts; None is what `initialize` says. Whatever draws W and
                 D draws them in the shapes of the two plain layers' kernels.
-            bias_initializer: how the bias starts.
             in_channels: C_in; 0 is to be seen from the first input.
             d_mul: D_mul, the depthwise convolution's outputs for each input channel.
             depthwise_initializer: how D starts; None is what `initialize` says.
             composition: "kernel" composes one kernel and convolves once; "feature" convolves twice
                 (equation 3). Both give the same output; the attribute may be changed at any time,
                 but a graph that was hybridized before is kept until `hybridize()` is called again.
-            kwargs: what every block takes, `prefix` and `params`.
+            kwargs: the keywords of every block, `prefix` and `params`.
 
         Raises:
             DOConvError: if an argument breaks a rule; the message names it.
         """
-        rank = len(self._layout) - 2
         rules.own_names(kwargs)
         in_channels = rules.integer("in_channels", in_channels, minimum=0)
         spec = SeparableSpec(
             in_channels or None,
             rules.integer("channels", channels),
-            rules.axes("kernel_size", kernel_size, rank),
+            rules.axes("kernel_size", kernel_size, self._rank),
             groups,
             d_mul,
         )
-        options = self._options(spec, strides, padding, dilation, layout, use_bias)
+        options = operator_options(spec, strides, padding, dilation, layout, use_bias)
         # The two plain layers' kernels, whose channels may be unknown.
-        pointwise = ReshapedStart((spec.out_channels, -1, *[1] * rank), weight_initializer)
+        pointwise = ReshapedStart((spec.out_channels, -1, *[1] * spec.rank), weight_initializer)
         depthwise = ReshapedStart((-1, 1, *spec.kernel_size), depthwise_initializer)
-        starts = {
-            "depthwise_weight": (spec.delta_shape, depthwise),
-            "weight": (spec.weight_shape, pointwise),
-            "bias": bias_start(options, bias_initializer),
+        initializers = {
+            "depthwise_weight": depthwise,
+            "weight": pointwise,
+            "bias": bias_initializer,
         }
-        self._make(spec, composition, options, starts, activation, kwargs)
+        super().__init__(spec, composition, options, initializers, activation, kwargs)
 
     @classmethod
     def from_pair(
@@ -114,7 +114,7 @@ class _DepthwiseSeparable(Composed):
         *,
         composition: CompositionName = "kernel",
     ) -> LayerT:
-        """The layer that does what two plain ones do, with copies of their weights.
+        """Make the layer that does what two plain ones do, with copies of their weights.
 
         Args:
             depthwise: an `nn.Conv` with a group for each input channel, no bias and no activation.
@@ -128,10 +128,7 @@ class _DepthwiseSeparable(Composed):
             DOConvError: if the two are not a separable pair, or have no parameters yet.
         """
         checks.separable_pair(cls._is_pair(depthwise, pointwise), depthwise, pointwise)
-        for plain in (depthwise, pointwise):
-            parameters = plain.collect_params().values()
-            rules.built(plain.name, all(one._data is not None for one in parameters))
-        mx.nd.waitall()
+        wait_for_parameters(depthwise, pointwise)
         window, act = depthwise._kwargs, pointwise.act
         in_channels = window["num_group"]
         layer = cls(
@@ -160,11 +157,11 @@ class _DepthwiseSeparable(Composed):
 
     @classmethod
     def _is_pair(cls, depthwise: Any, pointwise: Any) -> bool:
-        """Whether the one is depthwise and the other pointwise, with nothing between them."""
+        """Whether the two layers are a depthwise and a pointwise convolution, in this order."""
         for layer in (depthwise, pointwise):
             if not isinstance(layer, cls._plain) or isinstance(layer, Composed):
                 return False
-        options, ones = pointwise._kwargs, (1,) * (len(cls._layout) - 2)
+        options, ones = pointwise._kwargs, (1,) * cls._rank
         return (
             depthwise.weight.shape[1] in (0, 1)
             and depthwise.bias is None
@@ -175,7 +172,7 @@ class _DepthwiseSeparable(Composed):
         )
 
     def fold(self, *, check_finite: bool = True) -> nn.HybridSequential:
-        """The two plain layers that do the same, at the cost of feature composition.
+        """Make the two plain layers that do the same, at the cost of feature composition.
 
         Args:
             check_finite: False folds parameters that hold NaN or infinity, too.
@@ -187,7 +184,7 @@ class _DepthwiseSeparable(Composed):
         Raises:
             DOConvError: if the parameters are not there yet, or W, D or the bias is not finite.
         """
-        self._settle()
+        wait_for_parameters(self)
         arguments, spec = self._plain_arguments(), self.spec
         features = spec.in_channels * spec.d_mul
         as_depthwise = {"groups": spec.in_channels, "activation": None, "use_bias": False}
@@ -215,7 +212,7 @@ class _DepthwiseSeparable(Composed):
         return pair
 
     def __repr__(self) -> str:
-        """What a convolution shows, and D_mul."""
+        """The plain layer's, D_mul and the composition."""
         return super().__repr__()[:-1] + self.spec.differences("identity", self.composition) + ")"
 
 
@@ -229,16 +226,16 @@ def _reshaped(parameter: Any, shape: tuple[int, ...]) -> Any:
 class DepthwiseSeparableConv1D(_DepthwiseSeparable, nn.Conv1D):
     """A depthwise and a pointwise `nn.Conv1D`, trained as one."""
 
-    _plain, _layout = nn.Conv1D, "NCW"
+    _plain, _rank = nn.Conv1D, 1
 
 
 class DepthwiseSeparableConv2D(_DepthwiseSeparable, nn.Conv2D):
     """A depthwise and a pointwise `nn.Conv2D`, trained as one."""
 
-    _plain, _layout = nn.Conv2D, "NCHW"
+    _plain, _rank = nn.Conv2D, 2
 
 
 class DepthwiseSeparableConv3D(_DepthwiseSeparable, nn.Conv3D):
     """A depthwise and a pointwise `nn.Conv3D`, trained as one."""
 
-    _plain, _layout = nn.Conv3D, "NCDHW"
+    _plain, _rank = nn.Conv3D, 3

@@ -15,7 +15,8 @@ from mxnet.gluon import nn
 from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
-from do_conv.gluon.base import BlockOptions, OverParameterized
+from do_conv.gluon.base import OverParameterized
+from do_conv.gluon.plain import BlockOptions, operator_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -47,53 +48,45 @@ class _DOConvTranspose(OverParameterized):
         composition: CompositionName = "kernel",
         **kwargs: Unpack[BlockOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
+        """Make the layer; the arguments before `d_mul` are those of the plain layer.
 
         Args:
-            channels: C_out.
-            kernel_size: K, an integer or one per spatial axis.
-            strides: an integer or one per axis.
             padding: an integer or one per axis, taken away from the output.
             output_padding: an integer or one per axis, added at the output's end; smaller than
                 the stride.
             dilation: an integer or one per axis; 1 where there are three axes.
-            groups: G.
             layout: the order of the input's axes; MXNet convolves in 'NCW', 'NCHW', 'NCDHW'.
-            activation: as the plain layer's.
-            use_bias: whether to add a bias.
             weight_initializer: how W starts; None is what `initialize` says.
-            bias_initializer: how the bias starts.
             in_channels: C_in; 0 is to be seen from the first input.
             d_mul: D_mul, at least |K|, the default. Where |K| = 1 the layer is the plain one.
             depthwise_init: how D starts (Table 7), "identity" or "he".
             composition: "kernel" or "feature" (equation 3); it may be changed at any time, but a
                 graph that was hybridized before is kept until `hybridize()` is called again.
-            kwargs: what every block takes, `prefix` and `params`.
+            kwargs: the keywords of every block, `prefix` and `params`.
 
         Raises:
             DOConvError: if an argument breaks a rule; the message names it.
         """
-        rank = len(self._layout) - 2
         rules.own_names(kwargs)
         in_channels = rules.integer("in_channels", in_channels, minimum=0)
         spec = Spec(
             in_channels or None,
             rules.integer("channels", channels),
-            rules.axes("kernel_size", kernel_size, rank),
+            rules.axes("kernel_size", kernel_size, self._rank),
             groups,
             d_mul,
             transposed=True,
         )
-        options = self._options(spec, strides, padding, dilation, layout, use_bias)
+        options = operator_options(spec, strides, padding, dilation, layout, use_bias)
         # MXNet's limit is the stride alone.
-        options["adj"] = rules.output_padding(output_padding, options["stride"], (1,) * rank)
+        options["adj"] = rules.output_padding(output_padding, options["stride"], (1,) * spec.rank)
         self.outpad = options["adj"]
-        initializers = (weight_initializer, bias_initializer)
-        self._over_parameterize(
+        initializers = {"weight": weight_initializer, "bias": bias_initializer}
+        super().__init__(
             spec, composition, depthwise_init, options, initializers, activation, kwargs
         )
 
-    def _convolve_kernel(self, F: Any, x: Any, kernel: Any, bias: Any) -> Any:  # noqa: N803
+    def _convolve_composed(self, F: Any, x: Any, kernel: Any, bias: Any) -> Any:  # noqa: N803
         """Spread `x` by a kernel that is computed.
 
         On the CPU, MXNet's float32 operator writes the gradient of its kernel into memory that only
@@ -102,9 +95,9 @@ class _DOConvTranspose(OverParameterized):
         """
         recording = F is mx.sym or autograd.is_recording()
         if not recording or np.dtype(self.weight.dtype) != np.float32:
-            return super()._convolve_kernel(F, x, kernel, bias)
+            return super()._convolve_composed(F, x, kernel, bias)
         fixed = [None if array is None else F.BlockGrad(array) for array in (x, kernel, bias)]
-        value = super()._convolve_kernel(F, *fixed)
+        value = super()._convolve_composed(F, *fixed)
         trained = self._in_two_steps(F, x, kernel, bias, self._spec.groups)
         return value + (trained - F.BlockGrad(trained))
 
@@ -158,16 +151,16 @@ class _DOConvTranspose(OverParameterized):
 class DOConv1DTranspose(_DOConvTranspose, nn.Conv1DTranspose):
     """An over-parameterized `nn.Conv1DTranspose`: its arguments, and ours by keyword."""
 
-    _plain, _layout = nn.Conv1DTranspose, "NCW"
+    _plain, _rank = nn.Conv1DTranspose, 1
 
 
 class DOConv2DTranspose(_DOConvTranspose, nn.Conv2DTranspose):
     """An over-parameterized `nn.Conv2DTranspose`: its arguments, and ours by keyword."""
 
-    _plain, _layout = nn.Conv2DTranspose, "NCHW"
+    _plain, _rank = nn.Conv2DTranspose, 2
 
 
 class DOConv3DTranspose(_DOConvTranspose, nn.Conv3DTranspose):
     """An over-parameterized `nn.Conv3DTranspose`: its arguments, and ours by keyword."""
 
-    _plain, _layout = nn.Conv3DTranspose, "NCDHW"
+    _plain, _rank = nn.Conv3DTranspose, 3

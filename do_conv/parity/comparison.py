@@ -1,4 +1,4 @@
-"""How far a framework is from the core: relative to the largest value of what is compared."""
+"""The difference of a framework from the core, relative to the largest value."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """Whether the framework agrees; a case it does not offer does not count against it."""
+        """True if the framework agrees, or does not offer the case."""
         return self.error is None or self.error <= self.tolerance
 
 
 def agrees(results: Sequence[Result]) -> bool:
-    """Whether something was compared, and all of it holds."""
+    """True if something was compared, and all of it agrees."""
     return any(r.error is not None for r in results) and all(r.holds for r in results)
 
 

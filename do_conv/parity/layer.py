@@ -26,9 +26,9 @@ QUANTITIES = (
 
 @dataclass(frozen=True)
 class Arrays:
-    """What a layer is given, channels first; `cotangent` is the gradient of its output.
+    """The input and parameters of a layer, channels first, and the gradient of its output.
 
-    `delta` is D', or a separable pair's D.
+    `delta` is D', or a separable pair's D; `cotangent` is the gradient of the output.
     """
 
     x: np.ndarray
@@ -86,8 +86,8 @@ def core_results(case: Case, given: Arrays) -> Results:
             grad_composed, weight, delta, spec
         )
         names = ("feature grad x", "feature grad W", "feature grad D'", "feature grad bias")
-        found = feature_gradients(cotangent, x, weight, delta, spec, window)
-        results |= dict(zip(names, found, strict=True))
+        by_features = feature_gradients(cotangent, x, weight, delta, spec, window)
+        results |= dict(zip(names, by_features, strict=True))
         results["feature output"] = convolve_features(x, weight, delta, spec, window, bias)
     if case.kind == "separable":
         results.pop("folded kernel")  # it is deployed by features, as the pair it is

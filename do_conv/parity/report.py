@@ -1,4 +1,4 @@
-"""What a proof of agreement says: a table for a person, JSON for a program."""
+"""The report of a comparison: a table for a person, JSON for a program."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def table(
 
 
 def verdict(results: list[Result]) -> Text:
-    """Whether everything that was compared agrees; each quantity that does not, on its line."""
+    """A line that everything agrees, or a line for each quantity that does not."""
     failures = [result for result in results if not result.holds]
     if not results:
         return Text("Nothing was compared: there is no framework to compare.", "bold red")
@@ -102,10 +102,10 @@ def _of(results: list[Result], framework: str, dtype: str) -> list[Result]:
 
 def _cell(results: list[Result], framework: str, dtype: str, quantity: str, room: int) -> Text:
     """The largest error and its case, in lines of `room` columns."""
-    found = [r for r in _of(results, framework, dtype) if r.quantity == quantity]
-    if not found:
+    chosen = [r for r in _of(results, framework, dtype) if r.quantity == quantity]
+    if not chosen:
         return Text("-", "dim")
-    most = worst(found)
+    most = worst(chosen)
     shown = f"{most.error:.1e}  {most.case}"
     if len(shown) > room:  # rich would break a name anywhere
         shown = "\n".join([f"{most.error:.1e}", *textwrap.wrap(most.case, room)])

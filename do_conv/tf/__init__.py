@@ -5,14 +5,16 @@ depthwise        DODepthwiseConv2D
 transposed       DOConv1DTranspose, DOConv2DTranspose, DOConv3DTranspose
 separable        DepthwiseSeparableConv1D, DepthwiseSeparableConv2D
 separable_delta  DOSeparableConv1D, DOSeparableConv2D
-composed         what all of them have in common
-configuration    layers made again from the configuration of others
-base             what those with a D' have in common
+composed         the base of all of these
+base             the base of those with a D'
+plain            the plain layers' arguments, and layers made from the configuration of others
+starts           how D' starts
 composition      W' from W and D' in `keras.ops`
 models           `convert`, `fold`, `plan`, `verify` and `folded_weights`: whole models
 """
 
-from do_conv.core.errors import KERAS_BACKENDS, missing_keras_backend, require_installed
+from do_conv.core.errors import require_installed
+from do_conv.tf.missing import KERAS_BACKENDS, missing_keras_backend
 
 require_installed("keras", extra="tf", user="do_conv.tf")
 

@@ -1,21 +1,23 @@
-"""What the layers over-parameterized by D' have in common."""
+"""The base of the layers that are over-parameterized by D'."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from keras import constraints, initializers, ops, regularizers
+from keras import constraints, ops, regularizers
 
-from do_conv.core import layouts, rules
+from do_conv.core import rules
+from do_conv.core.errors import broken
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
-from do_conv.core.starts import Normal, delta_start
+from do_conv.core.starts import delta_start
 from do_conv.tf.composed import Composed
-from do_conv.tf.composition import compose_spec, depthwise_kernel, pointwise_kernel
+from do_conv.tf.composition import depthwise_kernel, pointwise_kernel
+from do_conv.tf.starts import DeltaStart
 
 
 class OverParameterized(Composed):
-    """A Keras convolution that trains W and D', and convolves with the kernel composed of both.
+    """A convolution over-parameterized by a depthwise kernel (Cao et al., arXiv 2006.12030).
 
     Attributes:
         kernel: W, in the plain layer's shape, or with D_mul in place of *K where D_mul is not |K|.
@@ -25,22 +27,26 @@ class OverParameterized(Composed):
         bias: as the plain layer's.
     """
 
-    _kernel_name: ClassVar[str] = "kernel"
+    _delta_name = "depthwise_delta"
 
-    def _set_options(
+    def __init__(
         self,
-        d_mul: int | None,
-        depthwise_init: DepthwiseInit,
+        spec: Spec,
         composition: CompositionName,
+        depthwise_init: DepthwiseInit,
         delta_regularizer: Any,
         delta_constraint: Any,
+        **plain: Any,
     ) -> None:
-        """Keep the arguments that are ours."""
-        self.d_mul = rules.depth_multiplier(d_mul, self.kernel_size)
+        super().__init__(spec, composition, **plain)
         self.depthwise_init = rules.depthwise_init(depthwise_init)
-        self._set_composition(composition)
         self.delta_regularizer = regularizers.get(delta_regularizer)
         self.delta_constraint = constraints.get(delta_constraint)
+
+    @property
+    def d_mul(self) -> int:
+        """D_mul."""
+        return int(self.spec.d_mul)
 
     def build(self, input_shape: Any) -> None:
         """Make W, the bias and D' for an input of this shape."""
@@ -50,7 +56,7 @@ class OverParameterized(Composed):
             self.depthwise_delta = self.add_weight(
                 name="depthwise_delta",
                 shape=(*self.spec.kernel_size, self.spec.depthwise_channels, self.spec.d_mul),
-                initializer=_DeltaStart(delta_start(self.depthwise_init, self.spec)),
+                initializer=DeltaStart(delta_start(self.depthwise_init, self.spec)),
                 regularizer=self.delta_regularizer,
                 constraint=self.delta_constraint,
                 dtype=self.dtype,
@@ -65,67 +71,30 @@ class OverParameterized(Composed):
                 kwargs["shape"] = (self.spec.d_mul, *kwargs["shape"][self.rank :])
         return super().add_weight(*args, name=name, **kwargs)
 
-    def composed_kernel(self) -> Any:
-        """W', the kernel that is applied, in the plain shape, differentiable in W and D'."""
-        rules.built(self.name, self.built)
-        return self._composed(getattr(self, self._kernel_name))
-
-    def _composed(self, kernel: Any) -> Any:
-        if self.depthwise_delta is None:
-            return ops.convert_to_tensor(kernel)
-        kernel = ops.cast(kernel, self.depthwise_delta.dtype)
-        return compose_spec(kernel, ops.convert_to_tensor(self.depthwise_delta), self.spec)
-
-    def _convolve(self, inputs: Any) -> Any:
-        return self.convolution_op(inputs, self.kernel)
-
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        """Convolve with W' (or with D, then W, under feature composition), given W."""
-        window = self._window()
-        if self.padding == "causal":
-            window["padding"], inputs = "valid", self._pad_before(inputs)
-        if self._chosen_composition() == "feature" and self.depthwise_delta is not None:
-            delta = ops.convert_to_tensor(self.depthwise_delta)
-            return self._convolve_features(inputs, kernel, delta, window)
-        composed = ops.cast(self._composed(kernel), self.compute_dtype)
-        return self._convolve_plain(inputs, composed, window)
-
-    def _convolve_plain(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
-        """The plain layer's own operation."""
-        return ops.conv(inputs, kernel, **window)
-
-    def _convolve_features(
-        self, inputs: Any, kernel: Any, delta: Any, window: dict[str, Any]
-    ) -> Any:
-        """Feature composition: stride, padding and dilation belong to the depthwise convolution."""
+    def _convolve_features(self, inputs: Any, kernel: Any) -> Any:
+        delta = ops.convert_to_tensor(self.depthwise_delta)
         depthwise = ops.cast(depthwise_kernel(delta, self.spec), self.compute_dtype)
         pointwise = ops.cast(pointwise_kernel(kernel, self.spec), self.compute_dtype)
-        features = self._convolve_depthwise(inputs, depthwise, window)
+        features = self._convolve_depthwise(inputs, depthwise)
         return ops.conv(features, pointwise, data_format=self.data_format)
 
-    def _convolve_depthwise(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
+    def _convolve_depthwise(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve with D, `(*K, C_in, D_mul)`."""
         # A grouped convolution: `depthwise_conv` has neither three axes nor, on TensorFlow,
         # strides that differ.
         shape = (*self.spec.kernel_size, 1, self.spec.in_channels * self.spec.d_mul)
-        return ops.conv(inputs, ops.reshape(kernel, shape), **window)
+        return ops.conv(inputs, ops.reshape(kernel, shape), **self._window())
 
-    def _pad_before(self, inputs: Any) -> Any:
-        """Causal padding: an output sees no later input."""
-        before = [self.dilation_rate[0] * (self.kernel_size[0] - 1), 0]
-        last = self.data_format == "channels_last"
-        return ops.pad(inputs, [[0, 0], before, [0, 0]] if last else [[0, 0], [0, 0], before])
+    def _plain_kernels(self) -> dict[str, Any]:
+        return {**super()._plain_kernels(), self._kernel_name: self.composed_kernel()}
 
     def _stored(self) -> dict[str, Any]:
         """The variables under their keys in a weights file: Keras's own, and one for D'."""
-        stored = {"0": self._kernel_variable()}
-        if self.use_bias:
-            stored["1"] = self.bias
+        names = [*self._plain_kernel_names, *["bias"] * self.use_bias]
+        stored = {str(i): getattr(self, name) for i, name in enumerate(names)}
         if self.depthwise_delta is not None:
             stored["depthwise_delta"] = self.depthwise_delta
         return stored
-
-    def _kernel_variable(self) -> Any:
-        return self.kernel
 
     def save_own_variables(self, store: Any) -> None:
         """Write W, the bias and D'; a LoRA is merged into W, as Keras does."""
@@ -144,7 +113,12 @@ class OverParameterized(Composed):
         rules.built(self.name, self.built or not store.keys())
         self._check_stored(store)
         stored = self._stored() if self.built else {}
-        rules.stored_keys(self.name, list(stored), list(store.keys()))
+        if set(store.keys()) != set(stored):
+            raise broken(
+                f"the stored parameters of layer '{self.name}' must be {sorted(stored)}",
+                f"{sorted(store.keys())}",
+                "load a file saved from the same kind of layer, with the same bias and kernel_size",
+            )
         for key, variable in stored.items():
             rules.stored_shape(f"{variable.path}", variable.shape, store[key].shape)
         for key, variable in stored.items():
@@ -160,21 +134,6 @@ class OverParameterized(Composed):
         }
 
     def __repr__(self) -> str:
-        """What the plain layer shows, and what differs from the defaults."""
-        spec = Spec(None, 1, self.kernel_size, d_mul=self.d_mul)
-        return (
-            super().__repr__()[:-1] + spec.differences(self.depthwise_init, self.composition) + ">"
-        )
-
-
-class _DeltaStart(initializers.Initializer):
-    """Draws D' in Keras's layout from the distribution the core names."""
-
-    def __init__(self, start: Normal) -> None:
-        self.start = start
-
-    def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        if not self.start.std:
-            return ops.zeros(shape, dtype)
-        drawn = initializers.RandomNormal(0, self.start.std)(shape, dtype)
-        return drawn + ops.cast(layouts.delta_to_keras(self.start.mean[None]), dtype)
+        """The plain layer's, and the options that are not the default."""
+        shown = self.spec.differences(self.depthwise_init, self.composition)
+        return super().__repr__()[:-1] + shown + ">"

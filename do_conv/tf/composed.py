@@ -1,71 +1,57 @@
-"""What every layer has in common: a Keras convolution whose kernel is composed of two."""
+"""The base of every layer: a Keras convolution whose kernel is composed of two."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 
 from do_conv.core import rules
+from do_conv.core.errors import broken
 from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Spec
-from do_conv.tf.configuration import made_like
-
-
-class LayerOptions(TypedDict, total=False):
-    """What every Keras layer takes by keyword."""
-
-    name: str | None
-    dtype: Any
-    trainable: bool
-    autocast: bool
-    input_shape: Any
-    batch_shape: Any
-    batch_input_shape: Any
-    batch_size: int
-    input_dtype: Any
-    input_dim: int
-    lora_rank: int | None
-    lora_alpha: float | None
-    dynamic: bool
+from do_conv.tf.composition import compose_spec
+from do_conv.tf.plain import made_like
 
 
 class Composed(keras.layers.Layer):
-    """A Keras convolution that can compose its kernel.
+    """A convolution whose kernel is composed.
 
-    It stands before the plain Keras layer among a class's bases, and relies on its attributes.
+    Among a class's bases it stands before the plain layer, whose methods it extends.
 
     Attributes:
-        spec: the sizes; there is one once the layer is built.
+        spec: the sizes; its channels are None until the layer is built.
         composition: "kernel" or "feature"; it may be changed at any time.
     """
 
-    _plain: ClassVar[Any]
+    _plain: ClassVar[Any]  # the plain layer's class
+    _rank: ClassVar[int]
+    _plain_kernel_names: ClassVar[Sequence[str]] = ("kernel",)  # in the plain layer's order
+    _kernel_name: ClassVar[str] = "kernel"  # W
+    _delta_name: ClassVar[str]  # the variable on top of W: D', or the D of a separable layer
     _compositions: ClassVar[Sequence[str]] = rules.COMPOSITIONS
 
     spec: Spec
     composition: CompositionName
 
-    def _set_composition(self, composition: Any) -> None:
-        """Keep the composition, once the plain layer has been made."""
-        self.composition = composition
-        self._chosen_composition()
+    def __init__(self, spec: Spec, composition: CompositionName, **plain: Any) -> None:
+        """Make the plain layer of these arguments; its variables come with `build`."""
+        super().__init__(**plain)
+        self.spec, self.composition = spec, composition
+        rules.choice("composition", composition, self._compositions)
         # `build` and `call` say what an input must be, in the words every framework's layers use.
         self.input_spec = None
-
-    def _chosen_composition(self) -> str:
-        return rules.choice("composition", self.composition, self._compositions)
-
-    def _spec_for(self, in_channels: int) -> Spec:
-        """The layer's sizes, given the input's channels."""
-        raise NotImplementedError
 
     @property
     def _channel_axis(self) -> int:
         return -1 if self.data_format == "channels_last" else 1
+
+    def _spec_for(self, in_channels: int) -> Spec:
+        """The layer's sizes, given the input's channels."""
+        return self.spec.with_in_channels(in_channels)
 
     def build(self, input_shape: Any) -> None:
         """Make the variables for an input of this shape."""
@@ -76,44 +62,66 @@ class Composed(keras.layers.Layer):
         self.input_spec = None
 
     def composed_kernel(self) -> Any:
-        """W', the kernel that is applied, differentiable in what it is composed of."""
-        raise NotImplementedError
+        """W', the kernel that is applied, in the plain shape, differentiable in W and D (or D')."""
+        rules.built(self.name, self.built)
+        return self._compose(getattr(self, self._kernel_name))
+
+    def _compose(self, kernel: Any) -> Any:
+        """W', given W."""
+        delta = getattr(self, self._delta_name)
+        if delta is None:
+            return ops.convert_to_tensor(kernel)
+        kernel = ops.cast(kernel, delta.dtype)
+        return compose_spec(kernel, ops.convert_to_tensor(delta), self.spec)
 
     def call(self, inputs: Any) -> Any:
         """Convolve, add the bias, apply the activation.
-
-        Written here because not every Keras layer passes through `convolution_op`.
 
         Raises:
             DOConvError: if the input's rank, channels or dtype are not the layer's.
         """
         rules.built(self.name, self.built)
         self._check_input(inputs)
-        outputs = self._convolve(inputs)
+        outputs = self.convolution_op(inputs, getattr(self, self._kernel_name))
         if self.use_bias:
             shape = [1] * (self.rank + 2)
             shape[self._channel_axis] = -1
             outputs = ops.add(outputs, ops.reshape(self.bias, shape))
         return outputs if self.activation is None else self.activation(outputs)
 
-    def _check_input(self, inputs: Any) -> None:
-        last = self.data_format == "channels_last"
-        rules.input_kind(hasattr(inputs, "shape"), "tensor", type(inputs).__name__)
-        rules.input_shape(inputs.shape, self.rank, self.spec.in_channels, channels_last=last)
-        rules.input_dtype(keras.backend.standardize_dtype(inputs.dtype), self.compute_dtype)
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve with W' (or with D, then W, under feature composition), given W."""
+        if self._convolves_twice():
+            return self._convolve_features(inputs, kernel)
+        return self._convolve(inputs, ops.cast(self._compose(kernel), self.compute_dtype))
 
-    def _convolve(self, inputs: Any) -> Any:
-        """The output before the bias, in the chosen composition."""
+    def _convolves_twice(self) -> bool:
+        """Whether feature composition is chosen, and there is a D to convolve with."""
+        composition = rules.choice("composition", self.composition, self._compositions)
+        return composition == "feature" and self.spec.has_delta
+
+    def _convolve(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve with one kernel by the plain layer's own operation."""
+        return ops.conv(inputs, kernel, **self._window())
+
+    def _convolve_features(self, inputs: Any, kernel: Any) -> Any:
+        """Feature composition: stride, padding and dilation belong to the depthwise convolution."""
         raise NotImplementedError
 
     def _window(self) -> dict[str, Any]:
-        """What `keras.ops` is told of how the kernel slides."""
+        """The options of `keras.ops` that say how the kernel slides."""
         return {
             "strides": self.strides,
             "padding": self.padding,
             "dilation_rate": self.dilation_rate,
             "data_format": self.data_format,
         }
+
+    def _check_input(self, inputs: Any) -> None:
+        last = self.data_format == "channels_last"
+        rules.input_kind(hasattr(inputs, "shape"), "tensor", type(inputs).__name__)
+        rules.input_shape(inputs.shape, self.rank, self.spec.in_channels, channels_last=last)
+        rules.input_dtype(keras.backend.standardize_dtype(inputs.dtype), self.compute_dtype)
 
     def load_own_variables(self, store: Any) -> None:
         """Read what `save_own_variables` wrote.
@@ -125,10 +133,17 @@ class Composed(keras.layers.Layer):
         super().load_own_variables(store)
 
     def _check_stored(self, store: Any) -> None:
-        rules.stored_layer(self.name, type(self).__name__, bool(store.keys()) or not self.built)
+        if self.built and not store.keys():
+            raise broken(
+                f"a weights file must hold layer '{self.name}' as a {type(self).__name__}, since "
+                "Keras stores layers by class",
+                "a file without it",
+                "if the file is the plain model's, load it into the plain model and then convert "
+                "that model with do_conv.tf.convert",
+            )
 
     def fold(self, *, check_finite: bool = True) -> Any:
-        """The plain Keras layer that does the same.
+        """Make the plain Keras layer that does the same.
 
         Args:
             check_finite: False folds parameters that hold NaN or infinity, too.
@@ -169,7 +184,7 @@ class Composed(keras.layers.Layer):
 
     def _plain_kernels(self) -> dict[str, Any]:
         """The kernels of the plain layer that does the same, by name."""
-        return {"kernel": self.composed_kernel()}
+        return {name: getattr(self, name) for name in self._plain_kernel_names}
 
     def _own_config(self) -> dict[str, Any]:
         """The arguments that are ours."""
@@ -178,15 +193,3 @@ class Composed(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments the layer can be made from again."""
         return {**super().get_config(), **self._own_config()}
-
-
-def lower(word: Any) -> Any:
-    """Keras takes its words in any case; what is not a word is left to the rules."""
-    return word.lower() if isinstance(word, str) else word
-
-
-def known_data_format(data_format: Any) -> Any:
-    """The order of the axes, or None for Keras's setting."""
-    if data_format is None:
-        return None
-    return rules.choice("data_format", lower(data_format), ("channels_last", "channels_first"))

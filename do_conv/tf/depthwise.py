@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -11,14 +12,35 @@ from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.tf.base import OverParameterized
-from do_conv.tf.composed import LayerOptions, known_data_format, lower
+from do_conv.tf.plain import LayerOptions, known_data_format, lower
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+class OverDepthwise(OverParameterized):
+    """A layer whose W is a depthwise kernel: one group for each input channel (DO-DConv)."""
+
+    def _spec_for(self, in_channels: int) -> Spec:
+        channels = in_channels * self.depth_multiplier
+        return replace(
+            self.spec, in_channels=in_channels, out_channels=channels, groups=in_channels
+        )
+
+    def _compose(self, kernel: Any) -> Any:
+        shape = (*self.kernel_size, self.spec.in_channels, self.depth_multiplier)
+        return ops.reshape(super()._compose(kernel), shape)
+
+    def _convolve(self, inputs: Any, kernel: Any) -> Any:
+        return ops.depthwise_conv(inputs, kernel, **self._window())
+
+    def _convolve_depthwise(self, inputs: Any, kernel: Any) -> Any:
+        # The plain layer's operation, which takes a stride together with a dilation.
+        return ops.depthwise_conv(inputs, kernel, **self._window())
+
+
 @keras.saving.register_keras_serializable("do_conv")
-class DODepthwiseConv2D(OverParameterized, keras.layers.DepthwiseConv2D):
+class DODepthwiseConv2D(OverDepthwise, keras.layers.DepthwiseConv2D):
     """An over-parameterized `keras.layers.DepthwiseConv2D`: its arguments, and ours by keyword."""
 
     _plain = keras.layers.DepthwiseConv2D
@@ -48,37 +70,31 @@ class DODepthwiseConv2D(OverParameterized, keras.layers.DepthwiseConv2D):
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
+        """Make the layer; the arguments before `d_mul` are those of `DepthwiseConv2D`.
 
         Args:
-            kernel_size: K, an integer or two.
-            strides: an integer or two.
-            padding: "valid" or "same".
             depth_multiplier: output channels of each input channel: C_out is this times C_in.
-            data_format: "channels_last" or "channels_first"; None is Keras's setting.
-            dilation_rate: an integer or two; not together with strides.
-            activation: as the plain layer's.
-            use_bias: whether to add a bias.
-            depthwise_initializer: how W, the plain layer's depthwise kernel, starts.
-            bias_initializer: how the bias starts.
-            depthwise_regularizer: a penalty on W.
-            bias_regularizer: a penalty on the bias.
-            activity_regularizer: a penalty on the output.
-            depthwise_constraint: a projection of W.
-            bias_constraint: a projection of the bias.
+            depthwise_initializer, depthwise_regularizer, depthwise_constraint: those of W, the
+                plain layer's depthwise kernel.
             d_mul: D_mul, at least |K|, the default; it is not Keras's `depth_multiplier`.
             depthwise_init: how D starts (Table 7), "identity" or "he".
             composition: "kernel" or "feature" (equation 4); it may be changed at any time.
             delta_regularizer: a penalty on D', which pulls D to the identity.
             delta_constraint: a projection of D'.
-            kwargs: what every Keras layer takes, such as `name` and `dtype`.
+            kwargs: the keywords of every Keras layer, such as `name` and `dtype`.
 
         Raises:
             DOConvError: if an argument breaks a rule; the message names it.
         """
         rules.own_names(kwargs)
+        spec = Spec(None, None, rules.axes("kernel_size", kernel_size, 2), d_mul=d_mul)
         super().__init__(
-            kernel_size=rules.axes("kernel_size", kernel_size, 2),
+            spec,
+            composition,
+            depthwise_init,
+            delta_regularizer,
+            delta_constraint,
+            kernel_size=spec.kernel_size,
             strides=rules.axes("strides", strides, 2),
             padding=rules.choice("padding", lower(padding), ("valid", "same")),
             depth_multiplier=rules.integer("depth_multiplier", depth_multiplier),
@@ -95,23 +111,3 @@ class DODepthwiseConv2D(OverParameterized, keras.layers.DepthwiseConv2D):
             bias_constraint=bias_constraint,
             **kwargs,
         )
-        self._set_options(d_mul, depthwise_init, composition, delta_regularizer, delta_constraint)
-
-    def _spec_for(self, in_channels: int) -> Spec:
-        channels = in_channels * self.depth_multiplier
-        return Spec(in_channels, channels, self.kernel_size, in_channels, self.d_mul)
-
-    def composed_kernel(self) -> Any:
-        """W', `(*K, C_in, depth_multiplier)`, differentiable in W and D'."""
-        return self._in_plain_shape(super().composed_kernel())
-
-    def _in_plain_shape(self, kernel: Any) -> Any:
-        shape = (*self.kernel_size, self.spec.in_channels, self.depth_multiplier)
-        return ops.reshape(kernel, shape)
-
-    def _convolve_plain(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
-        return ops.depthwise_conv(inputs, self._in_plain_shape(kernel), **window)
-
-    def _convolve_depthwise(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
-        # The plain layer's operation, which takes a stride together with a dilation.
-        return ops.depthwise_conv(inputs, kernel, **window)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -11,7 +11,7 @@ from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.tf.base import OverParameterized
-from do_conv.tf.composed import LayerOptions, known_data_format, lower
+from do_conv.tf.plain import LayerOptions, known_data_format, lower
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 class _DOConv(OverParameterized):
     """The convolutions of every rank; `OverParameterized` names the attributes."""
 
-    _rank: ClassVar[int]
     lora_rank: Any  # the plain layer's
 
     def __init__(
@@ -49,25 +48,11 @@ class _DOConv(OverParameterized):
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
+        """Make the layer; the arguments before `d_mul` are those of `Conv1D`, `2D` or `3D`.
 
         Args:
-            filters: C_out.
-            kernel_size: K, an integer or one per spatial axis.
-            strides: an integer or one per axis.
-            padding: "valid", "same", or in one dimension "causal".
-            data_format: "channels_last" or "channels_first"; None is Keras's setting.
-            dilation_rate: an integer or one per axis; not together with strides.
             groups: G; 1 is DO-Conv, C_in is DO-DConv, anything between is DO-GConv.
-            activation: as the plain layer's.
-            use_bias: whether to add a bias.
-            kernel_initializer: how W starts.
-            bias_initializer: how the bias starts.
-            kernel_regularizer: a penalty on W.
-            bias_regularizer: a penalty on the bias.
-            activity_regularizer: a penalty on the output.
-            kernel_constraint: a projection of W.
-            bias_constraint: a projection of the bias.
+            kernel_initializer, kernel_regularizer, kernel_constraint: those of W.
             d_mul: D_mul, at least |K|, the default. Where |K| = 1 the layer is the plain one.
             depthwise_init: how D starts (Table 7): "identity", with which the layer starts as the
                 plain one, or "he", normal with standard deviation `sqrt(2/|K|)`.
@@ -76,26 +61,34 @@ class _DOConv(OverParameterized):
                 but a function that `compile` or `tf.function` traced before keeps the old one.
             delta_regularizer: a penalty on D', which pulls D to the identity.
             delta_constraint: a projection of D'.
-            kwargs: what every Keras layer takes, such as `name` and `dtype`.
+            kwargs: the keywords of every Keras layer, such as `name` and `dtype`.
 
         Raises:
             DOConvError: if an argument breaks a rule; the message names it.
         """
-        rank = self._rank
-        words = ("valid", "same", "causal") if rank == 1 else ("valid", "same")
-        kernel_size = rules.axes("kernel_size", kernel_size, rank)
-        filters = rules.integer("filters", filters)
         rules.own_names(kwargs)
-        spec = Spec(None, filters, kernel_size, groups, d_mul)
-        strides = rules.axes("strides", strides, rank)
-        rules.warn_of_stride(strides, kernel_size)
+        spec = Spec(
+            None,
+            rules.integer("filters", filters),
+            rules.axes("kernel_size", kernel_size, self._rank),
+            groups,
+            d_mul,
+        )
+        strides = rules.axes("strides", strides, spec.rank)
+        rules.warn_of_stride(strides, spec.kernel_size)
+        words = ("valid", "same", "causal") if spec.rank == 1 else ("valid", "same")
         super().__init__(
-            filters=filters,
-            kernel_size=kernel_size,
+            spec,
+            composition,
+            depthwise_init,
+            delta_regularizer,
+            delta_constraint,
+            filters=spec.out_channels,
+            kernel_size=spec.kernel_size,
             strides=strides,
             padding=rules.choice("padding", lower(padding), words),
             data_format=known_data_format(data_format),
-            dilation_rate=rules.axes("dilation_rate", dilation_rate, rank),
+            dilation_rate=rules.axes("dilation_rate", dilation_rate, spec.rank),
             groups=spec.groups,
             activation=activation,
             use_bias=use_bias,
@@ -108,10 +101,6 @@ class _DOConv(OverParameterized):
             bias_constraint=bias_constraint,
             **kwargs,
         )
-        self._set_options(d_mul, depthwise_init, composition, delta_regularizer, delta_constraint)
-
-    def _spec_for(self, in_channels: int) -> Spec:
-        return Spec(in_channels, self.filters, self.kernel_size, self.groups, self.d_mul)
 
     def build(self, input_shape: Any) -> None:
         """Make W, the bias and D' for an input of this shape, then a LoRA that was asked for."""
@@ -127,9 +116,9 @@ class _DOConv(OverParameterized):
         if self.depthwise_delta is not None:
             self.depthwise_delta.trainable = False
 
-    def _kernel_variable(self) -> Any:
+    def _stored(self) -> dict[str, Any]:
         # With LoRA, the property `kernel` is the sum of this variable and the low-rank product.
-        return self._kernel
+        return {**super()._stored(), "0": self._kernel}
 
     def load_own_variables(self, store: Any) -> None:
         """Read W, the bias and D'; what was stored has its LoRA merged, so a LoRA starts anew."""
@@ -144,6 +133,23 @@ class DOConv1D(_DOConv, keras.layers.Conv1D):
     """An over-parameterized `keras.layers.Conv1D`: its arguments, and ours by keyword."""
 
     _plain, _rank = keras.layers.Conv1D, 1
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve with W' (or with D, then W, under feature composition), given W."""
+        if self.padding == "causal":
+            inputs = self._pad_before(inputs)
+        return super().convolution_op(inputs, kernel)
+
+    def _pad_before(self, inputs: Any) -> Any:
+        """Causal padding: an output sees no later input."""
+        before = [self.dilation_rate[0] * (self.kernel_size[0] - 1), 0]
+        last = self.data_format == "channels_last"
+        return ops.pad(inputs, [[0, 0], before, [0, 0]] if last else [[0, 0], [0, 0], before])
+
+    def _window(self) -> dict[str, Any]:
+        # `convolution_op` has padded the inputs.
+        window = super()._window()
+        return {**window, "padding": "valid"} if self.padding == "causal" else window
 
 
 @keras.saving.register_keras_serializable("do_conv")

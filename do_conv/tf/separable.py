@@ -6,16 +6,16 @@ in Keras's `SeparableConv2D` and in Xception; MobileNet's blocks have both, and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 
 from do_conv.core import rules
 from do_conv.core.rules import CompositionName
-from do_conv.core.spec import SeparableSpec, Spec
-from do_conv.tf.composed import Composed, LayerOptions, known_data_format, lower
-from do_conv.tf.composition import compose_spec
+from do_conv.core.spec import SeparableSpec
+from do_conv.tf.composed import Composed
+from do_conv.tf.plain import LayerOptions, known_data_format, lower
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -30,7 +30,9 @@ class _DepthwiseSeparable(Composed):
         bias: as the plain layer's.
     """
 
-    _rank: ClassVar[int]
+    _plain_kernel_names = ("depthwise_kernel", "pointwise_kernel")  # deployed as the two they are
+    _kernel_name = "pointwise_kernel"
+    _delta_name = "depthwise_kernel"
 
     def __init__(
         self,
@@ -57,45 +59,36 @@ class _DepthwiseSeparable(Composed):
         composition: CompositionName = "kernel",
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `composition` are the plain layer's, in its order.
+        """Make the layer; the arguments before `composition` are those of `SeparableConv2D`.
 
         Args:
-            filters: C_out.
-            kernel_size: K of the depthwise convolution, an integer or one per spatial axis.
-            strides: an integer or one per axis.
-            padding: "valid" or "same".
-            data_format: "channels_last" or "channels_first"; None is Keras's setting.
-            dilation_rate: an integer or one per axis.
             depth_multiplier: D_mul, the depthwise convolution's outputs for each input channel.
-            activation: as the plain layer's.
-            use_bias: whether to add a bias.
-            depthwise_initializer: how D starts.
-            pointwise_initializer: how W starts.
-            bias_initializer: how the bias starts.
-            depthwise_regularizer: a penalty on D.
-            pointwise_regularizer: a penalty on W.
-            bias_regularizer: a penalty on the bias.
-            activity_regularizer: a penalty on the output.
-            depthwise_constraint: a projection of D.
-            pointwise_constraint: a projection of W.
-            bias_constraint: a projection of the bias.
+            depthwise_initializer, depthwise_regularizer, depthwise_constraint: those of D.
+            pointwise_initializer, pointwise_regularizer, pointwise_constraint: those of W.
             composition: "kernel" composes one kernel and convolves once; "feature" convolves twice,
                 as the plain layer does. Both give the same output; the attribute may be changed at
                 any time, but a function that was traced before keeps the old one.
-            kwargs: what every Keras layer takes, such as `name` and `dtype`.
+            kwargs: the keywords of every Keras layer, such as `name` and `dtype`.
 
         Raises:
             DOConvError: if an argument breaks a rule; the message names it.
         """
-        rank = self._rank
+        spec = SeparableSpec(
+            None,
+            rules.integer("filters", filters),
+            rules.axes("kernel_size", kernel_size, self._rank),
+            d_mul=rules.integer("depth_multiplier", depth_multiplier),
+        )
         super().__init__(
-            filters=rules.integer("filters", filters),
-            kernel_size=rules.axes("kernel_size", kernel_size, rank),
-            strides=rules.axes("strides", strides, rank),
+            spec,
+            composition,
+            filters=spec.out_channels,
+            kernel_size=spec.kernel_size,
+            strides=rules.axes("strides", strides, spec.rank),
             padding=rules.choice("padding", lower(padding), ("valid", "same")),
             data_format=known_data_format(data_format),
-            dilation_rate=rules.axes("dilation_rate", dilation_rate, rank),
-            depth_multiplier=rules.integer("depth_multiplier", depth_multiplier),
+            dilation_rate=rules.axes("dilation_rate", dilation_rate, spec.rank),
+            depth_multiplier=spec.d_mul,
             activation=activation,
             use_bias=use_bias,
             depthwise_initializer=depthwise_initializer,
@@ -110,41 +103,27 @@ class _DepthwiseSeparable(Composed):
             bias_constraint=bias_constraint,
             **kwargs,
         )
-        self._set_composition(composition)
-
-    def _spec_for(self, in_channels: int) -> Spec:
-        sizes = in_channels, self.filters, self.kernel_size
-        return SeparableSpec(*sizes, d_mul=self.depth_multiplier)
 
     def add_weight(self, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
         """Make a variable; the kernels are composed in their own precision."""
-        if name in ("depthwise_kernel", "pointwise_kernel"):
+        if name in self._plain_kernel_names:
             kwargs["autocast"] = False
         return super().add_weight(*args, name=name, **kwargs)
 
-    def composed_kernel(self) -> Any:
-        """W', the kernel that is applied, `(*K, C_in, filters)`, differentiable in W and D."""
-        rules.built(self.name, self.built)
+    def _compose(self, kernel: Any) -> Any:
         spec = self.spec
         by_channel = (spec.in_channels, spec.d_mul, spec.out_channels)
-        slots = ops.transpose(ops.reshape(self.pointwise_kernel, by_channel), (1, 0, 2))
-        return compose_spec(slots, ops.convert_to_tensor(self.depthwise_kernel), spec)
+        return super()._compose(ops.transpose(ops.reshape(kernel, by_channel), (1, 0, 2)))
 
-    def _convolve(self, inputs: Any) -> Any:
-        if self._chosen_composition() == "kernel":
-            kernel = ops.cast(self.composed_kernel(), self.compute_dtype)
-            return ops.conv(inputs, kernel, **self._window())
+    def _convolve_features(self, inputs: Any, kernel: Any) -> Any:
+        """Feature composition, by the plain layer's own operation."""
         depthwise = ops.cast(self.depthwise_kernel, self.compute_dtype)
-        pointwise = ops.cast(self.pointwise_kernel, self.compute_dtype)
+        pointwise = ops.cast(kernel, self.compute_dtype)
         return ops.separable_conv(inputs, depthwise, pointwise, **self._window())
 
-    def _plain_kernels(self) -> dict[str, Any]:
-        """The plain layer's two: it is deployed by feature composition."""
-        return {name: getattr(self, name) for name in ("depthwise_kernel", "pointwise_kernel")}
-
     def __repr__(self) -> str:
-        """What the plain layer shows, and the composition if it is not the default."""
-        shown = Spec(None, 1, self.kernel_size).differences("identity", self.composition)
+        """The plain layer's, and the composition if it is not the default."""
+        shown = "" if self.composition == "kernel" else f", composition={self.composition!r}"
         return super().__repr__()[:-1] + shown + ">"
 
 

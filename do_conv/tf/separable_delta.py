@@ -7,7 +7,7 @@ a pair: one kernel composed of the two, and no variable more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -15,14 +15,14 @@ from keras import ops
 from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
-from do_conv.tf.base import OverParameterized
-from do_conv.tf.composed import LayerOptions, known_data_format, lower
+from do_conv.tf.depthwise import OverDepthwise
+from do_conv.tf.plain import LayerOptions, known_data_format, lower
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class _DOSeparable(OverParameterized):
+class _DOSeparable(OverDepthwise):
     """The separable layers of every rank.
 
     Attributes:
@@ -33,7 +33,7 @@ class _DOSeparable(OverParameterized):
         bias: as the plain layer's.
     """
 
-    _rank: ClassVar[int]
+    _plain_kernel_names = ("depthwise_kernel", "pointwise_kernel")
     _kernel_name = "depthwise_kernel"
 
     def __init__(
@@ -65,44 +65,34 @@ class _DOSeparable(OverParameterized):
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
+        """Make the layer; the arguments before `d_mul` are those of `SeparableConv2D`.
 
         Args:
-            filters: C_out.
-            kernel_size: K of the depthwise convolution, an integer or one per spatial axis.
-            strides: an integer or one per axis.
-            padding: "valid" or "same".
-            data_format: "channels_last" or "channels_first"; None is Keras's setting.
-            dilation_rate: an integer or one per axis.
             depth_multiplier: outputs of the depthwise convolution for each input channel.
-            activation: as the plain layer's.
-            use_bias: whether to add a bias.
-            depthwise_initializer: how the depthwise part's W starts.
-            pointwise_initializer: how the pointwise kernel starts.
-            bias_initializer: how the bias starts.
-            depthwise_regularizer: a penalty on the depthwise part's W.
-            pointwise_regularizer: a penalty on the pointwise kernel.
-            bias_regularizer: a penalty on the bias.
-            activity_regularizer: a penalty on the output.
-            depthwise_constraint: a projection of the depthwise part's W.
-            pointwise_constraint: a projection of the pointwise kernel.
-            bias_constraint: a projection of the bias.
+            depthwise_initializer, depthwise_regularizer, depthwise_constraint: those of the
+                depthwise part's W.
             d_mul: D_mul, at least |K|, the default; it is not Keras's `depth_multiplier`.
             depthwise_init: how D starts (Table 7), "identity" or "he".
             composition: "kernel" or "feature" (equation 4), of the depthwise part; it may be
                 changed at any time.
             delta_regularizer: a penalty on D', which pulls D to the identity.
             delta_constraint: a projection of D'.
-            kwargs: what every Keras layer takes, such as `name` and `dtype`.
+            kwargs: the keywords of every Keras layer, such as `name` and `dtype`.
 
         Raises:
             DOConvError: if an argument breaks a rule; the message names it.
         """
-        rank = self._rank
         rules.own_names(kwargs)
+        rank = self._rank
+        spec = Spec(None, None, rules.axes("kernel_size", kernel_size, rank), d_mul=d_mul)
         super().__init__(
+            spec,
+            composition,
+            depthwise_init,
+            delta_regularizer,
+            delta_constraint,
             filters=rules.integer("filters", filters),
-            kernel_size=rules.axes("kernel_size", kernel_size, rank),
+            kernel_size=spec.kernel_size,
             strides=rules.axes("strides", strides, rank),
             padding=rules.choice("padding", lower(padding), ("valid", "same")),
             data_format=known_data_format(data_format),
@@ -122,43 +112,16 @@ class _DOSeparable(OverParameterized):
             bias_constraint=bias_constraint,
             **kwargs,
         )
-        self._set_options(d_mul, depthwise_init, composition, delta_regularizer, delta_constraint)
 
-    def _spec_for(self, in_channels: int) -> Spec:
-        channels = in_channels * self.depth_multiplier
-        return Spec(in_channels, channels, self.kernel_size, in_channels, self.d_mul)
-
-    def composed_kernel(self) -> Any:
-        """W' of the depthwise part, `(*K, C_in, depth_multiplier)`, differentiable in W and D'."""
-        shape = (*self.kernel_size, self.spec.in_channels, self.depth_multiplier)
-        return ops.reshape(super().composed_kernel(), shape)
-
-    def _convolve(self, inputs: Any) -> Any:
+    def _convolve(self, inputs: Any, kernel: Any) -> Any:
         pointwise = ops.cast(self.pointwise_kernel, self.compute_dtype)
-        if self._chosen_composition() == "kernel" or self.depthwise_delta is None:
-            depthwise = ops.cast(self.composed_kernel(), self.compute_dtype)
-            return ops.separable_conv(inputs, depthwise, pointwise, **self._window())
-        delta = ops.convert_to_tensor(self.depthwise_delta)
-        kernel = ops.convert_to_tensor(self.depthwise_kernel)
-        features = self._convolve_features(inputs, kernel, delta, self._window())
+        return ops.separable_conv(inputs, kernel, pointwise, **self._window())
+
+    def _convolve_features(self, inputs: Any, kernel: Any) -> Any:
+        """Feature composition of the depthwise part, then the plain layer's pointwise part."""
+        features = super()._convolve_features(inputs, kernel)
+        pointwise = ops.cast(self.pointwise_kernel, self.compute_dtype)
         return ops.conv(features, pointwise, data_format=self.data_format)
-
-    def _convolve_depthwise(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
-        # The plain layer's operation, which takes a stride together with a dilation.
-        return ops.depthwise_conv(inputs, kernel, **window)
-
-    def _plain_kernels(self) -> dict[str, Any]:
-        return {
-            "depthwise_kernel": self.composed_kernel(),
-            "pointwise_kernel": self.pointwise_kernel,
-        }
-
-    def _stored(self) -> dict[str, Any]:
-        names = ["depthwise_kernel", "pointwise_kernel", *["bias"] * self.use_bias]
-        stored = {str(i): getattr(self, name) for i, name in enumerate(names)}
-        if self.depthwise_delta is not None:
-            stored["depthwise_delta"] = self.depthwise_delta
-        return stored
 
 
 @keras.saving.register_keras_serializable("do_conv")

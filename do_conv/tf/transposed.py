@@ -7,7 +7,7 @@ composition would need a grouped transposed convolution, which Keras does not ha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 from keras import ops
@@ -16,7 +16,7 @@ from do_conv.core import rules
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.tf.base import OverParameterized
-from do_conv.tf.composed import LayerOptions, known_data_format, lower
+from do_conv.tf.plain import LayerOptions, known_data_format, lower
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 class _DOConvTranspose(OverParameterized):
     """The transposed layers of every rank; `OverParameterized` names the attributes."""
 
-    _rank: ClassVar[int]
     _compositions = ("kernel",)
 
     def __init__(
@@ -54,48 +53,43 @@ class _DOConvTranspose(OverParameterized):
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are the plain layer's, in its order.
+        """Make the layer; the arguments before `d_mul` are those of the plain layer.
 
         Args:
-            filters: C_out.
-            kernel_size: K, an integer or one per spatial axis.
-            strides: an integer or one per axis.
-            padding: "valid" or "same".
-            output_padding: an integer or one per axis, added at the output's end; None chooses it
-                as the plain layer does.
-            data_format: "channels_last" or "channels_first"; None is Keras's setting.
-            dilation_rate: an integer or one per axis; not together with strides.
-            activation: as the plain layer's.
-            use_bias: whether to add a bias.
-            kernel_initializer: how W starts.
-            bias_initializer: how the bias starts.
-            kernel_regularizer: a penalty on W.
-            bias_regularizer: a penalty on the bias.
-            activity_regularizer: a penalty on the output.
-            kernel_constraint: a projection of W.
-            bias_constraint: a projection of the bias.
+            kernel_initializer, kernel_regularizer, kernel_constraint: those of W.
             d_mul: D_mul, at least |K|, the default. Where |K| = 1 the layer is the plain one.
             depthwise_init: how D starts (Table 7), "identity" or "he".
             composition: "kernel"; Keras has no grouped transposed convolution for the other one.
             delta_regularizer: a penalty on D', which pulls D to the identity.
             delta_constraint: a projection of D'.
-            kwargs: what every Keras layer takes, such as `name` and `dtype`.
+            kwargs: the keywords of every Keras layer, such as `name` and `dtype`.
 
         Raises:
             DOConvError: if an argument breaks a rule; the message names it.
         """
-        rank = self._rank
         rules.own_names(kwargs)
+        spec = Spec(
+            None,
+            rules.integer("filters", filters),
+            rules.axes("kernel_size", kernel_size, self._rank),
+            d_mul=d_mul,
+            transposed=True,
+        )
         if output_padding is not None:
-            output_padding = rules.axes("output_padding", output_padding, rank, minimum=0)
+            output_padding = rules.axes("output_padding", output_padding, spec.rank, minimum=0)
         super().__init__(
-            filters=rules.integer("filters", filters),
-            kernel_size=rules.axes("kernel_size", kernel_size, rank),
-            strides=rules.axes("strides", strides, rank),
+            spec,
+            composition,
+            depthwise_init,
+            delta_regularizer,
+            delta_constraint,
+            filters=spec.out_channels,
+            kernel_size=spec.kernel_size,
+            strides=rules.axes("strides", strides, spec.rank),
             padding=rules.choice("padding", lower(padding), ("valid", "same")),
             output_padding=output_padding,
             data_format=known_data_format(data_format),
-            dilation_rate=rules.axes("dilation_rate", dilation_rate, rank),
+            dilation_rate=rules.axes("dilation_rate", dilation_rate, spec.rank),
             activation=activation,
             use_bias=use_bias,
             kernel_initializer=kernel_initializer,
@@ -107,13 +101,9 @@ class _DOConvTranspose(OverParameterized):
             bias_constraint=bias_constraint,
             **kwargs,
         )
-        self._set_options(d_mul, depthwise_init, composition, delta_regularizer, delta_constraint)
 
-    def _spec_for(self, in_channels: int) -> Spec:
-        sizes = (in_channels, self.filters, self.kernel_size)
-        return Spec(*sizes, d_mul=self.d_mul, transposed=True)
-
-    def _convolve_plain(self, inputs: Any, kernel: Any, window: dict[str, Any]) -> Any:
+    def _convolve(self, inputs: Any, kernel: Any) -> Any:
+        window = self._window()
         return ops.conv_transpose(inputs, kernel, output_padding=self.output_padding, **window)
 
 

@@ -3,8 +3,9 @@
 layers           DOConv1d, 2d, 3d
 transposed       DOConvTranspose1d, 2d, 3d
 separable        DepthwiseSeparableConv1d, 2d, 3d
-lazy             the first two, for inputs of unknown channels
-base             what they have in common
+lazy             the first two kinds, for inputs of unknown channels
+base             the bases of all of these
+plain            the plain layers' arguments, and the tensors they are given
 parametrization  `over_parameterize`: for layers with a forward pass of their own
 models           whole models: `convert`, `fold`, `plan`, `verify` and what goes with them
 composition      W' from W and D' in PyTorch

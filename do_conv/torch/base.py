@@ -1,7 +1,7 @@
-"""What the layers have in common: a kernel composed of W and a depthwise kernel.
+"""The bases of the layers, whose kernel is composed of W and a depthwise kernel.
 
 Composed            an `nn.Conv` that convolves by either composition
-OverParameterized   one whose depthwise kernel is I + D', and which folds to the plain layer
+OverParameterized   a Composed whose depthwise kernel is I + D', and which folds to the plain layer
 """
 
 from __future__ import annotations
@@ -22,25 +22,31 @@ from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.torch.composition import compose_spec, depthwise_kernel, pointwise_kernel
 from do_conv.torch.other_tools import check_other_tools
+from do_conv.torch.plain import deploy
 from do_conv.torch.starts import start_delta
 
 
 class Composed(_ConvNd):
-    """A convolution whose kernel is composed; it stands before a plain one among a class's bases.
+    """A convolution whose kernel is composed.
+
+    Among a class's bases it stands before the plain layer, whose methods it extends.
 
     Attributes:
         spec: the sizes; its channels are None in a lazy layer that has seen no input.
         composition: "kernel" or "feature"; it may be changed at any time.
     """
 
-    _plain: ClassVar[Callable[..., Any]]
-    _convolve: ClassVar[Callable[..., Tensor]]
+    _plain: ClassVar[Callable[..., Any]]  # the plain layer's class
+    _operator: ClassVar[Callable[..., Tensor]]  # PyTorch's convolution, or transposed one
     _rank: ClassVar[int]
+    _delta_name: ClassVar[str]  # the parameter on top of W: D', or the D of a separable layer
 
     spec: Spec
     composition: CompositionName
+    # The kernel that is kept within `do_conv.torch.models.training.composed`.
+    _kept: Any = None
 
-    def _make(
+    def __init__(
         self,
         spec: Spec,
         composition: CompositionName,
@@ -48,52 +54,34 @@ class Composed(_ConvNd):
         device: Any,
         dtype: Any,
     ) -> None:
-        """Make the plain layer, then the parameters in our shapes, and start them."""
-        super().__init__(*plain, "meta", dtype)  # type: ignore[call-arg]  # the plain layer's
+        """Make the plain layer of these arguments, then the parameters in our shapes."""
         self.spec, self.composition = spec, rules.composition(composition)
+        # PyTorch draws no random numbers for a weight on "meta": with the same seed, W and the bias
+        # are drawn below as a plain layer's are.
+        super().__init__(*plain, "meta", dtype)  # type: ignore[call-arg]  # the plain layer's
         for name, shape in self._shapes().items():
-            self.register_parameter(name, _parameter(shape, spec.is_known, device, dtype))
+            parameter = None if shape is None else _empty(shape, spec.is_known, device, dtype)
+            self.register_parameter(name, parameter)
         self.reset_parameters()
 
-    def _known(self, in_channels: Any) -> int | None:
-        """The input's channels, where they must be known when the layer is made."""
+    def _check_in_channels(self, in_channels: Any) -> int | None:
+        """The input's channels, which a layer that is not lazy knows when it is made."""
         return rules.integer("in_channels", in_channels)
 
     def _shapes(self) -> dict[str, tuple[Any, ...] | None]:
         """The shape of each parameter; None where there is no such parameter."""
-        bias = None if self.bias is None else (self.out_channels,)
-        return {"weight": self.spec.weight_shape, "bias": bias}
-
-    def _is_made(self) -> bool:
-        """Whether the parameters have our shapes: not in a lazy layer that has seen no input."""
-        return "spec" in self.__dict__ and self.spec.is_known
-
-    def reset_parameters(self) -> None:
-        """Draw the parameters anew."""
-        # The plain layer's constructor calls this for a weight that will be replaced. Nothing is
-        # drawn for it, so that with the same seed a plain layer's numbers are drawn next.
-        if self._is_made():
-            self._start()
-
-    def _start(self) -> None:
-        """Draw W and the bias as the plain layer draws them."""
-        super().reset_parameters()
+        return {
+            "weight": self.spec.weight_shape,
+            "bias": None if self.bias is None else (self.out_channels,),
+            self._delta_name: self.spec.delta_shape if self.spec.has_delta else None,
+        }
 
     def composed_weight(self) -> Tensor:
-        """W', the kernel that is applied, `(C_out, C_in/G, *K)`, differentiable in W and D."""
-        raise NotImplementedError
-
-    def fold(self, *, check_finite: bool = True) -> nn.Module:
-        """What is deployed in the layer's place."""
-        raise NotImplementedError
-
-    def _depthwise(self) -> Tensor | None:
-        """D as a depthwise convolution's kernel, `(C_in * D_mul, 1, *K)`; None if there is none."""
-        raise NotImplementedError
-
-    def _chosen_depthwise(self) -> Tensor | None:
-        """D under feature composition; None where one kernel is composed."""
-        return self._depthwise() if rules.composition(self.composition) == "feature" else None
+        """W', the kernel that is applied, in the plain shape, differentiable in W and D (or D')."""
+        if self._kept is not None:
+            return self._kept.check()
+        delta = getattr(self, self._delta_name)
+        return self.weight if delta is None else compose_spec(self.weight, delta, self.spec)
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve `input`, `(N, C_in, *size)` or `(C_in, *size)`, in the chosen composition.
@@ -102,12 +90,15 @@ class Composed(_ConvNd):
             DOConvError: if the input's rank, channels or dtype are not the layer's.
         """
         self._check_input(input)
-        depthwise = self._chosen_depthwise()
-        if depthwise is None:
-            return self._conv_forward(input, self.composed_weight(), self.bias)
-        return self._convolve_features(input, depthwise)
+        if self._convolves_twice():
+            return self._convolve_features(input)
+        return self._conv_forward(input, self.composed_weight(), self.bias)
 
-    def _convolve_features(self, input: Tensor, depthwise: Tensor) -> Tensor:
+    def _convolves_twice(self) -> bool:
+        """Whether feature composition is chosen, and there is a D to convolve with."""
+        return rules.composition(self.composition) == "feature" and self.spec.has_delta
+
+    def _convolve_features(self, input: Tensor) -> Tensor:
         """Feature composition: stride, padding and dilation belong to the depthwise convolution."""
         padding: Any = self.padding
         if self.padding_mode != "zeros":
@@ -115,12 +106,19 @@ class Composed(_ConvNd):
                 input, self._reversed_padding_repeated_twice, mode=self.padding_mode
             )
             padding = 0
-        features = self._convolve(
+        depthwise = self._depthwise_kernel()
+        features = self._operator(
             input, depthwise, None, self.stride, padding, self.dilation, self.in_channels
         )
-        return self._convolve(
-            features, pointwise_kernel(self.weight, self.spec), self.bias, groups=self.groups
-        )
+        return self._operator(features, self._pointwise_kernel(), self.bias, groups=self.groups)
+
+    def _depthwise_kernel(self) -> Tensor:
+        """D as a depthwise convolution's kernel, `(C_in * D_mul, 1, *K)`."""
+        return depthwise_kernel(getattr(self, self._delta_name), self.spec)
+
+    def _pointwise_kernel(self) -> Tensor:
+        """W as a grouped pointwise convolution's kernel, `(C_out, C_in/G * D_mul, 1, ...)`."""
+        return pointwise_kernel(self.weight, self.spec)
 
     def _check_input(self, input: Tensor) -> None:
         check_other_tools(self)
@@ -130,6 +128,10 @@ class Composed(_ConvNd):
         rules.input_shape(input.shape, self._rank, self.in_channels, unbatched=True)
         if input.dtype != self.weight.dtype and not torch.is_autocast_enabled(input.device.type):
             rules.input_dtype(input.dtype, self.weight.dtype)
+
+    def fold(self, *, check_finite: bool = True) -> nn.Module:
+        """Make what is deployed in the layer's place."""
+        raise NotImplementedError
 
 
 class OverParameterized(Composed):
@@ -143,46 +145,32 @@ class OverParameterized(Composed):
         bias: `(C_out,)` or None.
     """
 
+    _delta_name = "depthwise_delta"
+
     depthwise_init: DepthwiseInit
     depthwise_delta: nn.Parameter | None
-    # The kernel that is kept within `do_conv.torch.models.training.composed`.
-    _kept: Any = None
 
-    def _shapes(self) -> dict[str, tuple[Any, ...] | None]:
-        delta = self.spec.delta_shape if self.spec.has_delta else None
-        return {**super()._shapes(), "depthwise_delta": delta}
-
-    def _over_parameterize(
+    def __init__(
         self,
         spec: Spec,
         composition: CompositionName,
         depthwise_init: DepthwiseInit,
-        *arguments: Any,
+        plain: tuple[Any, ...],
+        device: Any,
+        dtype: Any,
     ) -> None:
-        """Make the layer; a module takes plain attributes before it is made."""
         self.depthwise_init = rules.depthwise_init(depthwise_init)
-        self._make(spec, composition, *arguments)
+        super().__init__(spec, composition, plain, device, dtype)
 
-    def _start(self) -> None:
-        super()._start()
-        if self.depthwise_delta is not None:
-            start_delta(self.depthwise_delta, self.depthwise_init, self.spec)
-
-    def composed_weight(self) -> Tensor:
-        """W', the kernel that is applied, in the plain shape, differentiable in W and D'."""
-        if self.depthwise_delta is None:
-            return self.weight
-        if self._kept is not None:
-            return self._kept.check()
-        return compose_spec(self.weight, self.depthwise_delta, self.spec)
-
-    def _depthwise(self) -> Tensor | None:
-        if self.depthwise_delta is None:
-            return None
-        return depthwise_kernel(self.depthwise_delta, self.spec)
+    def reset_parameters(self) -> None:
+        """Draw W and the bias as the plain layer draws them, and D' as `depthwise_init` says."""
+        super().reset_parameters()
+        delta = self._parameters.get("depthwise_delta")  # the plain layer's constructor has none
+        if delta is not None:
+            start_delta(delta, self.depthwise_init, self.spec)
 
     def fold(self, *, check_finite: bool = True) -> Any:
-        """The plain layer that does the same: to the last bit, in eager mode.
+        """Make the plain layer that does the same: to the last bit, in eager mode.
 
         Args:
             check_finite: False folds parameters that hold NaN or infinity, too.
@@ -208,7 +196,7 @@ class OverParameterized(Composed):
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """What the plain layer shows, and what differs from the defaults."""
+        """The plain layer's, and the options that are not the default."""
         return super().extra_repr() + self.spec.differences(self.depthwise_init, self.composition)
 
     def _load_from_state_dict(
@@ -233,62 +221,20 @@ class OverParameterized(Composed):
         )
 
 
-def plain_arguments(
-    spec: Spec, stride: Any, padding: Any, dilation: Any, bias: Any, padding_mode: Any
-) -> tuple[Any, ...]:
-    """The arguments of `nn.Conv` up to `padding_mode`, each checked.
-
-    Raises:
-        DOConvError: if an argument breaks a rule.
-    """
-    stride, padding = rules.axes("stride", stride, spec.rank), rules.padding(padding, spec.rank)
-    rules.same_needs_stride_one(padding, stride)
-    return (
-        spec.in_channels or 0,
-        spec.out_channels,
-        spec.kernel_size,
-        stride,
-        padding,
-        rules.axes("dilation", dilation, spec.rank),
-        spec.groups,
-        bias,
-        rules.choice("padding_mode", padding_mode, rules.PADDING_MODES),
-    )
-
-
-def deploy(
-    plain: nn.Module, check_finite: bool = False, **tensors: tuple[Tensor | None, Tensor | None]
-) -> None:
-    """Give a layer its tensors, by name; each is trained if the parameter it comes from is.
-
-    Raises:
-        DOConvError: if `check_finite` is asked for, and one is not.
-    """
-    for name, (tensor, source) in tensors.items():
-        if tensor is None or source is None:
-            continue
-        if check_finite and not tensor.is_meta:
-            rules.finite(name, bool(tensor.isfinite().all()))
-        value = tensor.detach().clone()
-        setattr(plain, name, nn.Parameter(value, requires_grad=source.requires_grad))
-
-
 def check_kind(input: Any) -> None:
-    """Refuse what is not a tensor.
+    """Refuse an input that is not a tensor.
 
     Raises:
-        DOConvError: if it is none.
+        DOConvError: if it is not.
     """
     rules.input_kind(isinstance(input, Tensor), "torch.Tensor", type(input).__name__)
 
 
-def _parameter(shape: tuple[Any, ...] | None, is_known: bool, device: Any, dtype: Any) -> Any:
-    """An empty parameter, or None; in a layer whose sizes are not known yet, one without a shape.
+def _empty(shape: tuple[Any, ...], is_known: bool, device: Any, dtype: Any) -> Any:
+    """An empty parameter; in a layer whose sizes are not known yet, one without a shape.
 
-    The bias, whose shape is known, waits for the others, with which it is drawn.
+    The bias, whose shape is known, waits for W, with which it is drawn.
     """
-    if shape is None:
-        return None
     if not is_known:
         return UninitializedParameter(device=device, dtype=dtype)  # type: ignore[call-arg]
     return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))

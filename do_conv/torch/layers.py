@@ -11,8 +11,9 @@ from torch.nn import functional
 from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit, PaddingMode
 from do_conv.core.spec import Spec
-from do_conv.torch.base import OverParameterized, plain_arguments
+from do_conv.torch.base import OverParameterized
 from do_conv.torch.keywords import checks_names
+from do_conv.torch.plain import plain_arguments
 
 
 class _DOConv(OverParameterized):
@@ -37,20 +38,10 @@ class _DOConv(OverParameterized):
         depthwise_init: DepthwiseInit = "identity",
         composition: CompositionName = "kernel",
     ) -> None:
-        """Make the layer.
+        """Make the layer; the arguments before `d_mul` are those of `nn.Conv1d`, `2d` or `3d`.
 
         Args:
-            in_channels: C_in.
-            out_channels: C_out.
-            kernel_size: K, an integer or one per spatial axis.
-            stride: an integer or one per axis.
-            padding: an integer, one per axis, "valid", or "same" (stride 1 only).
-            dilation: an integer or one per axis.
             groups: G; 1 is DO-Conv, C_in is DO-DConv, anything between is DO-GConv.
-            bias: whether to add a bias.
-            padding_mode: "zeros", "reflect", "replicate" or "circular".
-            device: where the parameters are made.
-            dtype: their type.
             d_mul: D_mul, at least |K|, the default. Where |K| = 1 the layer is the plain one.
             depthwise_init: how D starts (Table 7): "identity", with which the layer starts as the
                 plain one, or "he", normal with standard deviation `sqrt(2/|K|)`.
@@ -61,7 +52,7 @@ class _DOConv(OverParameterized):
             DOConvError: if an argument breaks a rule; the message names it.
         """
         spec = Spec(
-            self._known(in_channels),
+            self._check_in_channels(in_channels),
             rules.integer("out_channels", out_channels),
             rules.axes("kernel_size", kernel_size, self._rank),
             groups,
@@ -69,7 +60,7 @@ class _DOConv(OverParameterized):
         )
         rules.warn_of_stride(rules.axes("stride", stride, spec.rank), spec.kernel_size)
         plain = plain_arguments(spec, stride, padding, dilation, bias, padding_mode)
-        self._over_parameterize(spec, composition, depthwise_init, plain, device, dtype)
+        super().__init__(spec, composition, depthwise_init, plain, device, dtype)
 
     def _plain_arguments(self) -> tuple[Any, ...]:
         return plain_arguments(
@@ -85,7 +76,7 @@ class _DOConv(OverParameterized):
 class DOConv1d(_DOConv, nn.Conv1d):
     """An over-parameterized `nn.Conv1d`; its arguments, and three of our own, by keyword."""
 
-    _plain, _convolve, _rank = nn.Conv1d, staticmethod(functional.conv1d), 1
+    _plain, _operator, _rank = nn.Conv1d, staticmethod(functional.conv1d), 1
 
     if TYPE_CHECKING:
 
@@ -96,7 +87,7 @@ class DOConv1d(_DOConv, nn.Conv1d):
 class DOConv2d(_DOConv, nn.Conv2d):
     """An over-parameterized `nn.Conv2d`; its arguments, and three of our own, by keyword."""
 
-    _plain, _convolve, _rank = nn.Conv2d, staticmethod(functional.conv2d), 2
+    _plain, _operator, _rank = nn.Conv2d, staticmethod(functional.conv2d), 2
 
     if TYPE_CHECKING:
 
@@ -107,7 +98,7 @@ class DOConv2d(_DOConv, nn.Conv2d):
 class DOConv3d(_DOConv, nn.Conv3d):
     """An over-parameterized `nn.Conv3d`; its arguments, and three of our own, by keyword."""
 
-    _plain, _convolve, _rank = nn.Conv3d, staticmethod(functional.conv3d), 3
+    _plain, _operator, _rank = nn.Conv3d, staticmethod(functional.conv3d), 3
 
     if TYPE_CHECKING:
 

@@ -1,4 +1,4 @@
-"""The lazy layers: `nn.LazyConv1d` and the like, whose input channels the first input tells."""
+"""The lazy layers: `nn.LazyConv1d` and the like, which take their input channels from an input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from do_conv.torch.transposed import DOConvTranspose1d, DOConvTranspose2d, DOCon
 
 
 class _Lazy(LazyModuleMixin, OverParameterized):
-    """What the lazy layers have in common; the first forward pass turns one into `cls_to_become`.
+    """The lazy layers; the first forward pass turns one into a layer of `cls_to_become`.
 
     A lazy layer takes the arguments of the layer it becomes, without `in_channels`.
     """
@@ -25,12 +25,17 @@ class _Lazy(LazyModuleMixin, OverParameterized):
     def __init__(self, out_channels: int, *args: Any, **kwargs: Any) -> None:
         super().__init__(None, out_channels, *args, **kwargs)
 
-    def _known(self, in_channels: Any) -> None:
+    def _check_in_channels(self, in_channels: Any) -> None:
         return None
 
+    def reset_parameters(self) -> None:
+        """Draw the parameters, once an input has been seen."""
+        if self.spec.is_known:
+            super().reset_parameters()
+
     def initialize_parameters(self, input: Tensor, *_: Any, **__: Any) -> None:
-        """Make and start the parameters for an input of this shape."""
-        if not self._is_made():
+        """Make and draw the parameters for an input of this shape."""
+        if not self.spec.is_known:
             check_kind(input)
             rules.input_rank(input.shape, self._rank, unbatched=True)
             self._set_in_channels(input.shape[-self._rank - 1])
@@ -40,25 +45,24 @@ class _Lazy(LazyModuleMixin, OverParameterized):
         """W', once an input has been seen.
 
         Raises:
-            DOConvError: if none has.
+            DOConvError: before that.
         """
-        rules.built(type(self).__name__, self._is_made())
+        rules.built(type(self).__name__, self.spec.is_known)
         return super().composed_weight()
 
     def _set_in_channels(self, channels: int) -> None:
         """Give the parameters their shapes."""
         self.spec = self.spec.with_in_channels(channels)
         self.in_channels = channels
-        shapes: dict[str, Any] = self._shapes()
-        for name, shape in shapes.items():
+        for name, shape in self._shapes().items():
             parameter = self._parameters[name]
             if parameter is not None and is_lazy(parameter):
                 parameter.materialize(shape)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Load as the layer that this one becomes: the stored W tells the channels."""
+        """Load as the layer that this one becomes, with the channels of the stored W."""
         stored = state_dict.get(prefix + "weight")
-        if stored is not None and not is_lazy(stored) and not self._is_made():
+        if stored is not None and not is_lazy(stored) and not self.spec.is_known:
             self._set_in_channels(
                 stored.shape[0] if self.transposed else stored.shape[1] * self.groups
             )

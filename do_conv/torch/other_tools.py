@@ -1,6 +1,7 @@
-"""The marks that other tools leave on a layer, which it can notice in its forward pass.
+"""Checks for tools that prepare a layer for quantisation or compute its weight.
 
-They were made for layers whose `weight` is the kernel, and in ours it is W.
+These tools expect the `weight` of a layer to be its kernel. Here it is W. They leave marks on a
+layer, which its forward pass looks for.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _SOURCES = ("weight_orig", "weight_v")
 
 
 def check_other_tools(layer: Any) -> None:
-    """Refuse a layer that is prepared for quantisation; warn of one whose W is computed.
+    """Refuse a layer that is prepared for quantisation; warn of a layer whose W is computed.
 
     Raises:
         DOConvError: if `prepare` or `prepare_qat` of eager mode has given it a `qconfig`. It would

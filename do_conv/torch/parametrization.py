@@ -1,4 +1,4 @@
-"""A second door: over-parameterize the `weight` of a layer that keeps its own forward pass."""
+"""`over_parameterize`: a D' for the `weight` of a layer that keeps its own forward pass."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def over_parameterize(
         depthwise_init: "identity", with which the outputs stay as they are, or "he" (Table 7).
 
     Returns:
-        the layer. One with a kernel of one position is left as it is: it has no D.
+        the layer. A layer with a kernel of one position is left as it is: it has no D.
 
     Raises:
         DOConvError: if it is no convolution, has no parameters yet, or has a D already; or if
@@ -78,7 +78,7 @@ def over_parameterize(
     composed = isinstance(layer, Composed) or is_over_parameterized(layer)
     checks.plain_convolution(isinstance(layer, _ConvNd) and not composed, type(layer).__name__)
     rules.built(type(layer).__name__, not any(map(is_lazy, layer.parameters())))
-    plain: Any = layer  # a convolution, as the line before has asked
+    plain: Any = layer  # a convolution, by the checks above
     sizes = (plain.in_channels, plain.out_channels, plain.kernel_size, plain.groups, d_mul)
     spec, start = Spec(*sizes, transposed=plain.transposed), rules.depthwise_init(depthwise_init)
     if spec.has_delta:
@@ -94,4 +94,4 @@ def is_over_parameterized(layer: Any) -> bool:
     """Whether the layer's `weight` has been given a D."""
     if not parametrize.is_parametrized(layer, "weight"):
         return False
-    return any(isinstance(one, Composition) for one in layer.parametrizations.weight)
+    return any(isinstance(step, Composition) for step in layer.parametrizations.weight)

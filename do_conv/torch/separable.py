@@ -10,17 +10,17 @@ from collections import OrderedDict
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from do_conv.core import rules
 from do_conv.core.rules import CompositionName, PaddingMode
 from do_conv.core.spec import SeparableSpec
 from do_conv.models import checks
-from do_conv.torch.base import Composed, deploy, plain_arguments
-from do_conv.torch.composition import compose_spec, depthwise_kernel, pointwise_kernel
+from do_conv.torch.base import Composed
 from do_conv.torch.keywords import checks_names
 from do_conv.torch.layout import channels_last, is_channels_last
+from do_conv.torch.plain import deploy, plain_arguments
 from do_conv.torch.starts import start_kernel
 
 LayerT = TypeVar("LayerT", bound="_DepthwiseSeparable")
@@ -34,6 +34,8 @@ class _DepthwiseSeparable(Composed):
         depthwise_weight: D, the depthwise kernel, `(C_in, D_mul, *K)`.
         bias: `(C_out,)` or None.
     """
+
+    _delta_name = "depthwise_weight"
 
     depthwise_weight: nn.Parameter
 
@@ -55,20 +57,12 @@ class _DepthwiseSeparable(Composed):
         d_mul: int = 1,
         composition: CompositionName = "kernel",
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `nn.Conv`, in its order.
+        """Make the layer; the arguments before `d_mul` are those of `nn.Conv1d`, `2d` or `3d`.
 
         Args:
-            in_channels: C_in.
-            out_channels: C_out.
-            kernel_size: K of the depthwise convolution, an integer or one per spatial axis.
-            stride: of the depthwise convolution, an integer or one per axis.
-            padding: of the depthwise convolution, an integer, one per axis, "valid", or "same".
-            dilation: of the depthwise convolution, an integer or one per axis.
+            stride, padding, dilation: of the depthwise convolution.
             groups: G, those of the pointwise convolution.
             bias: whether the pointwise convolution adds a bias.
-            padding_mode: "zeros", "reflect", "replicate" or "circular".
-            device: where the parameters are made.
-            dtype: their type.
             d_mul: D_mul, the depthwise convolution's outputs for each input channel.
             composition: "kernel" composes one kernel and convolves once; "feature" convolves twice
                 (equation 3). Both give the same output; the attribute may be changed at any time.
@@ -84,7 +78,7 @@ class _DepthwiseSeparable(Composed):
             d_mul,
         )
         plain = plain_arguments(spec, stride, padding, dilation, bias, padding_mode)
-        self._make(spec, composition, plain, device, dtype)
+        super().__init__(spec, composition, plain, device, dtype)
 
     @classmethod
     def from_pair(
@@ -94,7 +88,7 @@ class _DepthwiseSeparable(Composed):
         *,
         composition: CompositionName = "kernel",
     ) -> LayerT:
-        """The layer that does what two plain ones do, with copies of their weights.
+        """Make the layer that does what two plain ones do, with copies of their weights.
 
         Args:
             depthwise: an `nn.Conv` with a group for each input channel and no bias.
@@ -128,23 +122,14 @@ class _DepthwiseSeparable(Composed):
         )
         return layer
 
-    def _shapes(self) -> dict[str, tuple[Any, ...] | None]:
-        return {**super()._shapes(), "depthwise_weight": self.spec.delta_shape}
-
-    def _start(self) -> None:
+    def reset_parameters(self) -> None:
         """Draw D, then W and the bias, as the two plain layers draw theirs."""
-        start_kernel(self._depthwise())
-        super()._start()
-
-    def composed_weight(self) -> Tensor:
-        """W', the kernel that is applied, `(C_out, C_in/G, *K)`, differentiable in W and D."""
-        return compose_spec(self.weight, self.depthwise_weight, self.spec)
-
-    def _depthwise(self) -> Tensor:
-        return depthwise_kernel(self.depthwise_weight, self.spec)
+        if "depthwise_weight" in self._parameters:  # the plain layer's constructor has none
+            start_kernel(self._depthwise_kernel())
+        super().reset_parameters()
 
     def fold(self, *, check_finite: bool = True) -> nn.Sequential:
-        """The two plain layers that do the same, at the cost of feature composition.
+        """Make the two plain layers that do the same, at the cost of feature composition.
 
         Args:
             check_finite: False folds parameters that hold NaN or infinity, too.
@@ -172,7 +157,7 @@ class _DepthwiseSeparable(Composed):
             features, self.out_channels, 1, groups=self.groups, bias=self.bias is not None,
             device="meta",
         )  # fmt: skip
-        kernels = self._depthwise(), pointwise_kernel(self.weight, self.spec)
+        kernels = self._depthwise_kernel(), self._pointwise_kernel()
         if is_channels_last(self.depthwise_weight):
             kernels = kernels[0], channels_last(kernels[1])
         deploy(depthwise, check_finite, weight=(kernels[0], self.depthwise_weight))
@@ -183,12 +168,12 @@ class _DepthwiseSeparable(Composed):
         return pair.train(self.training)
 
     def extra_repr(self) -> str:
-        """What a convolution shows, and D_mul."""
+        """The plain layer's, D_mul and the composition."""
         return super().extra_repr() + self.spec.differences("identity", self.composition)
 
 
 def _is_pair(depthwise: Any, pointwise: Any) -> bool:
-    """Whether the one is depthwise and the other pointwise, with nothing between them."""
+    """Whether the two layers are a depthwise and a pointwise convolution, in this order."""
     return (
         not any(isinstance(layer, Composed) or layer.transposed for layer in (depthwise, pointwise))
         and depthwise.groups == depthwise.in_channels
@@ -202,16 +187,16 @@ def _is_pair(depthwise: Any, pointwise: Any) -> bool:
 class DepthwiseSeparableConv1d(_DepthwiseSeparable, nn.Conv1d):
     """A depthwise and a pointwise `nn.Conv1d`, trained as one."""
 
-    _plain, _convolve, _rank = nn.Conv1d, staticmethod(functional.conv1d), 1
+    _plain, _operator, _rank = nn.Conv1d, staticmethod(functional.conv1d), 1
 
 
 class DepthwiseSeparableConv2d(_DepthwiseSeparable, nn.Conv2d):
     """A depthwise and a pointwise `nn.Conv2d`, trained as one."""
 
-    _plain, _convolve, _rank = nn.Conv2d, staticmethod(functional.conv2d), 2
+    _plain, _operator, _rank = nn.Conv2d, staticmethod(functional.conv2d), 2
 
 
 class DepthwiseSeparableConv3d(_DepthwiseSeparable, nn.Conv3d):
     """A depthwise and a pointwise `nn.Conv3d`, trained as one."""
 
-    _plain, _convolve, _rank = nn.Conv3d, staticmethod(functional.conv3d), 3
+    _plain, _operator, _rank = nn.Conv3d, staticmethod(functional.conv3d), 3

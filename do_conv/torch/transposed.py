@@ -15,7 +15,6 @@ from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.torch.base import OverParameterized
-from do_conv.torch.composition import pointwise_kernel
 from do_conv.torch.keywords import checks_names
 
 
@@ -42,31 +41,22 @@ class _DOConvTranspose(OverParameterized):
         depthwise_init: DepthwiseInit = "identity",
         composition: CompositionName = "kernel",
     ) -> None:
-        """Make the layer.
+        """Make the layer; the arguments before `d_mul` are those of the plain layer.
 
         Args:
-            in_channels: C_in.
-            out_channels: C_out.
-            kernel_size: K, an integer or one per spatial axis.
-            stride: an integer or one per axis.
             padding: an integer or one per axis, taken away from the output.
-            output_padding: an integer or one per axis, added at the output's end.
-            groups: G.
-            bias: whether to add a bias.
-            dilation: an integer or one per axis.
-            padding_mode: "zeros".
-            device: where the parameters are made.
-            dtype: their type.
             d_mul: D_mul, at least |K|, the default. Where |K| = 1 the layer is the plain one.
-            depthwise_init: how D starts (Table 7), "identity" or "he".
-            composition: "kernel" or "feature" (equation 3); it may be changed at any time.
+            depthwise_init: how D starts (Table 7): "identity", with which the layer starts as the
+                plain one, or "he", normal with standard deviation `sqrt(2/|K|)`.
+            composition: "kernel" composes one kernel and convolves once; "feature" convolves twice
+                (equation 3). Both give the same output; the attribute may be changed at any time.
 
         Raises:
             DOConvError: if an argument breaks a rule; the message names it.
         """
         rank = self._rank
         spec = Spec(
-            self._known(in_channels),
+            self._check_in_channels(in_channels),
             rules.integer("out_channels", out_channels),
             rules.axes("kernel_size", kernel_size, rank),
             groups,
@@ -87,7 +77,7 @@ class _DOConvTranspose(OverParameterized):
             dilation,
             rules.choice("padding_mode", padding_mode, ("zeros",)),
         )
-        self._over_parameterize(spec, composition, depthwise_init, plain, device, dtype)
+        super().__init__(spec, composition, depthwise_init, plain, device, dtype)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Spread `input`, `(N, C_in, *size)` or `(C_in, *size)`, in the chosen composition.
@@ -100,7 +90,8 @@ class _DOConvTranspose(OverParameterized):
             DOConvError: if the input's rank, channels or dtype are not the layer's.
         """
         self._check_input(input)
-        # Which of the sizes a stride leaves open is asked of the input, before W spreads it.
+        # A stride leaves several output sizes open. PyTorch compares `output_size` with the input,
+        # so this comes before W spreads the input over the features.
         extra: Any = self._output_padding(  # type: ignore[operator]  # of `nn.ConvTranspose`
             input,
             output_size,
@@ -110,14 +101,12 @@ class _DOConvTranspose(OverParameterized):
             self._rank,
             self.dilation,
         )
-        depthwise = self._chosen_depthwise()
-        if depthwise is None:
-            kernel, groups = self.composed_weight(), self.groups
+        if self._convolves_twice():
+            input = self._operator(input, self._pointwise_kernel(), groups=self.groups)
+            kernel, groups = self._depthwise_kernel(), self.out_channels
         else:
-            pointwise = pointwise_kernel(self.weight, self.spec)
-            input = self._convolve(input, pointwise, groups=self.groups)
-            kernel, groups = depthwise, self.out_channels
-        return self._convolve(
+            kernel, groups = self.composed_weight(), self.groups
+        return self._operator(
             input, kernel, self.bias, self.stride, self.padding, extra, groups, self.dilation
         )
 
@@ -139,7 +128,7 @@ class _DOConvTranspose(OverParameterized):
 class DOConvTranspose1d(_DOConvTranspose, nn.ConvTranspose1d):
     """An over-parameterized `nn.ConvTranspose1d`: its arguments, and ours by keyword."""
 
-    _plain, _convolve, _rank = nn.ConvTranspose1d, staticmethod(functional.conv_transpose1d), 1
+    _plain, _operator, _rank = nn.ConvTranspose1d, staticmethod(functional.conv_transpose1d), 1
 
     if TYPE_CHECKING:
 
@@ -150,7 +139,7 @@ class DOConvTranspose1d(_DOConvTranspose, nn.ConvTranspose1d):
 class DOConvTranspose2d(_DOConvTranspose, nn.ConvTranspose2d):
     """An over-parameterized `nn.ConvTranspose2d`: its arguments, and ours by keyword."""
 
-    _plain, _convolve, _rank = nn.ConvTranspose2d, staticmethod(functional.conv_transpose2d), 2
+    _plain, _operator, _rank = nn.ConvTranspose2d, staticmethod(functional.conv_transpose2d), 2
 
     if TYPE_CHECKING:
 
@@ -161,7 +150,7 @@ class DOConvTranspose2d(_DOConvTranspose, nn.ConvTranspose2d):
 class DOConvTranspose3d(_DOConvTranspose, nn.ConvTranspose3d):
     """An over-parameterized `nn.ConvTranspose3d`: its arguments, and ours by keyword."""
 
-    _plain, _convolve, _rank = nn.ConvTranspose3d, staticmethod(functional.conv_transpose3d), 3
+    _plain, _operator, _rank = nn.ConvTranspose3d, staticmethod(functional.conv_transpose3d), 3
 
     if TYPE_CHECKING:
 

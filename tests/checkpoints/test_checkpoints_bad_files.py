@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import stat
+import struct
 import subprocess
 import sys
 import zipfile
@@ -138,6 +139,30 @@ def test_an_array_larger_than_what_is_stored_of_it(tmp_path, refused):
     data = (tmp_path / "bomb.h5").read_bytes()
     (tmp_path / "bomb.h5").unlink()
     assert "larger than what is stored" in refused(tmp_path, data, ending=".weights.h5")
+
+
+def changed(path, old, new):
+    """The bytes of a file, with some changed wherever they stand."""
+    data = path.read_bytes()
+    path.unlink()
+    assert old in data
+    return data.replace(old, new)
+
+
+def test_a_file_that_crashes_the_library(tmp_path, refused):
+    """Chunks with a checksum, of no bytes: HDF5 1.14.6 ends the process that reads them."""
+    with h5py.File(tmp_path / "whole.h5", "w") as file:
+        file.create_dataset("a", data=np.arange(8, dtype="f4"), chunks=(4,), fletcher32=True)
+    # A chunk of four numbers and its checksum has 20 bytes; before them all filters are in use.
+    data = changed(tmp_path / "whole.h5", struct.pack("<II", 20, 0), struct.pack("<II", 0, 0))
+    assert "must be a whole HDF5 file" in refused(tmp_path, data, ending=".weights.h5")
+
+
+def test_a_group_inside_itself(tmp_path, refused):
+    with h5py.File(tmp_path / "whole.h5", "w") as file:
+        file["a/b"] = file["/"]
+    data = changed(tmp_path / "whole.h5", b"", b"")
+    assert "(it has a group inside itself)" in refused(tmp_path, data, ending=".weights.h5")
 
 
 def test_the_file_itself_is_never_overwritten(tmp_path):

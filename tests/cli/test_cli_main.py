@@ -30,7 +30,7 @@ def test_an_interruption_is_one_line(monkeypatch, capsys):
     def interrupted(names):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(parity.chosen, "names", interrupted)
+    monkeypatch.setattr(parity.framework_option, "names", interrupted)
     assert main(["parity"]) == 130
     assert capsys.readouterr().err == "do-conv: interrupted\n"
 

@@ -1,6 +1,6 @@
 """The Python examples of the documentation run, and the page of errors shows the real messages."""
 
-import inspect
+import ast
 import os
 import re
 import subprocess
@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from do_conv import DOConvError
+import do_conv
+from do_conv import DOConvError, checkpoints, frameworks, zoo
 from do_conv.checkpoints import checks as file_checks
+from do_conv.checkpoints import prefixes
 from do_conv.core import rules
+from do_conv.core.transposed import transposed_size
 from do_conv.models import checks as model_checks
+from do_conv.names import known_name
 
 DOCS = Path(__file__).parents[2] / "docs"
+PACKAGE = Path(do_conv.__file__).parent
 # What the examples of each page need. The parts of a page about a task, which are its second-level
 # sections, are a program each: a person who has one framework reads and runs one of them.
 SECTIONS = {"PyTorch": ["torch"], "Keras": ["keras"], "MXNet Gluon": ["mxnet"]}
@@ -118,7 +123,7 @@ BROKEN = [
     (rules.axes, ("kernel_size", (3, 3, 3), 2), {}),
     (rules.axes, ("stride", 1.5, 2), {}),
     (rules.kernel_axes, ((3, 3, 3, 3),), {}),
-    (rules.groups_divide, (4, 6, 3), {}),
+    (do_conv.Spec, (4, 6, (3, 3), 3), {}),
     (rules.depth_multiplier, (8, (3, 3)), {}),
     (rules.depth_multiplier, (9.0, (3, 3)), {}),
     (rules.depthwise_init, ("xavier",), {}),
@@ -127,98 +132,52 @@ BROKEN = [
     (rules.padding, ("full", 2), {}),
     (rules.padding, ("same", 2), {"words": ()}),
     (rules.padding_pairs, (((1, 1),), 2), {"words": ("same", "valid")}),
-    (rules.same_needs_stride_one, ("same", (2, 2)), {}),
+    (rules.padding_pairs, (((1, 2, 3), 1), 2), {"words": ("same", "valid")}),
     (rules.choice, ("layout", "NHWC", ("NCHW",)), {}),
     (rules.known_channels, (None,), {}),
-    (rules.feature_channels, (None,), {}),
     (rules.input_kind, (False, "torch.Tensor", "NoneType"), {}),
     (rules.input_rank, ((3, 12, 12), 2), {}),
     (rules.input_shape, ((4, 12, 12, 3), 2, 3), {}),
     (rules.input_dtype, ("float64", "float32"), {}),
     (rules.kernel_fits, ((8, 3, 5, 5), (3, 3), 1), {}),
-    (rules.kernel_within, ((5, 5), (4, 4)), {}),
+    (do_conv.Window((5, 5)).output_size, ((4, 4),), {}),
     (rules.array_shape, ("the gradient of the output", (2, 8, 6, 6), (2, 8, 36)), {}),
-    (rules.adjoint_window, ("causal", "zeros"), {}),
+    (transposed_size, ((4,), do_conv.Window((3,), padding="causal")), {}),
     (rules.output_padding, (2, (2, 2), (1, 1)), {}),
     (model_checks.plain_convolution, (False, "Linear"), {}),
     (model_checks.slots_of_computed_weight, (18, 9), {}),
-    (rules.separable_arrays, ((8, 3, 2), (3, 1, 3, 3), 1), {}),
+    (do_conv.SeparableSpec.of_shapes, ((8, 3, 2), (3, 1, 3, 3), 1), {}),
     (model_checks.separable_pair, (False, "Conv2d(4, 4, 3)", "Conv2d(4, 8, 1)"), {}),
     (model_checks.model_kind, (False, "torch.nn.Module", "OrderedDict"), {}),
-    (model_checks.something_to_convert, (["its kernel has one position"], 1), {}),
-    (model_checks.something_to_group, (0, "ResNet"), {}),
     (model_checks.something_to_fold, (0, "ResNet"), {}),
-    (model_checks.unchanged, ("DOConv2d", False), {}),
-    (model_checks.all_grouped, (2, 19), {}),
-    (
-        model_checks.whole_parameters,
-        (True, "FSDPResNet", "load folded_state_dict(model) into the plain network"),
-        {},
-    ),
     (model_checks.not_quantised, (False, "DOConv2d"), {}),
     (model_checks.weight_of_its_own, ("weight_orig", "DOConv2d"), {}),
-    (model_checks.unparametrized, (True, "ParametrizedDOStdConv2d"), {}),
-    (
-        model_checks.differing,
-        (0.25, 1e-5, "layer1.0.conv1", "call eval() on both models first"),
-        {},
-    ),
-    (
-        model_checks.remakeable,
-        (
-            False,
-            "Detector",
-            "make the plain model, and give folded_weights(model) to its set_weights",
-        ),
-        {},
-    ),
-    (model_checks.reachable, ("backbone/conv",), {}),
-    (model_checks.compiled_again, (False, "a Trainer, with a compile() of its own"), {}),
-    (model_checks.source_and_name, ("resnet18",), {}),
-    (model_checks.known_function, (None, "networks", "mine", ["torchvision", "timm"]), {}),
-    (model_checks.known_backend, (None, "dict"), {}),
-    (model_checks.matching_torchvision, ("0.28.0", "2.13.0+cpu", None), {}),
-    (model_checks.image_size, ("224",), {}),
-    (model_checks.image_taken, ("1x32x32", "expected 3 channels"), {}),
+    (zoo.load, ("resnet18",), {}),
+    (zoo.load, ("networks:mine",), {}),
+    (frameworks.of, ({},), {}),
     (rules.stored_shape, ("weight", (8, 3, 11), (8, 3, 3, 3)), {}),
-    (rules.stored_keys, ("first", ["0", "1", "depthwise_delta"], ["0", "1"]), {}),
-    (rules.stored_layer, ("first", "DOConv2D", False), {}),
-    (rules.kernel_arrays, ((8, 3, 3, 3), (3, 9), 1), {}),
-    (rules.kernel_arrays, ((4, 3, 3, 3), (6, 9, 3, 3), 1), {}),
+    (do_conv.Spec.of_shapes, ((8, 3, 3, 3), (3, 9), 1), {}),
+    (do_conv.Spec.of_shapes, ((4, 3, 3, 3), (6, 9, 3, 3), 1), {}),
     (rules.finite, ("weight", False), {}),
     (rules.built, ("conv0", False), {}),
-    (rules.known_name, ("framework", "pytorch", ["torch", "keras", "gluon"]), {}),
-    (file_checks.known_ending, ("model.bin", [".pt", ".pth", ".safetensors"]), {}),
-    (file_checks.same_format, ("model.pt", "plain.safetensors", False), {}),
-    (file_checks.another_file, ("model.pt", "./model.pt", False), {}),
-    (file_checks.present_file, ("model.pt", "No such file or directory"), {}),
-    (
-        file_checks.whole_file,
-        ("model.params", "MXNet .params", "it ends in the middle of an array or name"),
-        {},
-    ),
-    (file_checks.tensors_only, ("model.pt", "os.system"), {}),
-    (file_checks.ours_in_file, (0, "model.pt"), {}),
-    (file_checks.drawn_in_file, (0, "model.pt"), {}),
-    (file_checks.authors_in_file, (0, "model.pt"), {}),
+    (known_name, ("framework", "pytorch", ["torch", "keras", "gluon"]), {}),
+    (known_name, ("framework", "keras", ["torch"]), {}),
+    (known_name, ("case", "strides", ["same", "stride", "plain", "he", "valid", "bias"]), {}),
+    (checkpoints.fold, ("model.bin", "plain.bin"), {}),
+    (checkpoints.fold, ("model.safetensors", "plain.params"), {}),
+    (checkpoints.fold, ("model.params", "model.params"), {}),
+    (checkpoints.fold, ("model.params", "plain.params"), {}),
     (file_checks.layer_keys, ("conv1", ["weight", "depthwise_delta"], ["depthwise_delta"]), {}),
     (file_checks.layer_shapes, ("conv1", {"weight": (8, 3, 3, 3), "delta": (3, 9, 5, 5)}), {}),
     (file_checks.layer_dtype, ("conv1", "conv1.weight of dtype torch.int8"), {}),
     (file_checks.layer_finite, ("conv1", "composed kernel", False), {}),
     (file_checks.one_parametrization, ("conv1", False), {}),
-    (file_checks.free_names, ("conv1", ["conv1.weight"]), {}),
-    (file_checks.decided_order, ("layers", ["layers/do_conv2d"], ["layers/conv2d"]), {}),
     (file_checks.known_kernel_size, ("conv1", 15, None), {}),
-    (rules.known_name, ("layer named in kernel_size", "conv3", ["conv1", "conv2"]), {}),
-    (file_checks.strippable_prefix, ("model.", ["module.W", "module.D"]), {"begins": False}),
-    (file_checks.strippable_prefix, ("module.", ["module.W", "W"]), {"twice": ["W"]}),
-    (file_checks.strippable_names, ("model.weights.h5", False), {}),
-    (file_checks.fitting_kernel_size, ((5, 5), [1, 9]), {}),
-    (file_checks.size_option, ("3",), {}),
+    (known_name, ("layer named in kernel_size", "conv3", ["conv1", "conv2"]), {}),
+    (prefixes.strip, ([{"module.W": 0, "module.D": 0}], "model."), {}),
+    (prefixes.strip, ([{"module.W": 0, "W": 0}], "module."), {}),
     (file_checks.neutral_file, ("model.safetensors", "no metadata"), {}),
     (file_checks.paired_names, (["conv1", "bn1"], ["features.0"]), {}),
-    (file_checks.same_count, (20, 19), {}),
-    (file_checks.known_match, ({"conv9"}, {"conv1"}, {"conv1", "bn1"}, {"conv1", "norm"}), {}),
     (file_checks.same_layer, ("bn1", "bn1", "epsilon", 1e-05, 0.001, False), {}),
 ]
 
@@ -232,12 +191,37 @@ def test_the_page_of_errors_shows_the_message(rule, given, options):
     assert f"`{refused.value}`" in (DOCS / "errors.md").read_text(encoding="utf-8")
 
 
-def test_the_page_of_errors_has_every_rule():
-    written = {
-        function
-        for module in (rules.arguments, rules.arrays, model_checks, file_checks)
-        for name, function in vars(module).items()
-        if inspect.isfunction(function) and function.__module__ == module.__name__
-        if not name.startswith("_") and name not in ("own_names", "warn_of_stride")
-    }
-    assert {row[0] for row in BROKEN} == written
+def pattern_of(part):
+    """A pattern of the texts that a part of a message, as it stands in the source, can become."""
+    if isinstance(part, ast.JoinedStr):
+        return "".join(map(pattern_of, part.values))
+    return re.escape(part.value) if isinstance(part, ast.Constant) else ".*"
+
+
+def rules_of(path):
+    """For each call of `broken` in a file its line, and a pattern of its message."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "broken":
+            rule, received, remedy = map(pattern_of, node.args)
+            yield node.lineno, rf"{rule}; received {received}; {remedy}\."
+
+
+RULES = [
+    pytest.param(pattern, id=f"{path.relative_to(PACKAGE).with_suffix('')}-{line}")
+    for path in sorted(PACKAGE.rglob("*.py"))
+    for line, pattern in rules_of(path)
+]
+MESSAGES = re.findall(
+    r"\| `([^`\n]*; received [^`\n]*)` \|", (DOCS / "errors.md").read_text("utf-8")
+)
+
+
+@pytest.mark.parametrize("pattern", RULES)
+def test_the_page_of_errors_has_every_rule(pattern):
+    assert not pattern.startswith(".*;"), "a rule is written out in the call of `broken`"
+    assert any(re.fullmatch(pattern, message) for message in MESSAGES)
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_every_message_of_the_page_is_of_a_rule(message):
+    assert any(re.fullmatch(row.values[0], message) for row in RULES)

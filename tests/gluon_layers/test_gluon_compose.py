@@ -11,8 +11,8 @@ from do_conv import DOConvError, compose_separable
 from do_conv.gluon import DepthwiseSeparableConv2D, DOConv2D, DOConv2DTranspose
 
 
-def equal(one, other):
-    return np.array_equal(one.asnumpy(), other.asnumpy())
+def equal(first, second):
+    return np.array_equal(first.asnumpy(), second.asnumpy())
 
 
 def conv(x, trained, **options):

@@ -60,9 +60,9 @@ def test_a_graph_gives_what_the_layer_gives(graph, kind, composition, dtype, bat
     expected = results(layer, x)
     layer.hybridize(**graph)
     for _ in range(2):
-        for found, one in zip(results(layer, x), expected, strict=True):
-            assert one.asnumpy().any()
-            assert_close(found, one, 5 * EXACT[dtype])
+        for found, wanted in zip(results(layer, x), expected, strict=True):
+            assert wanted.asnumpy().any()
+            assert_close(found, wanted, 5 * EXACT[dtype])
     assert_close(layer(x), expected[0], EXACT[dtype])
     before = layer(x).asnumpy()
     layer.weight.set_data(-layer.weight.data())
@@ -116,7 +116,7 @@ def test_other_ranks_in_a_graph_of_a_network(conv, size, groups, d_mul, trained)
     net.hybridize()
     x = mx.nd.random.normal(shape=(2, 4, *size))
     trained(net, x)
-    assert all(one.asnumpy().any() for one in results(net, x))
+    assert all(array.asnumpy().any() for array in results(net, x))
     assert_close(net(x), net[0].fold()(x).flatten(), EXACT["float32"])
 
 

@@ -69,8 +69,8 @@ def assert_close(found, expected, tolerance):
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-def equal(one, other):
-    return np.array_equal(one.asnumpy(), other.asnumpy())
+def equal(first, second):
+    return np.array_equal(first.asnumpy(), second.asnumpy())
 
 
 @pytest.mark.parametrize(("ours", "plain"), CLASSES.values())

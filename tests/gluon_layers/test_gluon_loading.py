@@ -138,8 +138,8 @@ def test_so_does_a_layer_in_a_network_however_it_is_loaded(load, graph, tmp_path
     plain = started(network(nn.Conv2D, prefix="net_"), x)
     net = shaken(started(network(DOConv2D, prefix="net_"), x))
     if graph is not None:
-        for one in (plain, net):
-            one.hybridize(**graph)
+        for block in (plain, net):
+            block.hybridize(**graph)
     before = net(x).asnumpy()
     load(net, plain, str(tmp_path / "plain.params"))
     expected = plain(x)
@@ -236,9 +236,9 @@ def test_every_context_and_precision(tmp_path):
     contexts, path = [mx.cpu(0), mx.cpu(1)], str(tmp_path / "plain.params")
     x = batch().astype("float64")
     plain, layer = nn.Conv2D(8, 3, in_channels=4), DOConv2D(8, 3, in_channels=4)
-    for one in (plain, layer):
-        one.cast("float64")
-        one.initialize(ctx=contexts)
+    for block in (plain, layer):
+        block.cast("float64")
+        block.initialize(ctx=contexts)
     layer.depthwise_delta.set_data(mx.nd.ones((4, 9, 3, 3), dtype="float64"))
     plain.save_parameters(path)
     layer.load_parameters(path, ctx=contexts, allow_missing=True)
@@ -286,11 +286,11 @@ def test_training_goes_on_in_the_same_arrays(tmp_path):
 def test_exception_a_file_that_does_not_fit_leaves_no_trace(load, tmp_path):
     x, path = batch(), str(tmp_path / "file.params")
     net = shaken(started(network(DOConv2D, prefix="net_"), x))
-    kept = {name: set(vars(one)) for name, one in net.collect_params().items()}
+    kept = {name: set(vars(parameter)) for name, parameter in net.collect_params().items()}
     wide = started(network(lambda channels, _, **more: nn.Conv2D(channels, 5, **more)), x)
     with pytest.raises(AssertionError, match=r"\(4, 4, 3, 3\) vs saved \(4, 4, 5, 5\)"):
         load(net, wide, path)
-    assert {name: set(vars(one)) for name, one in net.collect_params().items()} == kept
+    assert {name: set(vars(parameter)) for name, parameter in net.collect_params().items()} == kept
     plain = started(network(nn.Conv2D, prefix="net_"), x)
     load(net, plain, path)
     assert_same(net(x), plain(x))

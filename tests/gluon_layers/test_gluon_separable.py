@@ -50,8 +50,8 @@ def close(found, expected, tolerance):
     return True
 
 
-def equal(one, other):
-    return np.array_equal(one.asnumpy(), other.asnumpy())
+def equal(first, second):
+    return np.array_equal(first.asnumpy(), second.asnumpy())
 
 
 @pytest.mark.parametrize(("ours", "plain", "_"), CLASSES.values())

@@ -57,8 +57,8 @@ def start(conv, x, initializer="uniform", dtype="float32", seed=3, **options):
     return layer, out
 
 
-def equal(one, other):
-    return one.dtype == other.dtype and np.array_equal(one.asnumpy(), other.asnumpy())
+def equal(first, second):
+    return first.dtype == second.dtype and np.array_equal(first.asnumpy(), second.asnumpy())
 
 
 @pytest.mark.parametrize("in_channels", [4, 0])
@@ -85,7 +85,7 @@ def test_identity_start_is_the_plain_layer_to_the_last_bit(rank, window, dtype, 
 
 @pytest.mark.parametrize("d_mul", [None, 11, 18])
 @pytest.mark.parametrize("in_channels", [4, 0])
-@pytest.mark.parametrize("initializer", INITIALIZERS, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("initializer", INITIALIZERS, ids=lambda init: type(init).__name__)
 def test_no_initializer_touches_an_identity_start(initializer, in_channels, d_mul):
     net = nn.HybridSequential()
     net.add(DOConv2D(6, 3, d_mul=d_mul, in_channels=in_channels), nn.Dense(2))

@@ -58,7 +58,7 @@ def test_two_contexts_give_what_one_gives(hybridized, kind, composition, batch):
         start = values(net)
         results.append(train(net, x, contexts))
         for parameter in net.collect_params().values():
-            copies = [one.asnumpy() for one in parameter.list_data()]
+            copies = [array.asnumpy() for array in parameter.list_data()]
             assert len(copies) == len(contexts)
             assert all(np.array_equal(copy, copies[0]) for copy in copies)
     one, two = results

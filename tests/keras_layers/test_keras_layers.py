@@ -136,6 +136,16 @@ def test_variables(layer, channels, kernel, bias, delta):
         assert layer.depthwise_delta is None
 
 
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_the_spec_is_there_before_the_input_is_known(layer_class):
+    layer, rank = layer_class(**sizes(layer_class), d_mul=30), rank_of(layer_class)
+    spec = layer.spec
+    assert (spec.in_channels, spec.kernel_size, spec.d_mul) == (None, (3,) * rank, 30)
+    layer.build(an_input(layer_class).shape)
+    assert (layer.spec.in_channels, layer.spec.d_mul, layer.d_mul) == (4, 30, 30)
+    assert layer.spec.is_known
+
+
 @pytest.mark.parametrize(
     ("d_mul", "composition"), [(None, "kernel"), (1, "feature"), (6, "kernel"), (6, "feature")]
 )

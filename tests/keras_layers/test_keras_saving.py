@@ -100,7 +100,7 @@ def test_a_saved_model_is_the_same_model(tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert [type(layer) for layer in again.layers] == [type(layer) for layer in model.layers]
-    configs = [[layer.get_config() for layer in one.layers] for one in (again, model)]
+    configs = [[layer.get_config() for layer in network.layers] for network in (again, model)]
     assert configs[0] == configs[1]
     for old, new in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(new, old)
@@ -255,7 +255,7 @@ def mixed(ours=()):
 # Keras looks for a layer that failed a second time, and says so.
 @pytest.mark.filterwarnings("ignore:Skipping nested container")
 @pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
-@pytest.mark.parametrize("ours", [*([name] for name in OVER), list(OVER)], ids=lambda one: one[0])
+@pytest.mark.parametrize("ours", [*([name] for name in OVER), list(OVER)], ids=lambda ours: ours[0])
 def test_a_plain_file_is_refused_with_the_way_to_load_it(tmp_path, ours, ending):
     path, plain = tmp_path / f"plain{ending}", mixed()
     plain.save(path) if ending == ".keras" else plain.save_weights(path)
@@ -283,8 +283,8 @@ def test_so_is_a_plain_file_for_a_pointwise_and_for_a_separable_layer(tmp_path):
         (keras.layers.SeparableConv2D, DepthwiseSeparableConv2D, 3),
     ):
         plain, model = (
-            keras.Sequential([keras.Input((8, 8, 3)), one(4, size, name="one")])
-            for one in (kind, ours)
+            keras.Sequential([keras.Input((8, 8, 3)), layer_class(4, size, name="one")])
+            for layer_class in (kind, ours)
         )
         plain.save_weights(tmp_path / "plain.weights.h5")
         with pytest.raises(ValueError, match=r"layer 'one' as a D.*then convert that model"):

@@ -37,8 +37,8 @@ def pair(layer_class, arguments, **more):
     """A layer, and the plain one with the same weights, far from their start."""
     layer, plain = layer_class(**arguments, **more), plain_class(layer_class)(**arguments, **more)
     random = np.random.default_rng(1)
-    for one in (layer, plain):
-        one.build((None, *[9] * one.rank, 4))
+    for module in (layer, plain):
+        module.build((None, *[9] * module.rank, 4))
     plain.set_weights([0.5 * random.standard_normal(v.shape) for v in plain.get_weights()])
     layer.set_weights(plain.get_weights())
     return layer, plain
@@ -77,7 +77,7 @@ def test_arguments_by_position_mean_what_they_mean_in_the_plain_layer(layer_clas
 @pytest.mark.parametrize(("layer_class", "arguments"), CASES)
 def test_variables_are_the_plain_layers(layer_class, arguments):
     layer, plain = pair(layer_class, arguments)
-    names = [[(v.name, tuple(v.shape)) for v in one.weights] for one in (layer, plain)]
+    names = [[(v.name, tuple(v.shape)) for v in layer.weights] for layer in (layer, plain)]
     assert names[0] == names[1]
 
 

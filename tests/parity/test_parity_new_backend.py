@@ -12,7 +12,7 @@ from do_conv.parity.layer import arrays, core_results
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch):
     """The one line of a new framework."""
-    backend = frameworks.Backend(home="numpy_backend", package="numpy_backend")
+    backend = frameworks.Backend("NumPy", home="numpy_backend", package="numpy_backend")
     monkeypatch.setitem(frameworks.BACKENDS, "numpy", backend)
 
 

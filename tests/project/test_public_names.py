@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import pydoc
+import re
 
 import pytest
 
@@ -79,3 +81,14 @@ def test_our_own_options_are_by_keyword_and_the_same_everywhere(module):
             if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
         }
         assert ours == {"d_mul": None, "depthwise_init": "identity", "composition": "kernel"}
+
+
+@pytest.mark.parametrize("module", METHODS)
+def test_help_shows_every_argument_of_the_plain_layer_and_ours(module):
+    for layer in over_parameterized(module):
+        lines = pydoc.plain(pydoc.render_doc(layer)).splitlines()
+        (shown,) = [line for line in lines if line.startswith(f" |  {layer.__name__}(")]
+        plain = inspect.signature(layer._plain).parameters.values()
+        names = [one.name for one in plain if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        for name in (*names, "d_mul", "depthwise_init", "composition"):
+            assert re.search(rf"\b{name}: ", shown), (layer, name)

@@ -71,12 +71,12 @@ def test_it_is_the_einsum(way, spec, dtype):
     expected, found = einsum(*given, spec), way(*given, spec)
     torch.testing.assert_close(found, expected)
     grad = torch.randn_like(expected)
-    for one, other in zip(
+    for gradient, expected_gradient in zip(
         torch.autograd.grad(found, given, grad),
         torch.autograd.grad(expected, given, grad),
         strict=True,
     ):
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(gradient, expected_gradient)
 
 
 @pytest.mark.parametrize("spec", [Spec(4, 10, (9,), groups=2), Spec(2, 2, (2,), d_mul=9)])
@@ -106,8 +106,8 @@ def test_every_kind_of_gradient_of_the_layers_own_function():
 @pytest.mark.parametrize("way", ["formula", "unrolled"], indirect=True)
 def test_many_at_once(way, in_dims):
     spec = Spec(8, 4, (3, 3))
-    pairs = [torch.stack([one.detach(), -2 * one.detach()]) for one in arrays(spec)]
-    given = [one if dim == 0 else one[0] for one, dim in zip(pairs, in_dims, strict=True)]
+    pairs = [torch.stack([array.detach(), -2 * array.detach()]) for array in arrays(spec)]
+    given = [array if dim == 0 else array[0] for array, dim in zip(pairs, in_dims, strict=True)]
     found = torch.vmap(lambda *a: way(*a, spec), in_dims)(*given)
     weights, deltas = (
         pair[[0, 0 if dim is None else 1]] for pair, dim in zip(pairs, in_dims, strict=True)
@@ -140,19 +140,21 @@ def targets(function, *arguments):
 def test_a_compiler_has_the_operator_but_not_in_a_transform():
     given = arrays(Spec(4, 4, (3, 3)))
     assert any("do_conv.compose" in name for name in targets(compose, *given))
-    stacked = [one.detach()[None] for one in given]
+    stacked = [array.detach()[None] for array in given]
     assert not any("do_conv" in name for name in targets(torch.vmap(compose), *stacked))
 
 
 def test_a_compiler_takes_gradients_of_many_at_once():
-    given = [torch.stack([one.detach(), 2 * one.detach()]) for one in arrays(Spec(4, 4, (3, 3)))]
+    given = [
+        torch.stack([array.detach(), 2 * array.detach()]) for array in arrays(Spec(4, 4, (3, 3)))
+    ]
     gradients = torch.vmap(torch.func.grad(lambda *a: compose(*a).square().sum(), (0, 1)))
     found = torch.compile(gradients, fullgraph=True)(*given)
     torch.testing.assert_close(found, gradients(*given))
 
 
 def test_a_record_of_operators_holds_the_composition():
-    given = [one.detach() for one in arrays(Spec(4, 4, (3, 3)))]
+    given = [array.detach() for array in arrays(Spec(4, 4, (3, 3)))]
 
     def recorded(weight, delta):
         return compose(weight, delta)
@@ -163,7 +165,7 @@ def test_a_record_of_operators_holds_the_composition():
 
 def test_a_gradient_that_has_a_tangent():
     spec = Spec(4, 4, (3, 3))
-    given, changes = arrays(spec), [torch.randn_like(one) for one in arrays(spec)]
+    given, changes = arrays(spec), [torch.randn_like(array) for array in arrays(spec)]
     expected = torch.func.jvp(
         torch.func.grad(lambda *a: einsum(*a, spec).square().sum(), (0, 1)),
         tuple(given), tuple(changes),
@@ -171,19 +173,19 @@ def test_a_gradient_that_has_a_tangent():
     with forward_ad.dual_level():
         duals = [forward_ad.make_dual(*pair) for pair in zip(given, changes, strict=True)]
         gradients = torch.autograd.grad(compose(*duals).square().sum(), duals)
-        found = tuple(forward_ad.unpack_dual(one).tangent for one in gradients)
+        found = tuple(forward_ad.unpack_dual(gradient).tangent for gradient in gradients)
     torch.testing.assert_close(found, expected)
 
 
 @needs_loops
 def test_a_gradient_that_is_not_asked_for_is_not_written():
-    weight, delta = (one.detach() for one in arrays(Spec(8, 6, (3, 3))))
+    weight, delta = (array.detach() for array in arrays(Spec(8, 6, (3, 3))))
     grad = torch.randn_like(weight)
     both = loops.differentiate(weight, delta, grad, True)
     for asked in ((True, False), (False, True)):
         found = loops.differentiate(weight, delta, grad, True, asked)
-        for one, other, is_asked in zip(found, both, asked, strict=True):
-            assert torch.equal(one, other) if is_asked else one is None
+        for gradient, whole, is_asked in zip(found, both, asked, strict=True):
+            assert torch.equal(gradient, whole) if is_asked else gradient is None
 
 
 @needs_loops
@@ -241,7 +243,7 @@ def test_the_loops_read_and_write_their_own_arrays_alone(data):
         *call, **inputs, grad=grad.data_ptr(), transposed=transposed.data_ptr(),
         grad_weight=gradients[0].data_ptr(), grad_delta=gradients[1].data_ptr(),
     )  # fmt: skip
-    kernels, grads = (one.view(groups, rows, channels, -1) for one in (weight, grad))
+    kernels, grads = (array.view(groups, rows, channels, -1) for array in (weight, grad))
     matrices = delta.view(groups, channels, slots, area)
     expected = torch.einsum("gocs,gcsk->gock", kernels, matrices).reshape(composed.shape)
     of_weight = torch.einsum("gock,gcsk->gocs", grads, matrices).reshape(weight.shape)
@@ -249,7 +251,7 @@ def test_the_loops_read_and_write_their_own_arrays_alone(data):
     torch.testing.assert_close(composed, expected + weight if is_added else expected)
     torch.testing.assert_close(gradients[0], of_weight + grad if is_added else of_weight)
     torch.testing.assert_close(gradients[1], of_delta)
-    assert all(one[:GUARD].isnan().all() and one[-GUARD:].isnan().all() for one in around)
+    assert all(array[:GUARD].isnan().all() and array[-GUARD:].isnan().all() for array in around)
 
 
 GUARD = 16
@@ -279,7 +281,7 @@ def test_the_number_of_threads_changes_no_bit(spec):
             found.append((composed, *torch.autograd.grad(composed.square().sum(), given)))
     finally:
         torch.set_num_threads(threads)
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert all(torch.equal(single, threaded) for single, threaded in zip(*found, strict=True))
 
 
 @needs_loops
@@ -288,8 +290,10 @@ def test_arrays_for_which_large_pages_are_asked():
     given = arrays(spec, torch.float32)
     expected, found = formula.composed(*given, spec), loops.composed(*given, spec)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    one, other = (torch.autograd.grad(way.sum(), given[0])[0] for way in (found, expected))
-    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    gradient, expected_gradient = (
+        torch.autograd.grad(way.sum(), given[0])[0] for way in (found, expected)
+    )
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-4)
 
 
 def multiplies_matrices(spec, dtype=torch.float64):

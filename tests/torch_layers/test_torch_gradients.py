@@ -60,8 +60,8 @@ def test_vmap_over_models(kind, composition, x):
         return functional_call(base, (parameters, buffers), (given,))
 
     together = func.vmap(call, in_dims=(0, 0, None))(parameters, buffers, x.double())
-    for one, model in zip(together, models, strict=True):
-        torch.testing.assert_close(one, model(x.double()))
+    for output, model in zip(together, models, strict=True):
+        torch.testing.assert_close(output, model(x.double()))
 
 
 def test_gradients_per_sample(layer, x):

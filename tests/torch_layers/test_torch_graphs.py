@@ -20,8 +20,8 @@ def test_compiled_as_one_graph(layer, x):
     # Without code generation: the graphs, and their gradients, are what is looked at.
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     expected = outputs_and_gradients(layer, layer, x)
-    for found, one in zip(outputs_and_gradients(compiled, layer, x), expected, strict=True):
-        torch.testing.assert_close(found, one)
+    for found, wanted in zip(outputs_and_gradients(compiled, layer, x), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
 
 
 def test_compiled_with_generated_code(x):
@@ -32,8 +32,8 @@ def test_compiled_with_generated_code(x):
         nn.init.normal_(layer.depthwise_delta, std=0.3)
     expected = outputs_and_gradients(network, network, x)
     compiled = torch.compile(network, fullgraph=True)
-    for found, one in zip(outputs_and_gradients(compiled, network, x), expected, strict=True):
-        torch.testing.assert_close(found, one)
+    for found, wanted in zip(outputs_and_gradients(compiled, network, x), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
 
 
 def test_compiled_for_any_batch(x):

@@ -195,7 +195,7 @@ def test_unbatched_input(windowed, composition):
 
 
 @pytest.mark.parametrize("d_mul", [None, 11])
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_copies(duplicate, d_mul):
     layer = trained(DOConv2d(4, 6, 3, d_mul=d_mul, composition="feature"))
     twin = duplicate(layer)

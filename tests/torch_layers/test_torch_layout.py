@@ -36,7 +36,7 @@ def pair_of(name, groups, inputs, outputs, kernel, *, dtype=torch.float64, **our
     )
     nn.init.normal_(layer.depthwise_delta, std=0.1)
     x = torch.randn(2, inputs, *[6] * rank, dtype=dtype)
-    return (*(one.to(memory_format=FORMATS[rank]) for one in (plain, layer)), x)
+    return (*(module.to(memory_format=FORMATS[rank]) for module in (plain, layer)), x)
 
 
 @pytest.mark.parametrize("ours", [{}, {"composition": "feature"}, {"d_mul": 29}], ids=str)
@@ -99,7 +99,7 @@ def test_a_separable_layer_and_the_pair_it_folds_to(rank, options, composition):
     groups = options.get("groups", 1)
     pair, plain = layer.fold(), getattr(nn, f"Conv{rank}d")(8, 16, 3, groups=groups)
     plain_pair = copy.deepcopy(pair).to(memory_format=torch.contiguous_format)
-    plain, plain_pair = (one.to(memory_format=FORMATS[rank]) for one in (plain, plain_pair))
+    plain, plain_pair = (module.to(memory_format=FORMATS[rank]) for module in (plain, plain_pair))
     assert layer.composed_weight().stride() == plain.weight.stride()
     for ours, theirs in zip(pair.parameters(), plain_pair.parameters(), strict=True):
         assert ours.stride() == theirs.stride()

@@ -94,7 +94,7 @@ def test_a_lazy_layer_is_saved_copied_and_loaded_before_it_has_seen_an_input():
 def test_in_a_network_with_other_lazy_layers():
     network = nn.Sequential(do_torch.LazyDOConv2d(6, 3), nn.LazyBatchNorm2d(), nn.LazyConv2d(3, 1))
     assert network(torch.randn(2, 4, 6, 6)).shape == (2, 3, 4, 4)
-    assert [type(one) for one in network] == [do_torch.DOConv2d, nn.BatchNorm2d, nn.Conv2d]
+    assert [type(layer) for layer in network] == [do_torch.DOConv2d, nn.BatchNorm2d, nn.Conv2d]
 
 
 @pytest.mark.parametrize("use", [lambda layer: layer.fold(), lambda layer: layer.composed_weight()])

@@ -54,9 +54,9 @@ def test_it_folds_to_the_two_plain_layers(rank, window, d_mul):
     layer = CLASSES[rank][0](4, 6, **window, d_mul=d_mul, composition="feature").eval()
     folded = layer.fold()
     expected = pair(rank, d_mul, **window)
-    assert [repr(one) for one in folded] == [repr(one) for one in expected]
+    assert [repr(layer) for layer in folded] == [repr(layer) for layer in expected]
     assert [name for name, _ in folded.named_children()] == ["depthwise", "pointwise"]
-    assert not any(one.training for one in folded.modules())
+    assert not any(layer.training for layer in folded.modules())
     x = torch.randn(2, 4, *SIZES[rank])
     assert torch.equal(folded(x), layer(x))
 
@@ -85,11 +85,11 @@ def test_mode_and_what_is_trained_stay_both_ways(trained, training):
         parameter.requires_grad_(name == trained)
     layer = DepthwiseSeparableConv2d.from_pair(*plain)
     assert layer.training == training
-    assert [name for name, one in layer.named_parameters() if one.requires_grad] == [trained]
+    assert [name for name, p in layer.named_parameters() if p.requires_grad] == [trained]
     folded = layer.fold()
-    assert {one.training for one in folded.modules()} == {training}
-    assert [one.requires_grad for one in folded.parameters()] == [
-        one.requires_grad for one in plain.parameters()
+    assert {layer.training for layer in folded.modules()} == {training}
+    assert [parameter.requires_grad for parameter in folded.parameters()] == [
+        parameter.requires_grad for parameter in plain.parameters()
     ]
 
 

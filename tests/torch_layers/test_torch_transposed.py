@@ -113,8 +113,8 @@ def test_the_networks_own_batch_norm_fusion():
     norm.running_var.uniform_(0.5, 2)
     expected = norm.eval()(layer.eval()(x))
     # Before folding the fusion would scale the axis of W that holds its output channels, too.
-    for one in (layer, layer.fold()):
-        fused = nn.utils.fusion.fuse_conv_bn_eval(one, norm, transpose=True)
+    for convolution in (layer, layer.fold()):
+        fused = nn.utils.fusion.fuse_conv_bn_eval(convolution, norm, transpose=True)
         torch.testing.assert_close(fused(x), expected)
 
 

@@ -7,8 +7,8 @@ gluon         MXNet's .params, read and written without MXNet
 npz           NumPy's archives of named arrays: for the authors' checkpoints only
 bfloat16      a type NumPy does not have
 
-A checkpoint holds states, which are dicts of named tensors, and they are changed in place; what
-stands around them goes through untouched. A tensor is of the format's own kind.
+A checkpoint holds states, which are dicts of named tensors and are changed in place; the rest of
+the file goes through untouched. Each format has its own type of tensor.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from do_conv import files
-from do_conv.checkpoints import checks
 from do_conv.checkpoints.layers import Naming
-from do_conv.core.errors import DOConvError, MissingFrameworkError
+from do_conv.core.errors import DOConvError, MissingFrameworkError, broken
 
 # Longer endings first.
 FOLDED = {
@@ -39,11 +38,11 @@ IMPORTED = {**FOLDED, ".h5": "keras", ".npz": "npz"}
 
 @dataclass
 class Checkpoint:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         states: dicts of named tensors; changed in place.
-        rest: what stands around them.
+        rest: everything else, as the format reads it.
     """
 
     states: list[dict[str, Any]]
@@ -51,19 +50,19 @@ class Checkpoint:
 
 
 class Format(Protocol):
-    """What each module of a format has."""
+    """The members of each module of a format."""
 
     KIND: str  # for messages
     NAMING: Naming  # how layers are found among the names, and the order of their axes
 
     def read(self, path: Path) -> Checkpoint:
-        """What the file holds."""
+        """Read a file."""
 
     def write(self, path: Path, checkpoint: Checkpoint) -> None:
-        """Write a file of it."""
+        """Write a file."""
 
     def shape(self, tensor: Any) -> tuple[int, ...] | None:
-        """The shape of a tensor; None for what is none."""
+        """The shape of a tensor; None for anything else."""
 
     def array(self, tensor: Any) -> np.ndarray | None:
         """A tensor in float32, or float64 if it is; None unless it is dense and floating-point."""
@@ -72,7 +71,7 @@ class Format(Protocol):
         """An array as a tensor of the dtype of another."""
 
     def identity(self, tensor: Any) -> Any:
-        """Something equal for tensors that are one in memory."""
+        """A key that is equal for tensors that share their memory."""
 
 
 def of(path: Path, endings: dict[str, str]) -> Format:
@@ -82,10 +81,15 @@ def of(path: Path, endings: dict[str, str]) -> Format:
         DOConvError: if there is none of that ending.
         MissingFrameworkError: if what reads it is not installed.
     """
-    name = next((endings[one] for one in endings if path.name.lower().endswith(one)), None)
-    if name is None:
-        checks.known_ending(path.name, sorted(endings))
-    module: Any = importlib.import_module(f"do_conv.checkpoints.formats.{name}")
+    ending = next((ending for ending in endings if path.name.lower().endswith(ending)), None)
+    if ending is None:
+        *known, last = sorted(endings)
+        raise broken(
+            f"the name of a checkpoint must end in {', '.join(known)} or {last}",
+            path.name,
+            "rename it, or save it in one of these formats",
+        )
+    module: Any = importlib.import_module(f"do_conv.checkpoints.formats.{endings[ending]}")
     return module
 
 
@@ -96,16 +100,24 @@ def for_both(source: Path, target: Path, endings: dict[str, str]) -> Format:
         DOConvError: if they are one file, of different formats, or of an unknown one.
     """
     format = of(source, endings)
-    checks.same_format(source.name, target.name, of(target, endings) is format)
-    is_one = source.exists() and target.exists() and source.samefile(target)
-    checks.another_file(
-        str(source), str(target), source.resolve() != target.resolve() and not is_one
-    )
+    if of(target, endings) is not format:
+        raise broken(
+            "the new checkpoint must be of the format of the old one",
+            f"{source.name} and {target.name}",
+            "give both names the same ending",
+        )
+    is_linked = source.exists() and target.exists() and source.samefile(target)
+    if is_linked or source.resolve() == target.resolve():
+        raise broken(
+            "the new checkpoint must be another file than the old one",
+            f"{source} and {target}, which are one file",
+            "give the new one a name of its own",
+        )
     return format
 
 
 def read(format: Format, path: Path) -> Checkpoint:
-    """What a file holds.
+    """The content of a file.
 
     Raises:
         DOConvError: if it cannot be read, or is not a whole file of its format.
@@ -114,7 +126,11 @@ def read(format: Format, path: Path) -> Checkpoint:
         with path.open("rb"):
             pass
     except OSError as error:
-        checks.present_file(str(path), error.strerror)
+        raise broken(
+            "a checkpoint must be a file that can be read",
+            f"{path} ({error.strerror})",
+            "check the path and its permissions",
+        ) from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -122,7 +138,11 @@ def read(format: Format, path: Path) -> Checkpoint:
     except (DOConvError, MissingFrameworkError):
         raise
     except Exception as error:  # a damaged file makes a reader raise anything
-        checks.whole_file(str(path), format.KIND, _reason(error))
+        raise broken(
+            f"a checkpoint with this ending must be a whole {format.KIND} file",
+            f"{path} ({_reason(error)})",
+            "save or copy it again, or give it the ending of its format",
+        ) from None
 
 
 def write(format: Format, path: Path, checkpoint: Checkpoint) -> None:
@@ -136,7 +156,7 @@ def write(format: Format, path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what a reader said, without the marks that divide our messages."""
-    said = str(error).strip().splitlines() or [type(error).__name__]
-    line = said[0].replace(";", ",")
+    """The first line of a reader's error, without the marks that divide our messages."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = lines[0].replace(";", ",")
     return line if len(line) <= 120 else line[:117] + "..."

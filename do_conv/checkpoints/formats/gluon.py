@@ -124,11 +124,11 @@ def _read_new_array(reader: _Reader, first: int, magic: int) -> Array:
     if not indices or unknown:
         return _read_dense(reader, first, shape, unknown)
     dtype = _dtype_after_context(reader)
-    others = []
+    index_bytes = 0
     for _ in range(indices):
         size = _item_size(reader.number("i"))
-        others.append(size * math.prod(reader.shape(reader.number("i"), "q")))
-    reader.skip(_item_size(dtype) * math.prod(stored) + sum(others))
+        index_bytes += size * math.prod(reader.shape(reader.number("i"), "q"))
+    reader.skip(_item_size(dtype) * math.prod(stored) + index_bytes)
     return Array(reader.data[first : reader.at], shape, dtype, None)
 
 

@@ -5,17 +5,13 @@ The state's names are the paths of the arrays. Groups, attributes, chunks and co
 
 from __future__ import annotations
 
-import errno
-import os
-import re
-import tempfile
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from do_conv import files
 from do_conv.checkpoints.formats import Checkpoint, hdf5
 from do_conv.checkpoints.formats.bfloat16 import narrowed, widened
 from do_conv.checkpoints.keras_names import KERAS
@@ -24,7 +20,6 @@ from do_conv.core.errors import require_installed
 KIND = "HDF5"
 NAMING = KERAS
 
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _OPTIONS = ("chunks", "compression", "compression_opts", "shuffle", "fletcher32")
 
 # Of an attribute: its value, shape and type.
@@ -59,39 +54,30 @@ def read(path: Path) -> Checkpoint:
     require_installed("h5py", extra="files", user="an HDF5 file")
     import h5py
 
-    with tempfile.TemporaryDirectory() as folder:
-        clean = Path(folder) / "copy.h5"
-        (reason,) = hdf5.copies([(path, clean)])
-        if reason is not None:
-            raise _full(reason, clean) or ValueError(reason)
-        with h5py.File(clean, "r") as file:
-            groups: dict[str, Attributes] = {}
-            state: dict[str, Dataset] = {}
-            _keep("", file, groups, state)
+    groups: dict[str, Attributes] = {}
+    state: dict[str, Dataset] = {}
+    with h5py.File(io.BytesIO(hdf5.clean_copy(path)), "r") as file:
+        _read_group("", file, groups, state)
     return Checkpoint([state], groups)
 
 
-def _full(reason: str, path: Path) -> Exception | None:
-    """The error for a disk that is full, if that is the reason."""
-    number = re.match(r"\[Errno (\d+)\]", reason)
-    if number is None or int(number[1]) not in _FULL:
-        return None
-    return files.unwritable(path, OSError(int(number[1]), os.strerror(int(number[1]))))
+def _read_group(
+    name: str, group: Any, groups: dict[str, Attributes], state: dict[str, Dataset]
+) -> None:
+    """Add a group, and what is in it, to the groups and the state."""
+    groups[name] = _attributes(group)
+    for inner, member in group.items():
+        path = f"{name}/{inner}" if name else inner
+        if hasattr(member, "dtype"):
+            options = {option: getattr(member, option) for option in _OPTIONS if member.chunks}
+            state[path] = Dataset(member[()], member.dtype, _attributes(member), options)
+        else:
+            _read_group(path, member, groups, state)
 
 
-def _keep(name: str, found: Any, groups: dict[str, Attributes], state: dict[str, Dataset]) -> None:
-    if not hasattr(found, "dtype"):
-        groups[name] = _attributes(found)
-        for inner in found:
-            _keep(f"{name}/{inner}" if name else inner, found[inner], groups, state)
-        return
-    options = {option: getattr(found, option) for option in _OPTIONS if found.chunks}
-    state[name] = Dataset(found[()], found.dtype, _attributes(found), options)
-
-
-def _attributes(found: Any) -> Attributes:
-    kept = {name: found.attrs.get_id(name) for name in found.attrs}
-    return {name: (found.attrs[name], one.shape, one.dtype) for name, one in kept.items()}
+def _attributes(item: Any) -> Attributes:
+    stored = {name: item.attrs.get_id(name) for name in item.attrs}
+    return {name: (item.attrs[name], note.shape, note.dtype) for name, note in stored.items()}
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
@@ -102,15 +88,15 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         for name, attributes in checkpoint.rest.items():
             _note(file.require_group(name or "/"), attributes)
         for name, stored in state.items():
-            made = file.create_dataset(name, data=stored.data, dtype=stored.dtype, **stored.options)
-            _note(made, stored.attributes)
+            item = file.create_dataset(name, data=stored.data, dtype=stored.dtype, **stored.options)
+            _note(item, stored.attributes)
 
-    hdf5.write(path, fill)
+    path.write_bytes(hdf5.made(fill))
 
 
-def _note(made: Any, attributes: Attributes) -> None:
+def _note(item: Any, attributes: Attributes) -> None:
     for name, (value, shape, dtype) in attributes.items():
-        made.attrs.create(name, value, shape, dtype)
+        item.attrs.create(name, value, shape, dtype)
 
 
 def shape(tensor: Dataset) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ def read(path: Path) -> Checkpoint:
         raise ValueError("it is not a zip archive, or a damaged one")
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    if not all(isinstance(one, np.ndarray) for one in arrays.values()):
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
         raise ValueError("it has files that are no arrays")
     return Checkpoint([arrays])
 

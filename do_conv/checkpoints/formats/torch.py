@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from do_conv.checkpoints import checks
 from do_conv.checkpoints.formats import Checkpoint
 from do_conv.checkpoints.layers import TORCH
-from do_conv.core.errors import require_installed
+from do_conv.core.errors import broken, require_installed
 
 require_installed("torch", extra="torch", user="a PyTorch checkpoint")
 
@@ -24,7 +23,7 @@ KIND = "PyTorch"
 NAMING = TORCH
 
 _FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-# What training scripts keep beside the weights, and which is nothing but its attributes.
+# Types that training scripts save beside the weights, and that hold nothing but attributes.
 _PLAIN: list[Any] = [argparse.Namespace]
 
 
@@ -40,9 +39,13 @@ def read(path: Path) -> Checkpoint:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # other bytes than a pickle's raise anything, in any words
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and found:
-            checks.tensors_only(str(path), found[1])
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and asked:
+            raise broken(
+                "a PyTorch checkpoint must hold tensors and plain containers only",
+                f"{path}, which asks for {asked[1]}",
+                "save the state dict alone, torch.save(model.state_dict(), path)",
+            ) from None
         raise ValueError("not from torch.save, damaged, or with code in it") from None
     states = list(_states(content, set()))
     size = path.stat().st_size
@@ -75,7 +78,7 @@ class _Sink:
             raise
 
     def flush(self) -> None:
-        """Nothing is kept back here."""
+        """Do nothing: no data is held back."""
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
@@ -98,7 +101,7 @@ def save(content: Any, path: Path) -> None:
 
 
 def shape(tensor: Any) -> tuple[int, ...] | None:
-    """The shape of a tensor; None for what is none."""
+    """The shape of a tensor; None for anything else."""
     return tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else None
 
 
@@ -112,14 +115,14 @@ def array(tensor: torch.Tensor) -> np.ndarray | None:
 
 def tensor(array: np.ndarray, like: torch.Tensor) -> torch.Tensor:
     """The array in the dtype of `like`, a parameter if that is one."""
-    made = torch.from_numpy(np.ascontiguousarray(array)).to(like.dtype)
+    copy = torch.from_numpy(np.ascontiguousarray(array)).to(like.dtype)
     if isinstance(like, torch.nn.Parameter):
-        return torch.nn.Parameter(made, requires_grad=like.requires_grad)
-    return made
+        return torch.nn.Parameter(copy, requires_grad=like.requires_grad)
+    return copy
 
 
 def identity(tensor: torch.Tensor) -> Any:
-    """Where the tensor is in memory: tied ones stay tied."""
+    """The tensor's place in memory: tied tensors stay tied."""
     return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 

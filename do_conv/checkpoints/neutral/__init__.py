@@ -36,7 +36,7 @@ __all__ = [
 
 @dataclass
 class Neutral:
-    """What a neutral file holds.
+    """The content of a neutral file.
 
     Attributes:
         tensors: every array by its name, those of a layer as `NAME.weight` and so on.
@@ -52,10 +52,12 @@ class Neutral:
         Raises:
             DOConvError: if one is not floating-point, or is missing.
         """
-        found = {role: raw.array() for role, raw in self._stored(layer).items()}
-        arrays = {role: array for role, array in found.items() if array is not None}
-        if len(arrays) < len(found):
-            checks.layer_dtype(layer, "others")
+        arrays = {}
+        for role, raw in self._stored(layer).items():
+            array = raw.array()
+            if array is None:
+                checks.layer_dtype(layer, f"its {role} of dtype {raw.dtype}")
+            arrays[role] = array
         return arrays
 
     def _stored(self, layer: str) -> dict[str, Raw]:
@@ -67,7 +69,7 @@ class Neutral:
 
     def others(self) -> dict[str, Raw]:
         """The arrays that belong to no described layer."""
-        own = {array_name(one, role) for one in self.layers for role in self._stored(one)}
+        own = {array_name(layer, role) for layer in self.layers for role in self._stored(layer)}
         return {name: raw for name, raw in self.tensors.items() if name not in own}
 
     def check(self) -> None:
@@ -82,7 +84,7 @@ class Neutral:
 
 
 def read(path: str | Path) -> Neutral:
-    """What a neutral file holds.
+    """The content of a neutral file.
 
     Raises:
         DOConvError: if it is not one, or its arrays do not fit their description.

@@ -1,4 +1,4 @@
-"""What a neutral file says of a layer, and which arrays of which shapes that layer has."""
+"""The description of a layer in a neutral file, and the arrays that such a layer has."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ FORMAT, VERSION = "do_conv", "1"
 _OF_NORMALIZATION = ("weight", "bias", "running_mean", "running_var")
 
 
-def roles(description: Description, found: Mapping[str, Any], layer: str) -> list[str]:
-    """What the arrays of such a layer are called, of which `found` has those it has.
+def roles(description: Description, arrays: Mapping[str, Any], layer: str) -> list[str]:
+    """The names of a described layer's arrays, given the arrays that a file or model has.
 
     Raises:
         DOConvError: if one is missing, or one is there that such a layer does not have.
     """
     if description.kind == "normalization":
-        return [role for role in _OF_NORMALIZATION if role in found]
+        return [role for role in _OF_NORMALIZATION if role in arrays]
     expected = ["weight"]
     if description.kind == "separable":
         expected.append(SEPARABLE)
     elif description.d_mul is not None and math.prod(description.kernel_size) > 1:
         expected.append(DELTA)
-    checks.layer_keys(layer, expected, [r for r in ("weight", DELTA, SEPARABLE) if r in found])
-    return [*expected, *(["bias"] if "bias" in found else [])]
+    checks.layer_keys(layer, expected, [r for r in ("weight", DELTA, SEPARABLE) if r in arrays])
+    return [*expected, *(["bias"] if "bias" in arrays else [])]
 
 
 def check(description: Description, layer: str, shapes: Mapping[str, Shape]) -> None:
@@ -79,44 +79,44 @@ def metadata(layers: Mapping[str, Description]) -> dict[str, str]:
     return {"format": FORMAT, "version": VERSION, "layers": json.dumps(table)}
 
 
-def is_neutral(found: Any) -> bool:
-    """Whether metadata says that a file is a neutral one, of whatever version."""
-    return isinstance(found, dict) and found.get("format") == FORMAT
+def is_neutral(metadata: Any) -> bool:
+    """True if a file's metadata is that of a neutral file, of any version."""
+    return isinstance(metadata, dict) and metadata.get("format") == FORMAT
 
 
-def described(found: Any, path: str) -> dict[str, Description]:
+def described(metadata: Any, path: str) -> dict[str, Description]:
     """The layers that metadata describes.
 
     Raises:
         DOConvError: if it is not the metadata of a neutral file of a known version.
     """
-    if not is_neutral(found) or found.get("version") != VERSION:
-        checks.neutral_file(path, _shown(found))
+    if not is_neutral(metadata) or metadata.get("version") != VERSION:
+        checks.neutral_file(path, _shown(metadata))
     try:
-        table = json.loads(found["layers"])
-        return {name: Description(**one) for name, one in table.items()}
+        table = json.loads(metadata["layers"])
+        return {name: Description(**members) for name, members in table.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         checks.neutral_file(path, "layers that are not such a description")
 
 
-def _shown(found: Any) -> str:
-    if not isinstance(found, dict):
+def _shown(metadata: Any) -> str:
+    if not isinstance(metadata, dict):
         return "no metadata"
-    return f"format {found.get('format')!r} and version {found.get('version')!r}"
+    return f"format {metadata.get('format')!r} and version {metadata.get('version')!r}"
 
 
 def folded(layers: Mapping[str, Description], tensors: Mapping[str, Raw]) -> dict[str, Description]:
     """The description of the plain network whose arrays are in `tensors`."""
     table: dict[str, Description] = {}
-    for name, one in layers.items():
-        if one.kind == "separable":
+    for name, layer in layers.items():
+        if layer.kind == "separable":
             features = tensors[array_name(name, "depthwise.weight")].shape[0]
-            channels = features // (one.d_mul or 1)
-            table |= pair(name, one, channels)
-        elif one.kind in CONVOLUTIONS:
-            table[name] = Description(one.kind, one.kernel_size, one.groups)
+            channels = features // (layer.d_mul or 1)
+            table |= pair(name, layer, channels)
+        elif layer.kind in CONVOLUTIONS:
+            table[name] = Description(layer.kind, layer.kernel_size, layer.groups)
         else:
-            table[name] = one
+            table[name] = layer
     return table
 
 

@@ -16,16 +16,16 @@ import numpy as np
 from do_conv import frameworks
 from do_conv.adapter import DELTA, Description, LayerArray, ModelLayer, array_name
 from do_conv.checkpoints import checks, neutral
+from do_conv.checkpoints.checks import listed
 from do_conv.checkpoints.formats.safetensors import NAMES, Raw
 from do_conv.checkpoints.neutral.description import pair
 from do_conv.core import rules
 from do_conv.core.composition import compose
+from do_conv.core.errors import broken
 from do_conv.core.spec import Spec
 from do_conv.core.starts import fill_from_kernel
-
-# What a layer adds, and what a normalization multiplies by, that has no such array.
-ABSENT = {"bias": 0.0}
-ABSENT_OF_NORMALIZATION = {"bias": 0.0, "weight": 1.0}
+from do_conv.names import known_name
+from do_conv.table import counted
 
 Match = str | Mapping[str, str]
 
@@ -43,11 +43,11 @@ def save(model: Any, path: str | Path) -> None:
         MissingFrameworkError: if safetensors is not installed.
     """
     layers = _layers(model)
-    described = {one.name: one.description for one in layers if one.description is not None}
+    described = {layer.name: layer.description for layer in layers if layer.description is not None}
     tensors = {
-        array_name(one.name, role): Raw.of(array.read(), NAMES[array.dtype])
-        for one in layers
-        for role, array in one.arrays.items()
+        array_name(layer.name, role): Raw.of(array.read(), NAMES[array.dtype])
+        for layer in layers
+        for role, array in layer.arrays.items()
     }
     neutral.write(path, neutral.Neutral(tensors, described))
 
@@ -75,8 +75,8 @@ def load(model: Any, path: str | Path, *, match: Match = "name") -> dict[str, st
         MissingFrameworkError: if safetensors is not installed.
     """
     held, layers = neutral.read(path), _layers(model)
-    stored = _split(_stored(held), {one.name for one in layers})
-    ours = {one.name: one for one in layers if one.description is not None}
+    stored = _split(_stored(held), {layer.name for layer in layers})
+    ours = {layer.name: layer for layer in layers if layer.description is not None}
     pairs = _pairs(stored, ours, match)
     writes = [
         (ours[name].arrays[role], array)
@@ -103,7 +103,9 @@ class _Stored:
 
 
 def _stored(held: neutral.Neutral) -> dict[str, _Stored]:
-    return {name: _Stored(one, held.arrays(name)) for name, one in held.layers.items()}
+    return {
+        name: _Stored(description, held.arrays(name)) for name, description in held.layers.items()
+    }
 
 
 def _split(stored: dict[str, _Stored], names: set[str]) -> dict[str, _Stored]:
@@ -130,22 +132,36 @@ def _pairs(
 ) -> dict[str, str]:
     """The model's name for each layer of the file."""
     if match == "order":
-        checks.same_count(len(stored), len(ours))
+        if len(stored) != len(ours):
+            raise broken(
+                "a file and the model that takes it must have the same number of layers to pair "
+                "them in order",
+                f"{counted(len(stored), 'layer')} in the file and {counted(len(ours), 'layer')} in "
+                "the model",
+                "load a part of the model, or leave match out",
+            )
         return dict(zip(stored, ours, strict=True))
     names = {} if isinstance(match, str) else match
     if isinstance(match, str):
         rules.choice("match", match, ("name", "order"))
-    checks.known_match(set(names), set(names.values()), set(stored), set(ours))
+    unknown = sorted({*names} - {*stored}) + sorted({*names.values()} - {*ours})
+    if unknown:
+        raise broken(
+            "match must have names of layers in the file as keys, and in the model as values",
+            f"{listed(unknown)}, which {'is' if len(unknown) == 1 else 'are'} not there",
+            f"choose from {listed(sorted(stored))} in the file and from {listed(sorted(ours))} in "
+            "the model",
+        )
     pairs = {name: names.get(name, name) for name in stored}
     checks.paired_names(
-        [one for one in stored if pairs[one] not in ours],
-        [one for one in ours if one not in pairs.values()],
+        [layer for layer in stored if pairs[layer] not in ours],
+        [layer for layer in ours if layer not in pairs.values()],
     )
     return pairs
 
 
 def _fitted(stored: _Stored, name: str, layer: ModelLayer) -> dict[str, np.ndarray]:
-    """What a layer of the model takes of one in the file, in the layer's own shapes."""
+    """The arrays of a file's layer, as a layer of the model takes them."""
     theirs, own = stored.description, layer.description
     assert own is not None
     for member in ("kind", "kernel_size", "groups", "epsilon"):
@@ -183,14 +199,12 @@ def _fill(
 ) -> None:
     """Add an array that only the model's layer has, or leave out one that only the file has.
 
-    Both are possible where it is what a layer without it does: a bias of zeros, say.
+    Both are possible where the layer does the same without it, as with a bias of zeros.
     """
-    absent = {**ABSENT, "weight": 1.0} if description.kind == "normalization" else ABSENT
-    if (
-        role not in absent
-        or role.startswith("running")
-        or (role in arrays) == (role in layer.arrays)
-    ):
+    absent = {"bias": 0.0}
+    if description.kind == "normalization":
+        absent["weight"] = 1.0
+    if role not in absent or (role in arrays) == (role in layer.arrays):
         return
     if role in layer.arrays:
         arrays[role] = np.full(layer.arrays[role].shape, absent[role])
@@ -204,20 +218,20 @@ def _others(
     """The arrays of layers that only one framework has, by name."""
     names = {} if isinstance(match, str) else match
     own = {
-        array_name(one.name, role): array
-        for one in layers
-        if one.description is None
-        for role, array in one.arrays.items()
+        array_name(layer.name, role): array
+        for layer in layers
+        if layer.description is None
+        for role, array in layer.arrays.items()
     }
-    found: dict[str, Raw] = {}
+    stored: dict[str, Raw] = {}
     for key, raw in held.others().items():
-        layer, _, role = key.rpartition(".")
-        found[array_name(names.get(layer, layer), role)] = raw
+        name, _, role = key.rpartition(".")
+        stored[array_name(names.get(name, name), role)] = raw
     checks.paired_names(
-        [one for one in found if one not in own], [one for one in own if one not in found]
+        [key for key in stored if key not in own], [key for key in own if key not in stored]
     )
-    for key, raw in found.items():
-        rules.known_name(f"dtype of '{key}'", raw.dtype, NAMES.values())
+    for key, raw in stored.items():
+        known_name(f"dtype of '{key}'", raw.dtype, NAMES.values())
         here = own[key].shape
         checks.same_layer(key, key, "shape", raw.shape, here, raw.shape == here)
         yield own[key], raw.numbers()

@@ -1,10 +1,10 @@
-"""Every rule about arguments, arrays and inputs, each with its one message.
+"""The rules on arguments and arrays that the core or several backends use.
 
-A function here returns what it was given in its plain form, or raises a `DOConvError` that says the
-rule, what came, and what to do. Backends ask these functions; they hold no message of their own.
+A function here returns its argument in a plain form, or raises a `DOConvError` that says the rule,
+what came, and what to do. A rule that is used in one place stands there (`core.errors.broken`).
 
-arguments   what a layer, a window or a command is made with
-arrays      parameters, inputs, and what was stored
+arguments   the arguments of a layer or a window
+arrays      parameters, inputs, and stored parameters
 """
 
 from do_conv.core.rules.arguments import (
@@ -19,33 +19,23 @@ from do_conv.core.rules.arguments import (
     composition,
     depth_multiplier,
     depthwise_init,
-    groups_divide,
     integer,
     kernel_axes,
-    known_name,
     output_padding,
     own_names,
     padding,
     padding_pairs,
-    same_needs_stride_one,
     warn_of_stride,
 )
 from do_conv.core.rules.arrays import (
-    adjoint_window,
     array_shape,
     built,
-    feature_channels,
     finite,
     input_dtype,
     input_kind,
     input_rank,
     input_shape,
-    kernel_arrays,
     kernel_fits,
-    kernel_within,
     known_channels,
-    separable_arrays,
-    stored_keys,
-    stored_layer,
     stored_shape,
 )

@@ -1,8 +1,7 @@
-"""The rules for what a layer, a window or a command is made with."""
+"""The rules on the arguments of a layer or a window."""
 
 from __future__ import annotations
 
-import difflib
 import math
 import operator
 import warnings
@@ -58,7 +57,7 @@ def axes(name: str, value: Any, rank: int, *, minimum: int = 1) -> tuple[int, ..
             f"{name}={value!r} with {_values(len(values))}",
             f"give one integer or {rank}",
         )
-    return tuple(integer(name, one, minimum=minimum) for one in values)
+    return tuple(integer(name, number, minimum=minimum) for number in values)
 
 
 def _values(count: int) -> str:
@@ -76,17 +75,6 @@ def kernel_axes(kernel_size: Any) -> tuple[int, ...]:
             "give a tuple of one to three integers",
         )
     return axes("kernel_size", sizes, len(sizes))
-
-
-def groups_divide(in_channels: int | None, out_channels: int, groups: int) -> None:
-    """Every group holds the same number of input and of output channels."""
-    for name, channels in (("input", in_channels), ("output", out_channels)):
-        if channels is not None and channels % groups:
-            raise broken(
-                f"groups must divide the {name} channels",
-                f"groups={groups} for {channels} {name} channels",
-                "choose a divisor of both channel counts",
-            )
 
 
 def depth_multiplier(d_mul: Any, kernel_size: Sequence[int]) -> int:
@@ -186,19 +174,19 @@ def padding_pairs(
     """A padding word, or (before, after) for each spatial axis, from an int, ints or pairs."""
     if isinstance(value, str) or _as_int(value) is not None or not isinstance(value, Sequence):
         plain = padding(value, rank, words=words)
-        return plain if isinstance(plain, str) else tuple((one, one) for one in plain)
+        return plain if isinstance(plain, str) else tuple((both, both) for both in plain)
     if len(value) != rank:
         raise broken(
             f"padding of a {rank}-D layer has {rank} axes",
             f"padding={value!r} with {_values(len(value))}",
             "give one integer, or for each axis an integer or a pair (before, after)",
         )
-    return tuple(_pair(one, value) for one in value)
+    return tuple(_pair(axis, value) for axis in value)
 
 
-def _pair(one: Any, value: Any) -> tuple[int, int]:
+def _pair(axis: Any, value: Any) -> tuple[int, int]:
     """(before, after) of one axis; `value` is the whole padding that was given."""
-    pair = (one, one) if _as_int(one) is not None else one
+    pair = (axis, axis) if _as_int(axis) is not None else axis
     if isinstance(pair, str) or not isinstance(pair, Iterable) or len(tuple(pair)) != 2:
         raise broken(
             "the padding of an axis must be an integer or a pair (before, after)",
@@ -207,16 +195,6 @@ def _pair(one: Any, value: Any) -> tuple[int, int]:
         )
     before, after = (integer("padding", number, minimum=0) for number in pair)
     return before, after
-
-
-def same_needs_stride_one(padding_value: Any, stride: Sequence[int]) -> None:
-    """PyTorch's rule: with a stride, `same` would depend on the size of the input."""
-    if padding_value == "same" and any(step != 1 for step in stride):
-        raise broken(
-            "padding='same' needs stride 1 in PyTorch",
-            f"stride={tuple(stride)}",
-            "give the padding in integers",
-        )
 
 
 def output_padding(value: Any, stride: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
@@ -230,20 +208,3 @@ def output_padding(value: Any, stride: Sequence[int], dilation: Sequence[int]) -
                 "give less, or pad the output afterwards",
             )
     return extra
-
-
-def known_name(what: str, name: str, names: Iterable[str]) -> str:
-    """`name`, if it is among `names`; otherwise the nearest ones are offered."""
-    known = list(names)
-    if name not in known:
-        if len(known) == 1:
-            rule, remedy = f"the {what} must be '{known[0]}'", "give this one"
-        elif len(known) <= 5:
-            rule = f"the {what} must be one of {', '.join(map(repr, known))}"
-            remedy = "choose one of these"
-        else:
-            near = difflib.get_close_matches(name, known, n=3) or known[:3]
-            rule = f"the {what} must be one of {len(known)} names"
-            remedy = f"choose for example {', '.join(near)}"
-        raise broken(rule, repr(name), remedy)
-    return name

@@ -2,7 +2,7 @@
 
 One product is costly, W D', and there are four ways to it, chosen for their speed alone:
 
-formula     a matrix product for each input channel: works anywhere, and the others must equal it
+formula     anywhere: a matrix product for each input channel, which the rest must equal
 loops       eager, on a CPU: loops in C
 operators   compiled, on a CPU: the same loops
 unrolled    compiled, elsewhere
@@ -71,7 +71,7 @@ def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
     if weight.dim() != len(spec.weight_shape):  # `compose` takes two shapes
         weight = weight.reshape(spec.weight_shape)
     with _without_autocast(weight):
-        composed = _way(weight, delta, spec)(weight, delta, spec)
+        composed = _implementation(weight, delta, spec)(weight, delta, spec)
     if spec.whole_blocks and not spec.has_plain_weight:
         whole = weight[:, :, : spec.whole_blocks * spec.area]
         composed = whole.unflatten(2, (spec.whole_blocks, *spec.kernel_size)).sum(2) + composed
@@ -80,7 +80,7 @@ def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
     return laid_out_like(composed, weight if spec.has_plain_weight else delta)
 
 
-def _way(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
+def _implementation(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
     """The function that gives W D', and W + W D' if D_mul = |K|, where W I is W."""
     if torch.jit.is_tracing() or torch.compiler.is_exporting():
         return formula.composed  # a graph for elsewhere
@@ -127,7 +127,7 @@ def pointwise_kernel(weight: Tensor, spec: Spec) -> Tensor:
 
 
 def _is_channels_last(parameter: Tensor) -> bool:
-    """Whether to keep the format; a Proxy has no strides, and a compiler chooses its own."""
+    """Whether to keep channels last: a Proxy has no strides, and a compiler chooses its own."""
     is_known = not isinstance(parameter, Proxy) and not torch.compiler.is_compiling()
     return is_known and is_channels_last(parameter)
 

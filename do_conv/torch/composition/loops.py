@@ -17,7 +17,7 @@ _DTYPES = {getattr(torch, dtype): dtype for dtype in native.LIBRARIES}
 
 
 def pay(weight: Tensor, delta: Tensor, spec: Spec) -> bool:
-    """Whether these are arrays that the loops can read, of sizes that they are fast for."""
+    """Whether the loops can read these tensors, and are fast for their sizes."""
     return (
         native.pays(spec.group_rows, spec.d_mul, spec.area)
         and weight.dtype == delta.dtype
@@ -28,7 +28,7 @@ def pay(weight: Tensor, delta: Tensor, spec: Spec) -> bool:
 
 
 def are_watched() -> bool:
-    """Whether a dispatch mode, a transform or forward mode is active, which see operators only."""
+    """Whether a dispatch mode, a transform or forward mode is active: these see operators only."""
     return (
         torch._C._len_torch_dispatch_stack() > 0
         or torch._C._are_functorch_transforms_active()
@@ -37,26 +37,21 @@ def are_watched() -> bool:
 
 
 def _is_array(tensor: Tensor) -> bool:
-    """Whether it stands for itself alone, in memory."""
+    """Whether a tensor is a dense array on the CPU, of no subclass."""
     is_plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
     return is_plain and tensor.device.type == "cpu"
 
 
 def _has_memory(tensor: Tensor) -> bool:
-    """Not several gradients that are shown as one, nor zeros without memory."""
+    """Whether a tensor has memory: a batch of gradients and a tensor of zeros may have none."""
     try:
         return tensor.untyped_storage().data_ptr() != 0
     except NotImplementedError:
         return False
 
 
-def composed(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
-    """As `formula.composed`, in eager mode."""
-    return _Eager.apply(weight, delta, spec)
-
-
 class _Eager(torch.autograd.Function):
-    """Without the detour of an operator."""
+    """The loops without an operator, whose dispatch would cost time."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
@@ -72,9 +67,9 @@ class _Eager(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         """The gradients that are asked for; by the formula, if they are to have gradients."""
         (weight, delta), spec = ctx.saved_tensors, ctx.spec
-        is_one = _is_array(grad) and _has_memory(grad)
+        is_readable = _is_array(grad) and _has_memory(grad)
         gradients: tuple[Tensor | None, ...]
-        if torch.is_grad_enabled() or are_watched() or not is_one:
+        if torch.is_grad_enabled() or are_watched() or not is_readable:
             gradients = formula.gradients(weight, delta, grad, spec)
         else:
             asked = ctx.needs_input_grad[:2]
@@ -82,10 +77,13 @@ class _Eager(torch.autograd.Function):
         # The loops write in the default format. Where a gradient is kept as `.grad`, PyTorch would
         # make this copy otherwise.
         of_weight, of_delta = (
-            None if one is None else laid_out_like(one, parameter)
-            for one, parameter in zip(gradients, (weight, delta), strict=True)
+            None if gradient is None else laid_out_like(gradient, parameter)
+            for gradient, parameter in zip(gradients, (weight, delta), strict=True)
         )
         return of_weight, of_delta, None
+
+
+composed = _Eager.apply  # as `formula.composed`, in eager mode
 
 
 def compose(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
@@ -106,12 +104,12 @@ def differentiate(
     is_added: bool,
     asked: tuple[bool, ...] = (True, True),
 ) -> tuple[Any, ...]:
-    """The gradients of W and D', of that of W'; None for one that is not asked for."""
+    """The gradients of W and D', given that of W'; None where a gradient is not asked for."""
     weight, delta, grad = _resolved(weight), _resolved(delta), _resolved(grad)
-    gradients = zip(like_gradients(weight, delta, grad, is_added), asked, strict=True)
-    written = tuple(one if is_asked else None for one, is_asked in gradients)
+    empty = zip(like_gradients(weight, delta, grad, is_added), asked, strict=True)
+    written = tuple(tensor if is_asked else None for tensor, is_asked in empty)
     room = torch.empty_like(delta)
-    by_weight, by_delta = (None if one is None else one.data_ptr() for one in written)
+    by_weight, by_delta = (None if tensor is None else tensor.data_ptr() for tensor in written)
     native.differentiate(
         *_call(weight, delta, is_added),
         weight=weight.data_ptr(), delta=delta.data_ptr(), grad=grad.data_ptr(),
@@ -126,14 +124,14 @@ def _resolved(tensor: Tensor) -> Tensor:
 
 
 def like_composed(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
-    """Room for what `compose` writes."""
+    """An empty tensor for the result of `compose`."""
     return weight.new_empty((*weight.shape[:2], *delta.shape[2:]))
 
 
 def like_gradients(
     weight: Tensor, delta: Tensor, grad: Tensor, is_added: bool
 ) -> tuple[Tensor, Tensor]:
-    """Room for what `differentiate` writes."""
+    """Empty tensors for the results of `differentiate`."""
     return weight.new_empty(weight.shape), delta.new_empty(delta.shape)
 
 

@@ -1,6 +1,6 @@
-"""The loops in C for a compiler: operators, which it leaves as they are.
+"""The loops in C as operators, which a compiler leaves as they are.
 
-They are closed: a gradient of either is made of the two.
+The gradients of both operators are made of these two operators again.
 """
 
 from __future__ import annotations

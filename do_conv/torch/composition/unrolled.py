@@ -1,4 +1,4 @@
-"""For a compiler: a multiply-add for each slot, fused with what is before and after."""
+"""For a compiler: a multiply-add for each slot, which it fuses with the operators around it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Unrolled(torch.autograd.Function):
 
 
 def _as_it_is(parameter: Tensor) -> Tensor:
-    """The same, of which the compiler keeps no copy in channels last: that is read in strides."""
+    """The same, as a view in memory order: a copy in channels last would be read in strides."""
     if not parameter.is_contiguous():
         return parameter
     return parameter.as_strided((parameter.numel(),), (1,)).view(parameter.shape)
@@ -66,12 +66,12 @@ def _multiply_add(kernels: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _correlation(weight: Tensor, grad: Tensor, spec: Spec) -> Tensor:
-    """The gradient of D': what is on the diagonals of the products of W and the gradient."""
+    """The gradient of D': the diagonals of the products of W and the gradient of W'."""
     channels = spec.group_channels
     together = next(number for number in range(TOGETHER, 0, -1) if channels % number == 0)
     blocks = channels // together
-    left, right = (one.reshape(spec.groups, spec.group_rows, blocks, -1) for one in (weight, grad))
+    left, right = (t.reshape(spec.groups, spec.group_rows, blocks, -1) for t in (weight, grad))
     products = torch.matmul(left.permute(0, 2, 3, 1), right.transpose(1, 2))
     products = products.reshape(-1, blocks, together, spec.d_mul, together, spec.area)
-    on_diagonals = [products[:, :, one, :, one] for one in range(together)]
+    on_diagonals = [products[:, :, c, :, c] for c in range(together)]
     return torch.stack(on_diagonals, 2).reshape(spec.delta_shape)

@@ -1,15 +1,15 @@
-"""Which frameworks a command runs on: those asked for by name, or those that are installed."""
+"""The frameworks that a command runs on: those given by name, or those that are installed."""
 
 from __future__ import annotations
 
 import argparse
 
 from do_conv import frameworks
-from do_conv.core import rules
 from do_conv.core.errors import MissingFrameworkError
+from do_conv.names import known_name
 
 
-def add_option(parser: argparse.ArgumentParser) -> None:
+def add_to(parser: argparse.ArgumentParser) -> None:
     """Add `--framework`, which may be given several times."""
     parser.add_argument(
         "--framework",
@@ -27,7 +27,7 @@ def check(asked: list[str]) -> None:
         DOConvError: for a name that is not in the registry.
     """
     for name in asked:
-        rules.known_name("framework", name, frameworks.BACKENDS)
+        known_name("framework", name, frameworks.BACKENDS)
 
 
 def names(asked: list[str]) -> tuple[list[str], dict[str, str]]:

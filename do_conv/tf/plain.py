@@ -1,0 +1,73 @@
+"""The plain layers: their arguments, and layers made from the configuration of others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
+
+import keras
+
+from do_conv.core import rules
+
+
+class LayerOptions(TypedDict, total=False):
+    """The keywords that every Keras layer takes."""
+
+    name: str | None
+    dtype: Any
+    trainable: bool
+    autocast: bool
+    input_shape: Any
+    batch_shape: Any
+    batch_input_shape: Any
+    batch_size: int
+    input_dtype: Any
+    input_dim: int
+    lora_rank: int | None
+    lora_alpha: float | None
+    dynamic: bool
+
+
+def lower(word: Any) -> Any:
+    """A word in lower case, since Keras takes its words in any; the rules see anything else."""
+    return word.lower() if isinstance(word, str) else word
+
+
+def known_data_format(data_format: Any) -> Any:
+    """The order of the axes, or None for Keras's setting."""
+    if data_format is None:
+        return None
+    return rules.choice("data_format", lower(data_format), ("channels_last", "channels_first"))
+
+
+def made_like(
+    layer: Any, kind: Any, more: Mapping[str, Any] | None = None, without: Iterable[str] = ()
+) -> Any:
+    """A layer of the class `kind` with a layer's configuration, without variables.
+
+    Both layers use the functions that the user wrote, such as an activation or a penalty: a
+    configuration holds only their names, which Keras need not know.
+
+    Args:
+        layer: the layer whose configuration is taken.
+        kind: the class of the new one.
+        more: arguments that the layer does not have.
+        without: arguments of the layer's that the new one does not have.
+
+    Returns:
+        the new layer.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Keras says of storing a lambda
+        config = {k: v for k, v in layer.get_config().items() if k not in without}
+    live = {name: getattr(layer, name, None) for name in config}
+    own = {name: value for name, value in live.items() if _is_own(value)}
+    return kind.from_config({**config, **own, **(more or {})})
+
+
+def _is_own(value: Any) -> bool:
+    """Whether a value is a function, or an object that is called, of the user's own."""
+    if not callable(value) or isinstance(value, keras.layers.Layer):
+        return False
+    return not str(getattr(value, "__module__", "")).startswith("keras.")
