@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from do_conv.core import rules
@@ -29,6 +30,12 @@ from do_conv.torch.models.planning import decisions
 from do_conv.torch.models.sharding import is_sharded
 from do_conv.torch.models.wrappers import unwrapped
 from do_conv.torch.optimizer.kernels import TrainedKernel
+
+# What a copy and a pickle hold.
+_SAVED = (
+    "defaults", "optimizer", "depthwise_options", "_depthwise_init", "_planned", "_trained",
+    "_rates",
+)  # fmt: skip
 
 
 class DOConvOptimizer(Optimizer):
@@ -48,7 +55,8 @@ class DOConvOptimizer(Optimizer):
         depthwise_init: "identity", which changes no bit of the network, or "he" (Table 7), which
             writes its kernels at once.
         depthwise_options: the options of D' that differ from those of the group its kernel is in,
-            such as `{"weight_decay": 0}`.
+            such as `{"weight_decay": 0}`. A rate, `lr`, stands for the first rate of the group, and
+            a schedule of the group's rate is one of D' too.
 
     Attributes:
         optimizer: the optimizer inside.
@@ -73,6 +81,7 @@ class DOConvOptimizer(Optimizer):
         depthwise_init: DepthwiseInit = "identity",
         depthwise_options: Mapping[str, Any] | None = None,
     ) -> None:
+        _check_inner(optimizer, depthwise_options)
         # The base class makes its hooks here too: its constructor would make groups of its own.
         self.__setstate__({"defaults": dict(optimizer.defaults)})
         self.optimizer = optimizer
@@ -80,8 +89,9 @@ class DOConvOptimizer(Optimizer):
         self._depthwise_init = rules.depthwise_init(depthwise_init)
         self._planned = _planned(unwrapped(model), where, d_mul)
         self._trained: dict[Tensor, TrainedKernel] = {}
+        self._rates: list[Any] = []
         for group in optimizer.param_groups:
-            self._adopt(group["params"])
+            self._adopt(group)
         if not self._trained:
             raise broken(
                 "an optimizer must hold a kernel of the model that can be over-parameterized",
@@ -89,9 +99,10 @@ class DOConvOptimizer(Optimizer):
                 "make it from model.parameters(), or look at plan(model)",
             )
 
-    def _adopt(self, parameters: Iterable[Tensor]) -> None:
-        """Give W and D' to the planned kernels among these parameters."""
-        found = [p for p in parameters if p in self._planned and p not in self._trained]
+    def _adopt(self, group: Mapping[str, Any]) -> None:
+        """Give W and D' to the planned kernels among the parameters of a group."""
+        self._rates.append(_rate(group))
+        found = [p for p in group["params"] if p in self._planned and p not in self._trained]
         made = [TrainedKernel(p, *self._planned[p], self._depthwise_init) for p in found]
         _make_equal_everywhere([kernel for kernel in made if kernel.is_drawn])
         self._trained.update(zip(found, made, strict=True))
@@ -119,7 +130,7 @@ class DOConvOptimizer(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of the network's parameters; its planned kernels get W and D'."""
         self.optimizer.add_param_group(param_group)
-        self._adopt(self.param_groups[-1]["params"])
+        self._adopt(self.param_groups[-1])
 
     def take_weights(self) -> None:
         """Start from the kernels that the network has now, as when the optimizer was made."""
@@ -143,10 +154,14 @@ class DOConvOptimizer(Optimizer):
                 may call it several times.
 
         Raises:
-            DOConvError: if somebody else has written a kernel since the last step.
+            DOConvError: if somebody else has written a kernel since the last step. Nothing has
+                changed then.
         """
+        # With rates of zero `torch.distributed.checkpoint` makes the state that it loads, maybe
+        # after the model's. Such a step moves no W and no D'.
+        is_moving = closure is not None or not _are_zero(self.param_groups)
         for kernel in self._trained.values():
-            if closure is not None or kernel.parameter.grad is not None:
+            if closure is not None or (is_moving and kernel.parameter.grad is not None):
                 kernel.check()
         try:
             if closure is None:
@@ -157,12 +172,36 @@ class DOConvOptimizer(Optimizer):
                 with self._expanded() as expanded:
                     loss = self.optimizer.step(self._evaluation(closure, expanded))
             for kernel in self._trained.values():
-                if kernel.weight.grad is not None:
+                if is_moving and kernel.weight.grad is not None:
                     kernel.compose()
         finally:
             for kernel in self._trained.values():
                 kernel.forget_gradients()
         return loss
+
+    @torch.no_grad()
+    def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> Tensor:
+        """Clip the gradients to a norm, as `torch.nn.utils.clip_grad_norm_` does with layers.
+
+        The gradients of W and D' count, not those of W'. They are linear in those of W', which are
+        scaled. With a `GradScaler` call its `unscale_` first.
+
+        Args:
+            max_norm: the largest norm of all gradients together.
+            norm_type: the p of the norm, or infinity.
+
+        Returns:
+            the norm that they had, of all parameters of the optimizer together.
+        """
+        self._differentiate()
+        with self._expanded():
+            inside = [p for group in self.param_groups for p in group["params"]]
+            norm = get_total_norm([p.grad for p in inside if p.grad is not None], norm_type)
+        for kernel in self._trained.values():
+            kernel.forget_gradients()
+        own = [p for group in self.param_groups for p in group["params"]]
+        clip_grads_with_norm_(own, max_norm, norm)
+        return norm
 
     def _differentiate(self) -> None:
         """Give W and D' their gradients, where their kernel has one."""
@@ -187,7 +226,7 @@ class DOConvOptimizer(Optimizer):
         return evaluate
 
     def _expanded(self) -> _Expanded:
-        return _Expanded(self.optimizer, self._trained, self.depthwise_options)
+        return _Expanded(self.optimizer, self._trained, self.depthwise_options, self._rates)
 
     def state_dict(self) -> dict[str, Any]:
         """The state: under the number of each kernel W, D', and what the optimizer has of both."""
@@ -231,11 +270,16 @@ class DOConvOptimizer(Optimizer):
                 f"groups of {loaded}",
                 "load the state of an optimizer that was made in the same way",
             )
-        places = _places(self.param_groups)
-        saved = {p: given["state"].get(place, {}) for p, place in places.items()}
-        for parameter, kernel in self._trained.items():
+        # Numbers, or names from `torch.distributed.checkpoint`.
+        numbers = [number for group in given["param_groups"] for number in group["params"]]
+        saved = {
+            p: given["state"].get(number, {})
+            for p, number in zip(_places(self.param_groups), numbers, strict=True)
+        }
+        loaded_kernels = {p: k for p, k in self._trained.items() if saved[p] or p.requires_grad}
+        for parameter, kernel in loaded_kernels.items():
             _check_saved(kernel, saved[parameter])
-        state = {key: value for key, value in given["state"].items() if not isinstance(key, int)}
+        state = {key: value for key, value in given["state"].items() if key not in set(numbers)}
         with self._expanded() as expanded:
             inside = _places(self.param_groups)
             for parameter, values in saved.items():
@@ -244,17 +288,17 @@ class DOConvOptimizer(Optimizer):
             packed: list[dict[str, Any]] = []
             for group, origin in zip(self.param_groups, expanded.origins, strict=True):
                 options = {} if origin == len(packed) else self.depthwise_options
-                numbers = [inside[p] for p in group["params"]]
-                packed.append({**given["param_groups"][origin], **options, "params": numbers})
+                params = [inside[p] for p in group["params"]]
+                packed.append({**given["param_groups"][origin], **options, "params": params})
             self.optimizer.load_state_dict({**given, "state": state, "param_groups": packed})
-        for parameter, kernel in self._trained.items():
+        for parameter, kernel in loaded_kernels.items():
             kernel.load(*(saved[parameter][name] for name, _ in kernel.parts))
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        hooks = [name for name in self.__dict__ if name.endswith("_hooks")]
-        return {name: value for name, value in self.__dict__.items() if name not in hooks}
+        # As in the base class without hooks, and without the `step` that schedulers replace.
+        return {name: value for name, value in self.__dict__.items() if name in _SAVED}
 
     def __repr__(self) -> str:
         """The optimizer inside, and how many kernels are trained as W and D'."""
@@ -276,8 +320,10 @@ class _Expanded:
         optimizer: Optimizer,
         trained: Mapping[Tensor, TrainedKernel],
         depthwise_options: Mapping[str, Any],
+        rates: list[Any],
     ) -> None:
         self._optimizer, self._trained, self._options = optimizer, trained, depthwise_options
+        self._rates = rates
         self.origins: list[int] = []
 
     def __enter__(self) -> _Expanded:
@@ -301,7 +347,8 @@ class _Expanded:
             if "param_names" in group:
                 deltas["param_names"] = [f"{kernel.name}.depthwise_delta" for kernel in kernels]
             if self._options and kernels:
-                groups.append({**group, **self._options, **deltas})
+                options = _scheduled(self._options, group, self._rates[origin])
+                groups.append({**group, **options, **deltas})
                 self.origins.append(origin)
             else:
                 for name, members in deltas.items():
@@ -314,6 +361,48 @@ class _Expanded:
         for group, lists in zip(groups, self._kept, strict=True):
             for name, members in lists.items():
                 group[name][:] = members
+
+
+def _check_inner(optimizer: Optimizer, depthwise_options: Mapping[str, Any] | None) -> None:
+    """Refuse what cannot be the optimizer inside.
+
+    Raises:
+        DOConvError: if it is such an optimizer.
+    """
+    if isinstance(optimizer, DOConvOptimizer):
+        raise broken(
+            "a DOConvOptimizer must hold another kind of optimizer",
+            "one in which W and D' are trained already",
+            "use the one you have",
+        )
+    if depthwise_options and isinstance(optimizer, torch.optim.LBFGS):
+        raise broken(
+            "depthwise_options needs an optimizer with groups of parameters",
+            "an LBFGS, which has one group",
+            "leave them out",
+        )
+
+
+def _rate(group: Mapping[str, Any]) -> Any:
+    """The rate of a group, as it is now."""
+    rate = group.get("lr")
+    return rate.clone() if isinstance(rate, Tensor) else rate
+
+
+def _scheduled(options: Mapping[str, Any], group: Mapping[str, Any], first: Any) -> dict[str, Any]:
+    """The options of D', with a rate that follows that of its group."""
+    first = group.get("initial_lr", first)
+    if "lr" not in options or not first:
+        return dict(options)
+    return {**options, "lr": options["lr"] * (group["lr"] / first)}
+
+
+def _are_zero(groups: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether all rates are zero; one on an accelerator is not asked for."""
+    rates = [group.get("lr", 1) for group in groups]
+    return all(not isinstance(r, Tensor) or r.device.type == "cpu" for r in rates) and not any(
+        rates
+    )
 
 
 def _planned(model: nn.Module, where: Where, d_mul: DMul) -> dict[Tensor, tuple[str, Spec]]:

@@ -36,6 +36,7 @@ class TrainedKernel:
         self.parameter, self.name, self.spec = parameter, name, spec
         self.depthwise_init = depthwise_init
         self._written: tuple[int, int, Tensor] | None = None
+        self._dtype = parameter.dtype
         dtype = parameter.dtype if parameter.dtype in _WIDE else torch.float32
         like: dict[str, Any] = {"dtype": dtype, "device": parameter.device}
         self.weight = nn.Parameter(torch.empty(spec.weight_shape, **like))
@@ -80,7 +81,8 @@ class TrainedKernel:
             if not self.spec.has_plain_weight:
                 _whole_blocks(of_weight, self.spec).add_(grad.flatten(2).unsqueeze(2))
         else:
-            with torch.enable_grad():
+            # Under autocast the products of the gradients would be rounded to its dtype.
+            with torch.enable_grad(), torch.autocast(grad.device.type, enabled=False):
                 composed = compose_spec(self.weight, self.delta, self.spec)
                 of_weight, of_delta = torch.autograd.grad(composed, (self.weight, self.delta), grad)
         self.weight.grad, self.delta.grad = of_weight, of_delta
@@ -115,9 +117,15 @@ class TrainedKernel:
         now = self._now()
         if self._written is not None and _is_same(now, self._written):
             return
-        if self.parameter.device != self.weight.device:
-            raise _moved(self, f"the device {self.parameter.device}", f"{self.weight.device}")
-        if not _is_equal(self.composed(), self.parameter.detach()):
+        place, since = (
+            _place(self.parameter, self.parameter.dtype),
+            _place(self.weight, self._dtype),
+        )
+        if place != since:
+            raise _moved(self, place, since)
+        # Saved values may come from a machine whose products are rounded in another way.
+        is_right = self._is_near if self._written is None else _is_equal
+        if not is_right(self.composed(), self.parameter.detach()):
             raise broken(
                 "a kernel must be the one that the last step composed of W and D'",
                 f"a kernel of layer '{self.name}' that was written since, or a state of an "
@@ -126,6 +134,14 @@ class TrainedKernel:
                 "restore_weights() to write back those it has",
             )
         self._written = now
+
+    def _is_near(self, composed: Tensor, kernel: Tensor) -> bool:
+        """Whether a kernel is the composed one, to the rounding of its D_mul products."""
+        largest = self.weight.abs().max() * (1 + self.delta.abs().max())
+        of_products = torch.finfo(self.weight.dtype).eps * (self.spec.d_mul + 1) * largest
+        near = composed.abs() * torch.finfo(self._dtype).eps + of_products
+        is_near = (composed - kernel).abs() <= near
+        return bool((is_near | (composed == kernel) | (composed.isnan() & kernel.isnan())).all())
 
     def _now(self) -> tuple[int, int, Tensor]:
         """What tells of a write: the version, the memory, and some of the values."""
@@ -158,9 +174,13 @@ def _whole_blocks(weight: Tensor, spec: Spec) -> Tensor:
     return weight[..., :slots].unflatten(-1, (spec.whole_blocks, spec.area))
 
 
-def _moved(kernel: TrainedKernel, to: str, since: str) -> DOConvError:
+def _place(tensor: Tensor, dtype: torch.dtype) -> str:
+    return f"{tensor.device} in {str(dtype).removeprefix('torch.')}"
+
+
+def _moved(kernel: TrainedKernel, place: str, since: str) -> DOConvError:
     return broken(
-        "a model must stay where it was when its optimizer was made",
-        f"a kernel of layer '{kernel.name}' on {to}, and its W and D' on {since}",
+        "a model must keep the device and the dtype that it had when its optimizer was made",
+        f"a kernel of layer '{kernel.name}' on {place}, which was on {since}",
         "move the model first, then make the optimizer",
     )
