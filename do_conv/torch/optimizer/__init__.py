@@ -10,6 +10,7 @@ An optimizer steps on W and D' with these, and W' = W (I + D') is written back i
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ from do_conv.torch.optimizer.kernels import TrainedKernel
 # What a copy and a pickle hold.
 _SAVED = (
     "defaults", "optimizer", "depthwise_options", "_depthwise_init", "_planned", "_trained",
-    "_rates",
+    "_rates", "_has_state",
 )  # fmt: skip
 
 
@@ -90,6 +91,7 @@ class DOConvOptimizer(Optimizer):
         self._planned = _planned(unwrapped(model), where, d_mul)
         self._trained: dict[Tensor, TrainedKernel] = {}
         self._rates: list[Any] = []
+        self._has_state = False
         for group in optimizer.param_groups:
             self._adopt(group)
         if not self._trained:
@@ -104,6 +106,10 @@ class DOConvOptimizer(Optimizer):
         self._rates.append(_rate(group))
         found = [p for p in group["params"] if p in self._planned and p not in self._trained]
         made = [TrainedKernel(p, *self._planned[p], self._depthwise_init) for p in found]
+        for kernel in made:
+            inherited = kernel.inherited(self.optimizer.state.pop(kernel.parameter, {}))
+            if inherited:
+                self.optimizer.state[kernel.weight] = inherited
         _make_equal_everywhere([kernel for kernel in made if kernel.is_drawn])
         self._trained.update(zip(found, made, strict=True))
 
@@ -116,11 +122,12 @@ class DOConvOptimizer(Optimizer):
     def state(self) -> dict[Any, Any]:  # type: ignore[override]
         """The state of each parameter, once there is one; a kernel's has W, D' and that of both."""
         inner = self.optimizer.state
-        if not inner:
+        if not (inner or self._has_state):
             return {}
         own = {part for kernel in self._trained.values() for _, part in kernel.parts}
         state = {key: value for key, value in inner.items() if key not in own}
-        return {**state, **{p: _packed(k, inner) for p, k in self._trained.items()}}
+        own_states = {p: _packed(k, inner) for p, k in self._trained.items()}
+        return defaultdict(dict, {**state, **own_states})
 
     @property
     def kernels(self) -> dict[str, TrainedKernel]:
@@ -177,6 +184,7 @@ class DOConvOptimizer(Optimizer):
         finally:
             for kernel in self._trained.values():
                 kernel.forget_gradients()
+        self._has_state = True
         return loss
 
     @torch.no_grad()
@@ -240,8 +248,8 @@ class DOConvOptimizer(Optimizer):
         for parameter, place in places.items():
             if parameter in self._trained:
                 state[place] = _packed(self._trained[parameter], of_parameters)
-            elif parameter in of_parameters:
-                state[place] = of_parameters[parameter]
+            else:  # an empty one too, which `torch.distributed.checkpoint` asks for
+                state[place] = of_parameters.get(parameter, {})
         groups: list[dict[str, Any]] = []
         for packed, group in zip(inner["param_groups"], self.param_groups, strict=False):
             lists = {name: list(group[name]) for name in _lists(group)}
@@ -293,6 +301,7 @@ class DOConvOptimizer(Optimizer):
             self.optimizer.load_state_dict({**given, "state": state, "param_groups": packed})
         for parameter, kernel in loaded_kernels.items():
             kernel.load(*(saved[parameter][name] for name, _ in kernel.parts))
+        self._has_state = True
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from do_conv.core.errors import DOConvError, broken
+from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.torch.composition import compose_spec, loops
@@ -46,11 +47,30 @@ class TrainedKernel:
     @torch.no_grad()
     def start(self) -> None:
         """Take the kernel as the one that D = I gives, then start D'."""
+        self._check_place()
         self.weight.copy_(weight_for(self.parameter.to(self.weight.dtype), self.spec))
         start_delta(self.delta, self.depthwise_init, self.spec)
         if self.depthwise_init != "identity":
             self.compose()
         self.mark()
+
+    def inherited(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The state with which W goes on, of an optimizer that has trained the kernel before.
+
+        At D = I the gradient of W is that of W'. There is none where W starts as something else.
+        """
+        values = {key: self._inherited(value) for key, value in state.items()}
+        is_drawn = self.is_drawn or any(value is None for value in values.values())
+        return {} if is_drawn else values
+
+    def _inherited(self, value: Any) -> Any:
+        """A number, or an array of W' in the dtype of W."""
+        if isinstance(value, Tensor) and value.shape == self.weight.shape:
+            return value.to(self.weight.dtype) if value.is_floating_point() else value
+        is_number = isinstance(value, (int, float)) or (
+            isinstance(value, Tensor) and not value.dim()
+        )
+        return value if is_number else None
 
     @property
     def is_drawn(self) -> bool:
@@ -99,6 +119,7 @@ class TrainedKernel:
     @torch.no_grad()
     def compose(self) -> None:
         """Write W' into the network."""
+        self._check_place()
         self.parameter.copy_(self.composed())
         self.mark()
 
@@ -114,15 +135,10 @@ class TrainedKernel:
             DOConvError: if it differs from what W and D' compose to, or has moved to another
                 device or dtype.
         """
+        self._check_place()
         now = self._now()
         if self._written is not None and _is_same(now, self._written):
             return
-        place, since = (
-            _place(self.parameter, self.parameter.dtype),
-            _place(self.weight, self._dtype),
-        )
-        if place != since:
-            raise _moved(self, place, since)
         # Saved values may come from a machine whose products are rounded in another way.
         is_right = self._is_near if self._written is None else _is_equal
         if not is_right(self.composed(), self.parameter.detach()):
@@ -134,6 +150,23 @@ class TrainedKernel:
                 "restore_weights() to write back those it has",
             )
         self._written = now
+
+    def _check_place(self) -> None:
+        """Refuse a kernel that has moved to another device or dtype.
+
+        Raises:
+            DOConvError: if it has.
+        """
+        place = self.parameter.device, self.parameter.dtype
+        since = self.weight.device, self._dtype
+        if place != since:
+            raise broken(
+                "a model must keep the device and the dtype that it had when its optimizer was "
+                "made",
+                f"a kernel of layer '{self.name}' on {_words(*place)}, which was on "
+                f"{_words(*since)}",
+                "move the model first, then make the optimizer",
+            )
 
     def _is_near(self, composed: Tensor, kernel: Tensor) -> bool:
         """Whether a kernel is the composed one, to the rounding of its D_mul products."""
@@ -174,13 +207,5 @@ def _whole_blocks(weight: Tensor, spec: Spec) -> Tensor:
     return weight[..., :slots].unflatten(-1, (spec.whole_blocks, spec.area))
 
 
-def _place(tensor: Tensor, dtype: torch.dtype) -> str:
-    return f"{tensor.device} in {str(dtype).removeprefix('torch.')}"
-
-
-def _moved(kernel: TrainedKernel, place: str, since: str) -> DOConvError:
-    return broken(
-        "a model must keep the device and the dtype that it had when its optimizer was made",
-        f"a kernel of layer '{kernel.name}' on {place}, which was on {since}",
-        "move the model first, then make the optimizer",
-    )
+def _words(device: torch.device, dtype: torch.dtype) -> str:
+    return f"{device} in {str(dtype).removeprefix('torch.')}"
