@@ -136,7 +136,9 @@ def test_restoring_the_weights_is_as_if_nothing_had_happened(name, trained):
     WRITES[name](model)
     optimizer.restore_weights()
     if name == "load":  # the rest of the network is not the optimizer's
-        model.load_state_dict(other.state_dict())
+        kernels = {f"{name}.weight" for name in optimizer.kernels}
+        rest = {name: v for name, v in other.state_dict().items() if name not in kernels}
+        model.load_state_dict(rest, strict=False)
     for net, inner in ((model, optimizer), (other, expected)):
         train(net, inner, SHAPE, 2, seed=2)
     assert same_bits(parameters_of(model), parameters_of(other))

@@ -52,7 +52,7 @@ def test_a_scaler_trains_as_with_layers_and_skips_an_overflow(name, clip):
             assert is_skipped == (number == 5 and not clip)
             if before is not None and is_skipped:
                 assert same_bits(everything(net, inner), before)
-    assert difference(model, optimizer, layers) <= 1e-5
+    assert difference(model, optimizer, layers) <= 1e-6
 
 
 @pytest.mark.parametrize("d_mul", [None, 11])
@@ -76,19 +76,16 @@ def test_autocast_around_a_step_changes_no_bit(d_mul):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_autocast_trains_as_with_layers(name):
+def test_autocast_steps_as_with_layers(name):
     """The layers' kernels are rounded by the convolution, as those of the plain network are."""
     model, optimizer, layers, expected = twins(network(torch.float32), OPTIMIZERS[name])
-    start = parameters_of(model)
-    for x in batches(model, SHAPE, 3):
-        for net, inner in ((model, optimizer), (layers, expected)):
-            inner.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = (net(x) - 0.3).square().mean()
-            loss.backward()
-            inner.step()
-    change = max((p - start[name]).abs().max() for name, p in model.named_parameters())
-    assert difference(model, optimizer, layers) <= 0.01 * change  # bfloat16 has 8 bits
+    x = next(batches(model, SHAPE))
+    for net, inner in ((model, optimizer), (layers, expected)):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = (net(x) - 0.3).square().mean()
+        (30 * loss).backward()
+        inner.step()
+    assert difference(model, optimizer, layers) <= 1e-7
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
