@@ -10,12 +10,14 @@ An optimizer steps on W and D' with these, and W' = W (I + D') is written back i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from do_conv.core import rules
@@ -27,9 +29,24 @@ from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.torch.models.planning import decisions
 from do_conv.torch.models.sharding import is_sharded
-from do_conv.torch.models.wrappers import unwrapped
+from do_conv.torch.models.structure import unwrapped
 from do_conv.torch.optimizer import fused
+from do_conv.torch.optimizer.groups import (
+    Expanded,
+    are_zero,
+    lists_of,
+    places_of,
+    rate_of,
+    scheduled,
+)
 from do_conv.torch.optimizer.kernels import TrainedKernel
+from do_conv.torch.optimizer.states import check_saved, packed, unpacked
+
+# What a copy and a pickle hold.
+_SAVED = (
+    "defaults", "optimizer", "depthwise_options", "_depthwise_init", "_planned", "_trained",
+    "_rates", "_has_state",
+)  # fmt: skip
 
 
 class DOConvOptimizer(Optimizer):
@@ -49,7 +66,8 @@ class DOConvOptimizer(Optimizer):
         depthwise_init: "identity", which changes no bit of the network, or "he" (Table 7), which
             writes its kernels at once.
         depthwise_options: the options of D' that differ from those of the group its kernel is in,
-            such as `{"weight_decay": 0}`.
+            such as `{"weight_decay": 0}`. A rate, `lr`, stands for the first rate of the group, and
+            a schedule of the group's rate is one of D' too.
 
     Attributes:
         optimizer: the optimizer inside.
@@ -74,6 +92,7 @@ class DOConvOptimizer(Optimizer):
         depthwise_init: DepthwiseInit = "identity",
         depthwise_options: Mapping[str, Any] | None = None,
     ) -> None:
+        _check_inner(optimizer, depthwise_options)
         # The base class makes its hooks here too: its constructor would make groups of its own.
         self.__setstate__({"defaults": dict(optimizer.defaults)})
         self.optimizer = optimizer
@@ -81,8 +100,10 @@ class DOConvOptimizer(Optimizer):
         self._depthwise_init = rules.depthwise_init(depthwise_init)
         self._planned = _planned(unwrapped(model), where, d_mul)
         self._trained: dict[Tensor, TrainedKernel] = {}
+        self._rates: list[Any] = []
+        self._has_state = False
         for group in optimizer.param_groups:
-            self._adopt(group["params"])
+            self._adopt(group)
         if not self._trained:
             raise broken(
                 "an optimizer must hold a kernel of the model that can be over-parameterized",
@@ -90,10 +111,15 @@ class DOConvOptimizer(Optimizer):
                 "make it from model.parameters(), or look at plan(model)",
             )
 
-    def _adopt(self, parameters: Iterable[Tensor]) -> None:
-        """Give W and D' to the planned kernels among these parameters."""
-        found = [p for p in parameters if p in self._planned and p not in self._trained]
+    def _adopt(self, group: Mapping[str, Any]) -> None:
+        """Give W and D' to the planned kernels among the parameters of a group."""
+        self._rates.append(rate_of(group))
+        found = [p for p in group["params"] if p in self._planned and p not in self._trained]
         made = [TrainedKernel(p, *self._planned[p], self._depthwise_init) for p in found]
+        for kernel in made:
+            inherited = kernel.inherited(self.optimizer.state.pop(kernel.parameter, {}))
+            if inherited:
+                self.optimizer.state[kernel.weight] = inherited
         _make_equal_everywhere([kernel for kernel in made if kernel.is_drawn])
         self._trained.update(zip(found, made, strict=True))
 
@@ -106,11 +132,12 @@ class DOConvOptimizer(Optimizer):
     def state(self) -> dict[Any, Any]:  # type: ignore[override]
         """The state of each parameter, once there is one; a kernel's has W, D' and that of both."""
         inner = self.optimizer.state
-        if not inner:
+        if not (inner or self._has_state):
             return {}
         own = {part for kernel in self._trained.values() for _, part in kernel.parts}
         state = {key: value for key, value in inner.items() if key not in own}
-        return {**state, **{p: _packed(k, inner) for p, k in self._trained.items()}}
+        own_states = {p: packed(k, inner) for p, k in self._trained.items()}
+        return defaultdict(dict, {**state, **own_states})
 
     @property
     def kernels(self) -> dict[str, TrainedKernel]:
@@ -120,7 +147,7 @@ class DOConvOptimizer(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of the network's parameters; its planned kernels get W and D'."""
         self.optimizer.add_param_group(param_group)
-        self._adopt(self.param_groups[-1]["params"])
+        self._adopt(self.param_groups[-1])
 
     def take_weights(self) -> None:
         """Start from the kernels that the network has now, as when the optimizer was made."""
@@ -144,32 +171,61 @@ class DOConvOptimizer(Optimizer):
                 may call it several times.
 
         Raises:
-            DOConvError: if somebody else has written a kernel since the last step.
+            DOConvError: if somebody else has written a kernel since the last step. Nothing has
+                changed then.
         """
+        # With rates of zero `torch.distributed.checkpoint` makes the state that it loads, maybe
+        # after the model's. Such a step moves no W and no D'.
+        is_moving = closure is not None or not are_zero(self.param_groups)
         for kernel in self._trained.values():
-            if closure is not None or kernel.parameter.grad is not None:
+            if closure is not None or (is_moving and kernel.parameter.grad is not None):
                 kernel.check()
         try:
             if closure is None:
-                self._differentiate(self._step_fused())
+                self._differentiate(self._step_fused() if is_moving else ())
                 with self._expanded():
                     loss = self.optimizer.step()
             else:
                 with self._expanded() as expanded:
                     loss = self.optimizer.step(self._evaluation(closure, expanded))
             for kernel in self._trained.values():
-                if kernel.weight.grad is not None:
+                if is_moving and kernel.weight.grad is not None:
                     kernel.compose()
         finally:
             for kernel in self._trained.values():
                 kernel.forget_gradients()
+        self._has_state = True
         return loss
+
+    @torch.no_grad()
+    def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> Tensor:
+        """Clip the gradients to a norm, as `torch.nn.utils.clip_grad_norm_` does with layers.
+
+        The gradients of W and D' count, not those of W'. They are linear in those of W', which are
+        scaled. With a `GradScaler` call its `unscale_` first.
+
+        Args:
+            max_norm: the largest norm of all gradients together.
+            norm_type: the p of the norm, or infinity.
+
+        Returns:
+            the norm that they had, of all parameters of the optimizer together.
+        """
+        self._differentiate()
+        with self._expanded():
+            inside = [p for group in self.param_groups for p in group["params"]]
+            norm = get_total_norm([p.grad for p in inside if p.grad is not None], norm_type)
+        for kernel in self._trained.values():
+            kernel.forget_gradients()
+        own = [p for group in self.param_groups for p in group["params"]]
+        clip_grads_with_norm_(own, max_norm, norm)
+        return norm
 
     def _step_fused(self) -> set[TrainedKernel]:
         """Step the kernels that the C loops can step, and return them."""
         stepped = set()
-        for group in self.param_groups:
-            delta_group = {**group, **self.depthwise_options}
+        for group, rate in zip(self.param_groups, self._rates, strict=True):
+            delta_group = {**group, **scheduled(self.depthwise_options, group, rate)}
             for parameter in group["params"]:
                 kernel = self._trained.get(parameter)
                 if kernel is None or parameter.grad is None:
@@ -186,7 +242,7 @@ class DOConvOptimizer(Optimizer):
             if kernel.parameter.grad is not None and kernel not in but:
                 kernel.differentiate()
 
-    def _evaluation(self, closure: Callable[[], Any], expanded: _Expanded) -> Callable[[], Any]:
+    def _evaluation(self, closure: Callable[[], Any], expanded: Expanded) -> Callable[[], Any]:
         """The closure between W' before it and the gradients of W and D' after it."""
 
         def evaluate() -> Any:
@@ -201,31 +257,31 @@ class DOConvOptimizer(Optimizer):
 
         return evaluate
 
-    def _expanded(self) -> _Expanded:
-        return _Expanded(self.optimizer, self._trained, self.depthwise_options)
+    def _expanded(self) -> Expanded:
+        return Expanded(self.optimizer, self._trained, self.depthwise_options, self._rates)
 
     def state_dict(self) -> dict[str, Any]:
         """The state: under the number of each kernel W, D', and what the optimizer has of both."""
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
         with self._expanded():
-            inner, inside = self.optimizer.state_dict(), _places(self.param_groups)
+            inner, inside = self.optimizer.state_dict(), places_of(self.param_groups)
         state = {key: value for key, value in inner["state"].items() if not isinstance(key, int)}
         of_parameters = {p: inner["state"][i] for p, i in inside.items() if i in inner["state"]}
-        places = _places(self.param_groups)
+        places = places_of(self.param_groups)
         for parameter, place in places.items():
             if parameter in self._trained:
-                state[place] = _packed(self._trained[parameter], of_parameters)
-            elif parameter in of_parameters:
-                state[place] = of_parameters[parameter]
+                state[place] = packed(self._trained[parameter], of_parameters)
+            else:  # an empty one too, which `torch.distributed.checkpoint` asks for
+                state[place] = of_parameters.get(parameter, {})
         groups: list[dict[str, Any]] = []
-        for packed, group in zip(inner["param_groups"], self.param_groups, strict=False):
-            lists = {name: list(group[name]) for name in _lists(group)}
-            groups.append({**packed, **lists, "params": [places[p] for p in group["params"]]})
-        packed = {**inner, "state": state, "param_groups": groups}
+        for saved, group in zip(inner["param_groups"], self.param_groups, strict=False):
+            lists = {name: list(group[name]) for name in lists_of(group)}
+            groups.append({**saved, **lists, "params": [places[p] for p in group["params"]]})
+        whole = {**inner, "state": state, "param_groups": groups}
         for post_hook in self._optimizer_state_dict_post_hooks.values():
-            packed = post_hook(self, packed) or packed
-        return packed
+            whole = post_hook(self, whole) or whole
+        return whole
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load what `state_dict` gave. The network's kernels are compared at the next step.
@@ -246,89 +302,60 @@ class DOConvOptimizer(Optimizer):
                 f"groups of {loaded}",
                 "load the state of an optimizer that was made in the same way",
             )
-        places = _places(self.param_groups)
-        saved = {p: given["state"].get(place, {}) for p, place in places.items()}
-        for parameter, kernel in self._trained.items():
-            _check_saved(kernel, saved[parameter])
-        state = {key: value for key, value in given["state"].items() if not isinstance(key, int)}
+        # Numbers, or names from `torch.distributed.checkpoint`.
+        numbers = [number for group in given["param_groups"] for number in group["params"]]
+        saved = {
+            p: given["state"].get(number, {})
+            for p, number in zip(places_of(self.param_groups), numbers, strict=True)
+        }
+        loaded_kernels = {p: k for p, k in self._trained.items() if saved[p] or p.requires_grad}
+        for parameter, kernel in loaded_kernels.items():
+            check_saved(kernel, saved[parameter])
+        state = {key: value for key, value in given["state"].items() if key not in set(numbers)}
         with self._expanded() as expanded:
-            inside = _places(self.param_groups)
+            inside = places_of(self.param_groups)
             for parameter, values in saved.items():
-                for part, its_values in _unpacked(parameter, self._trained, values):
+                for part, its_values in unpacked(parameter, self._trained, values):
                     state[inside[part]] = its_values
-            packed: list[dict[str, Any]] = []
+            loaded_groups: list[dict[str, Any]] = []
             for group, origin in zip(self.param_groups, expanded.origins, strict=True):
-                options = {} if origin == len(packed) else self.depthwise_options
-                numbers = [inside[p] for p in group["params"]]
-                packed.append({**given["param_groups"][origin], **options, "params": numbers})
-            self.optimizer.load_state_dict({**given, "state": state, "param_groups": packed})
-        for parameter, kernel in self._trained.items():
+                options = {} if origin == len(loaded_groups) else self.depthwise_options
+                params = [inside[p] for p in group["params"]]
+                loaded_groups.append({**given["param_groups"][origin], **options, "params": params})
+            self.optimizer.load_state_dict({**given, "state": state, "param_groups": loaded_groups})
+        for parameter, kernel in loaded_kernels.items():
             kernel.load(*(saved[parameter][name] for name, _ in kernel.parts))
+        self._has_state = True
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        hooks = [name for name in self.__dict__ if name.endswith("_hooks")]
-        return {name: value for name, value in self.__dict__.items() if name not in hooks}
+        # As in the base class without hooks, and without the `step` that schedulers replace.
+        return {name: value for name, value in self.__dict__.items() if name in _SAVED}
 
     def __repr__(self) -> str:
         """The optimizer inside, and how many kernels are trained as W and D'."""
         return f"{type(self).__name__}({self.optimizer!r}, {len(self._trained)} kernels)"
 
 
-class _Expanded:
-    """A context in which an optimizer's groups hold W and D' in the place of their kernel.
+def _check_inner(optimizer: Optimizer, depthwise_options: Mapping[str, Any] | None) -> None:
+    """Refuse what cannot be the optimizer inside.
 
-    The groups stay the same dictionaries and lists, which schedulers and optimizers keep. D' stands
-    behind the parameters of its group, or in a group of its own where it has options.
-
-    Attributes:
-        origins: the number of the group that each of the groups comes from.
+    Raises:
+        DOConvError: if it is such an optimizer.
     """
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        trained: Mapping[Tensor, TrainedKernel],
-        depthwise_options: Mapping[str, Any],
-    ) -> None:
-        self._optimizer, self._trained, self._options = optimizer, trained, depthwise_options
-        self.origins: list[int] = []
-
-    def __enter__(self) -> _Expanded:
-        self.expand()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.contract()
-
-    def expand(self) -> None:
-        """Put W and D' in."""
-        groups = self._optimizer.param_groups
-        self._kept = [{name: list(group[name]) for name in _lists(group)} for group in groups]
-        self.origins = list(range(len(self._kept)))
-        for origin, group in enumerate(list(groups)):
-            kernels = [self._trained[p] for p in group["params"] if p in self._trained]
-            group["params"][:] = [
-                self._trained[p].weight if p in self._trained else p for p in group["params"]
-            ]
-            deltas: dict[str, list[Any]] = {"params": [kernel.delta for kernel in kernels]}
-            if "param_names" in group:
-                deltas["param_names"] = [f"{kernel.name}.depthwise_delta" for kernel in kernels]
-            if self._options and kernels:
-                groups.append({**group, **self._options, **deltas})
-                self.origins.append(origin)
-            else:
-                for name, members in deltas.items():
-                    group[name].extend(members)
-
-    def contract(self) -> None:
-        """Put the kernels back."""
-        groups = self._optimizer.param_groups  # another list, if a state was loaded
-        del groups[len(self._kept) :]
-        for group, lists in zip(groups, self._kept, strict=True):
-            for name, members in lists.items():
-                group[name][:] = members
+    if isinstance(optimizer, DOConvOptimizer):
+        raise broken(
+            "a DOConvOptimizer must hold another kind of optimizer",
+            "one in which W and D' are trained already",
+            "use the one you have",
+        )
+    if depthwise_options and isinstance(optimizer, torch.optim.LBFGS):
+        raise broken(
+            "depthwise_options needs an optimizer with groups of parameters",
+            "an LBFGS, which has one group",
+            "leave them out",
+        )
 
 
 def _planned(model: nn.Module, where: Where, d_mul: DMul) -> dict[Tensor, tuple[str, Spec]]:
@@ -341,58 +368,6 @@ def _planned(model: nn.Module, where: Where, d_mul: DMul) -> dict[Tensor, tuple[
             rules.built(row.name, not is_lazy(layer.weight))
             planned.setdefault(layer.weight, (row.name, row.spec))
     return planned
-
-
-def _lists(group: Mapping[str, Any]) -> list[str]:
-    """The entries of a group that have one value for each parameter."""
-    return [name for name in ("params", "param_names") if name in group]
-
-
-def _places(groups: Iterable[Mapping[str, Any]]) -> dict[Tensor, int]:
-    """The number of each parameter in a state dict."""
-    return {p: place for place, p in enumerate(p for group in groups for p in group["params"])}
-
-
-def _packed(kernel: TrainedKernel, states: Mapping[Tensor, Mapping[str, Any]]) -> dict[str, Any]:
-    """W, D' and the state of both, such as `weight.momentum_buffer`."""
-    packed: dict[str, Any] = {name: part.detach() for name, part in kernel.parts}
-    for name, part in kernel.parts:
-        packed.update({f"{name}.{key}": value for key, value in states.get(part, {}).items()})
-    return packed
-
-
-def _unpacked(
-    parameter: Tensor, trained: Mapping[Tensor, TrainedKernel], values: Mapping[str, Any]
-) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-    """The state of a parameter, or of W and of D' of a kernel; none where nothing was saved."""
-    if parameter not in trained:
-        parts = {parameter: dict(values)}
-    else:
-        parts = {
-            part: {
-                key.removeprefix(f"{name}."): value
-                for key, value in values.items()
-                if key.startswith(f"{name}.")
-            }
-            for name, part in trained[parameter].parts
-        }
-    return ((part, its_values) for part, its_values in parts.items() if its_values)
-
-
-def _check_saved(kernel: TrainedKernel, values: Mapping[str, Any]) -> None:
-    """Refuse a state without W and D' of a kernel, or of other sizes.
-
-    Raises:
-        DOConvError: if it is such a state.
-    """
-    if not all(name in values for name, _ in kernel.parts):
-        raise broken(
-            "the state of a DOConvOptimizer must hold W and D' of each kernel",
-            f"a state without those of layer '{kernel.name}'",
-            "load the state of a plain optimizer before it is wrapped",
-        )
-    for name, part in kernel.parts:
-        rules.stored_shape(f"{kernel.name}.{name}", tuple(part.shape), tuple(values[name].shape))
 
 
 def _make_equal_everywhere(kernels: list[TrainedKernel]) -> None:

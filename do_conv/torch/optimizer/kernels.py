@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from do_conv.core.errors import DOConvError, broken
+from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.torch.composition import compose_spec, loops
@@ -36,6 +37,7 @@ class TrainedKernel:
         self.parameter, self.name, self.spec = parameter, name, spec
         self.depthwise_init = depthwise_init
         self._written: tuple[int, int, Tensor] | None = None
+        self._dtype = parameter.dtype
         dtype = parameter.dtype if parameter.dtype in _WIDE else torch.float32
         like: dict[str, Any] = {"dtype": dtype, "device": parameter.device}
         self.weight = nn.Parameter(torch.empty(spec.weight_shape, **like))
@@ -45,11 +47,30 @@ class TrainedKernel:
     @torch.no_grad()
     def start(self) -> None:
         """Take the kernel as the one that D = I gives, then start D'."""
+        self._check_place()
         self.weight.copy_(weight_for(self.parameter.to(self.weight.dtype), self.spec))
         start_delta(self.delta, self.depthwise_init, self.spec)
         if self.depthwise_init != "identity":
             self.compose()
         self.mark()
+
+    def inherited(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The state with which W goes on, of an optimizer that has trained the kernel before.
+
+        At D = I the gradient of W is that of W'. There is none where W starts as something else.
+        """
+        values = {key: self._inherited(value) for key, value in state.items()}
+        is_drawn = self.is_drawn or any(value is None for value in values.values())
+        return {} if is_drawn else values
+
+    def _inherited(self, value: Any) -> Any:
+        """A number, or an array of W' in the dtype of W."""
+        if isinstance(value, Tensor) and value.shape == self.weight.shape:
+            return value.to(self.weight.dtype) if value.is_floating_point() else value
+        is_number = isinstance(value, (int, float)) or (
+            isinstance(value, Tensor) and not value.dim()
+        )
+        return value if is_number else None
 
     @property
     def is_drawn(self) -> bool:
@@ -80,7 +101,8 @@ class TrainedKernel:
             if not self.spec.has_plain_weight:
                 _whole_blocks(of_weight, self.spec).add_(grad.flatten(2).unsqueeze(2))
         else:
-            with torch.enable_grad():
+            # Under autocast the products of the gradients would be rounded to its dtype.
+            with torch.enable_grad(), torch.autocast(grad.device.type, enabled=False):
                 composed = compose_spec(self.weight, self.delta, self.spec)
                 of_weight, of_delta = torch.autograd.grad(composed, (self.weight, self.delta), grad)
         self.weight.grad, self.delta.grad = of_weight, of_delta
@@ -97,6 +119,7 @@ class TrainedKernel:
     @torch.no_grad()
     def compose(self) -> None:
         """Write W' into the network."""
+        self._check_place()
         self.parameter.copy_(self.composed())
         self.mark()
 
@@ -112,12 +135,13 @@ class TrainedKernel:
             DOConvError: if it differs from what W and D' compose to, or has moved to another
                 device or dtype.
         """
+        self._check_place()
         now = self._now()
         if self._written is not None and _is_same(now, self._written):
             return
-        if self.parameter.device != self.weight.device:
-            raise _moved(self, f"the device {self.parameter.device}", f"{self.weight.device}")
-        if not _is_equal(self.composed(), self.parameter.detach()):
+        # Saved values may come from a machine whose products are rounded in another way.
+        is_right = self._is_near if self._written is None else _is_equal
+        if not is_right(self.composed(), self.parameter.detach()):
             raise broken(
                 "a kernel must be the one that the last step composed of W and D'",
                 f"a kernel of layer '{self.name}' that was written since, or a state of an "
@@ -126,6 +150,31 @@ class TrainedKernel:
                 "restore_weights() to write back those it has",
             )
         self._written = now
+
+    def _check_place(self) -> None:
+        """Refuse a kernel that has moved to another device or dtype.
+
+        Raises:
+            DOConvError: if it has.
+        """
+        place = self.parameter.device, self.parameter.dtype
+        since = self.weight.device, self._dtype
+        if place != since:
+            raise broken(
+                "a model must keep the device and the dtype that it had when its optimizer was "
+                "made",
+                f"a kernel of layer '{self.name}' on {_words(*place)}, which was on "
+                f"{_words(*since)}",
+                "move the model first, then make the optimizer",
+            )
+
+    def _is_near(self, composed: Tensor, kernel: Tensor) -> bool:
+        """Whether a kernel is the composed one, to the rounding of its D_mul products."""
+        largest = self.weight.abs().max() * (1 + self.delta.abs().max())
+        of_products = torch.finfo(self.weight.dtype).eps * (self.spec.d_mul + 1) * largest
+        near = composed.abs() * torch.finfo(self._dtype).eps + of_products
+        is_near = (composed - kernel).abs() <= near
+        return bool((is_near | (composed == kernel) | (composed.isnan() & kernel.isnan())).all())
 
     def _now(self) -> tuple[int, int, Tensor]:
         """What tells of a write: the version, the memory, and some of the values."""
@@ -158,9 +207,5 @@ def _whole_blocks(weight: Tensor, spec: Spec) -> Tensor:
     return weight[..., :slots].unflatten(-1, (spec.whole_blocks, spec.area))
 
 
-def _moved(kernel: TrainedKernel, to: str, since: str) -> DOConvError:
-    return broken(
-        "a model must stay where it was when its optimizer was made",
-        f"a kernel of layer '{kernel.name}' on {to}, and its W and D' on {since}",
-        "move the model first, then make the optimizer",
-    )
+def _words(device: torch.device, dtype: torch.dtype) -> str:
+    return f"{device} in {str(dtype).removeprefix('torch.')}"

@@ -1,0 +1,174 @@
+"""Copies, moves, memory formats, compiled models, and models that are refused."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, lr_scheduler
+from twins import difference, network, parameters_of, same_bits, train, twins
+
+from do_conv import DOConvError
+from do_conv.torch import DOConvOptimizer, convert
+
+SHAPE = (3, 8, 8)
+
+
+def momentum(parameters):
+    return SGD(parameters, 0.01, momentum=0.9, weight_decay=0.01)
+
+
+def made(dtype=torch.float32, **options):
+    model = network(dtype)
+    return model, DOConvOptimizer(momentum(model.parameters()), model, **options)
+
+
+def unpickled(both):
+    return pickle.loads(pickle.dumps(both))
+
+
+def saved(both):
+    file = io.BytesIO()
+    torch.save(both, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("has_schedule", [False, True])
+@pytest.mark.parametrize("make_copy", [copy.deepcopy, unpickled, saved])
+def test_a_copy_of_model_and_optimizer_trains_on_alone(make_copy, has_schedule):
+    model, optimizer = made(d_mul=11, depthwise_options={"lr": 0.002})
+    if has_schedule:
+        lr_scheduler.StepLR(optimizer, 2)
+    train(model, optimizer, SHAPE, 2)
+    other, others = make_copy((model, optimizer))
+    kernel = others.kernels["3"]
+    assert kernel.parameter is other[3].weight
+    assert {id(p) for p in others.param_groups[0]["params"]} == {id(p) for p in other.parameters()}
+    before = parameters_of(model)
+    train(other, others, SHAPE, 2, seed=2)
+    assert same_bits(parameters_of(model), before)
+    train(model, optimizer, SHAPE, 2, seed=2)
+    assert same_bits(parameters_of(model), parameters_of(other))
+    assert not same_bits(parameters_of(model), before)
+
+
+def test_its_text_names_the_optimizer_inside():
+    _, optimizer = made()
+    text = repr(optimizer)
+    assert text.startswith("DOConvOptimizer(SGD (")
+    assert "lr: 0.01" in text
+    assert text.endswith(", 4 kernels)")
+
+
+@pytest.mark.parametrize("move", [nn.Module.double, nn.Module.half, nn.Module.bfloat16])
+def test_exception_a_model_of_another_dtype_since(move):
+    model, optimizer = made()
+    train(model, optimizer, SHAPE, 2)
+    move(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = parameters_of(model)
+    match = r"keep the device and the dtype .*on cpu in .*on cpu in float32; move the model first"
+    for call in (optimizer.step, optimizer.take_weights, optimizer.restore_weights, optimizer.step):
+        with pytest.raises(DOConvError, match=match):
+            call()
+    assert same_bits(parameters_of(model), before)
+
+
+def test_exception_a_model_in_bfloat16_that_is_float32_since():
+    """W and D' are in float32 already."""
+    model, optimizer = made(torch.bfloat16)
+    train(model, optimizer, SHAPE, 2)
+    model.float()
+    with pytest.raises(DOConvError, match=r"on cpu in float32, which was on cpu in bfloat16"):
+        train(model, optimizer, SHAPE, 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"d_mul": 11}, {"depthwise_init": "he"}])
+def test_channels_last_kernels_keep_their_strides_and_train_the_same(options):
+    model, optimizer, layers, expected = twins(
+        network().to(memory_format=torch.channels_last), momentum, **options
+    )
+    strides = {name: p.stride() for name, p in model.named_parameters()}
+    assert not model[0].weight.is_contiguous()
+    train(model, optimizer, SHAPE)
+    train(layers, expected, SHAPE)
+    assert {name: p.stride() for name, p in model.named_parameters()} == strides
+    assert difference(model, optimizer, layers) <= 1e-12
+
+
+def test_a_model_that_becomes_channels_last_afterwards_trains_on():
+    model, optimizer, layers, expected = twins(network(), momentum)
+    train(model, optimizer, SHAPE, 2)
+    train(layers, expected, SHAPE, 2)
+    model.to(memory_format=torch.channels_last)
+    train(model, optimizer, SHAPE, 2, seed=2)
+    train(layers, expected, SHAPE, 2, seed=2)
+    assert not model[0].weight.is_contiguous()
+    assert difference(model, optimizer, layers) <= 1e-12
+
+
+def test_the_network_stays_plain():
+    model, optimizer = made()
+    plain = network(torch.float32)
+    train(model, optimizer, SHAPE, 2)
+    assert repr(model) == repr(plain)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    assert {id(p) for p in model.parameters()} == {
+        id(p) for group in optimizer.param_groups for p in group["params"]
+    }
+
+
+def test_a_compiled_model_trains_the_same():
+    def small():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 2, 3)).double()
+
+    model, optimizer, layers, expected = twins(small(), momentum)
+    wrapped = torch.compile(model, backend="aot_eager")
+    other = DOConvOptimizer(momentum(wrapped.parameters()), wrapped)
+    assert list(other.kernels) == list(optimizer.kernels) == ["0", "2"]
+    train(wrapped, other, SHAPE, 5)
+    train(layers, expected, SHAPE, 5)
+    assert difference(model, other, layers) <= 1e-12
+
+
+def lazy():
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.Conv2d(4, 4, 3))
+
+
+def test_exception_a_lazy_model_and_it_trains_once_its_sizes_are_known():
+    model = lazy()
+    with pytest.raises(DOConvError, match="0"):
+        DOConvOptimizer(momentum(model.parameters()), model)
+    model(torch.zeros(1, *SHAPE))
+    optimizer = DOConvOptimizer(momentum(model.parameters()), model)
+    assert list(optimizer.kernels) == ["0", "1"]
+    train(model, optimizer, SHAPE, 2)
+
+
+@pytest.mark.parametrize(
+    "model", [nn.Sequential(nn.Linear(3, 3)), nn.Conv2d(3, 4, 1), convert(network())]
+)
+def test_exception_an_optimizer_without_kernels_of_the_model(model):
+    match = r"must hold a kernel of the model .*; received a SGD without one; .*plan\(model\)"
+    with pytest.raises(DOConvError, match=match):
+        DOConvOptimizer(momentum(model.parameters()), model)
+    with pytest.raises(DOConvError, match=match):
+        DOConvOptimizer(momentum(network().parameters()), network())
+
+
+def test_exception_wrong_options_change_nothing():
+    model = network()
+    start = parameters_of(model)
+    inner = AdamW(model.parameters(), 0.01)
+    for options in ({"d_mul": 8}, {"depthwise_init": "zero"}, {"where": 3}):
+        with pytest.raises(DOConvError):
+            DOConvOptimizer(inner, model, **options)
+    with pytest.raises(DOConvError, match=r"torch.nn.Module"):
+        DOConvOptimizer(inner, model.state_dict())
+    assert same_bits(parameters_of(model), start)
+    assert len(inner.param_groups[0]["params"]) == 11
