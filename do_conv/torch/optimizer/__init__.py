@@ -11,7 +11,7 @@ An optimizer steps on W and D' with these, and W' = W (I + D') is written back i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -24,11 +24,10 @@ from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
-from do_conv.models import checks
 from do_conv.models.choices import Where
-from do_conv.models.decisions import DMul
-from do_conv.torch.models.planning import decisions
-from do_conv.torch.models.sharding import is_sharded
+from do_conv.models.decisions import DMul, to_convert
+from do_conv.torch.models.planning import described
+from do_conv.torch.models.sharding import check_whole
 from do_conv.torch.models.structure import unwrapped
 from do_conv.torch.optimizer import fused
 from do_conv.torch.optimizer.groups import (
@@ -360,13 +359,12 @@ def _check_inner(optimizer: Optimizer, depthwise_options: Mapping[str, Any] | No
 
 def _planned(model: nn.Module, where: Where, d_mul: DMul) -> dict[Tensor, tuple[str, Spec]]:
     """The kernels of a model that would be over-parameterized: name of the layer, and sizes."""
-    remedy = "make the optimizer before fully_shard"
-    checks.whole_parameters(is_sharded(model), type(model).__name__, remedy)
+    check_whole(model, "make the optimizer before fully_shard")
     planned: dict[Tensor, tuple[str, Spec]] = {}
-    for layer, row in decisions(model, where, d_mul, "kernel"):
-        if row.becomes and row.spec is not None:
-            rules.built(row.name, not is_lazy(layer.weight))
-            planned.setdefault(layer.weight, (row.name, row.spec))
+    for layer, row in to_convert(described(model), where, d_mul, "kernel"):
+        rules.built(row.name, not is_lazy(layer.weight))
+        assert row.spec is not None
+        planned.setdefault(layer.weight, (row.name, row.spec))
     return planned
 
 
