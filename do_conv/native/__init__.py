@@ -18,6 +18,7 @@ import hashlib
 from pathlib import Path
 
 DTYPES = ("float32", "float64")
+LANES = {"float32": 8, "float64": 4}  # numbers of a vector
 ROWS = 4  # the loops take so many rows of a group at a time
 WIDEST = 49  # slots or kernel positions, by the benchmark of composition: 7 x 7
 FOLDER = Path(__file__).parent
@@ -129,6 +130,11 @@ def differentiate(
     """
     job = _Job(weight, delta, grad, transposed, None, grad_weight, grad_delta, *sizes, is_added)
     LIBRARIES[dtype].differentiate(ctypes.byref(job), threads)
+
+
+def can_step(dtype: str, area: int) -> bool:
+    """Whether `step` composes to the bits of `compose`: a kernel of |K| positions fills a vector."""
+    return area >= LANES[dtype]
 
 
 def step(

@@ -45,19 +45,21 @@ INLINE void scatter(const vector *positions, Index step, REAL *row) {
 }
 
 /* GROUP rows of positions, `(9, GROUP)`, times a matrix `(9, 9)`, whose line is `line` vectors from
-   the next and whose column `column`; the positions are added. */
+   the next and whose column `column`; the positions are added last, as in `multiply`, with the
+   same rounding. */
 INLINE void multiply_eight(const vector *positions, const vector *matrix, Index line, Index column,
                            vector *written) {
     for (Index row = 0; row < GROUP; row += 4)
         for (Index k = 0; k < 9; k++) {
             const vector *at = positions + row;
             vector sums[4];
-            UNROLLED for (int i = 0; i < 4; i++) sums[i] = at[k * GROUP + i];
+            UNROLLED for (int i = 0; i < 4; i++) sums[i] = (vector){0};
             UNROLLED for (int slot = 0; slot < 9; slot++) {
                 vector number = matrix[slot * line + k * column];
                 UNROLLED for (int i = 0; i < 4; i++) sums[i] += number * at[slot * GROUP + i];
             }
-            UNROLLED for (int i = 0; i < 4; i++) written[k * GROUP + row + i] = sums[i];
+            UNROLLED for (int i = 0; i < 4; i++)
+                written[k * GROUP + row + i] = sums[i] + at[k * GROUP + i];
         }
 }
 

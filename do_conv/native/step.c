@@ -53,15 +53,16 @@ INLINE void update_sgd(const Rule *rule, REAL *restrict array, const REAL *restr
 INLINE void update_adam(const Rule *rule, REAL *restrict array, const REAL *restrict grad,
                         REAL *restrict mean, REAL *restrict square, Index numbers) {
     const REAL rate = rule->rate / rule->correction1, root = sqrt(rule->correction2);
-    const REAL beta1 = rule->beta1, beta2 = rule->beta2, epsilon = rule->epsilon;
+    const REAL beta2 = rule->beta2, epsilon = rule->epsilon;
+    const REAL rest1 = 1 - rule->beta1, rest2 = 1 - rule->beta2; /* rounded once, of doubles */
     const REAL decay = rule->is_decoupled ? 0 : rule->decay;
     const REAL kept = rule->is_decoupled ? 1 - rule->rate * rule->decay : 1;
     for (Index i = 0; i < numbers; i++) {
         REAL along = grad[i] + decay * array[i];
-        mean[i] += (1 - beta1) * (along - mean[i]);
-        square[i] = beta2 * square[i] + (1 - beta2) * along * along;
+        mean[i] += rest1 * (along - mean[i]);
+        square[i] = beta2 * square[i] + rest2 * along * along;
         REAL size = sizeof(REAL) == sizeof(float) ? sqrtf(square[i]) : sqrt(square[i]);
-        array[i] = kept * array[i] - rate * mean[i] / (size / root + epsilon);
+        array[i] = kept * array[i] - rate * (mean[i] / (size / root + epsilon));
     }
 }
 

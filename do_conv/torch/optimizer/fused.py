@@ -29,6 +29,7 @@ def can_step(optimizer: Optimizer, kernel: TrainedKernel, *groups: Mapping[str, 
         and all(_is_usual(group) for group in groups)
         and kernel.spec.has_plain_weight
         and loops.pay(weight, kernel.delta, kernel.spec)
+        and native.can_step(_name(weight.dtype), kernel.spec.area)
         and grad is not None
         and all(
             type(array) in (Tensor, torch.nn.Parameter)
@@ -55,7 +56,7 @@ def step(
     grad = kernel.parameter.grad
     assert grad is not None
     native.step(
-        str(kernel.weight.dtype).removeprefix("torch."),
+        _name(kernel.weight.dtype),
         torch.get_num_threads(),
         (spec.groups, spec.group_rows, spec.group_channels, spec.area),
         (weight_rule, delta_rule),
@@ -69,6 +70,10 @@ def step(
     # PyTorch has seen none of these writes.
     torch.autograd.graph.increment_version([kernel.weight, kernel.delta, kernel.parameter])
     kernel.mark()
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _is_usual(group: Mapping[str, Any]) -> bool:

@@ -186,10 +186,13 @@ class TrainedKernel:
 
 
 def _sample(kernel: Tensor) -> Tensor:
-    """A few values, evenly spaced in memory; writes through `.data` leave the version as it is."""
+    """A few values, spread over memory; writes through `.data` leave the version as it is.
+
+    Even spaces would meet the same position of the kernel again and again.
+    """
     numbers = kernel.numel()
-    step = max(1, numbers // SAMPLE)
-    return kernel.as_strided((min(SAMPLE, numbers),), (step,)).clone()
+    places = torch.arange(SAMPLE, device=kernel.device) * int(0.6180339887 * numbers) % numbers
+    return kernel.as_strided((numbers,), (1,))[places]
 
 
 def _is_same(now: Any, written: Any) -> bool:
