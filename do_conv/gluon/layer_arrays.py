@@ -18,7 +18,7 @@ from do_conv.core import rules
 from do_conv.gluon.arrays import as_given
 from do_conv.gluon.base import Composed
 from do_conv.gluon.models.classes import is_transposed
-from do_conv.gluon.models.copies import named_blocks
+from do_conv.gluon.models.structure import named_layers
 from do_conv.gluon.plain import first
 
 _CONVOLUTIONS = (
@@ -35,7 +35,7 @@ def model_layers(model: Any) -> Iterator[ModelLayer]:
     Raises:
         DOConvError: if a layer has no parameters yet.
     """
-    for name, block in named_blocks(model):
+    for name, block in named_layers(model):
         description, names = _description(block), {}
         if description is not None and description.kind == "normalization":
             names = _NORMALIZATION

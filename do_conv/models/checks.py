@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from do_conv.core.errors import broken
-from do_conv.models import reasons
-from do_conv.table import counted
 
 
 def plain_convolution(is_plain: bool, kind: str) -> None:
-    """What is given a D is a convolution that has none yet."""
+    """A convolution is over-parameterized once."""
     if not is_plain:
         raise broken(
             "only a plain convolution can be over-parameterized",
@@ -53,50 +50,14 @@ def model_kind(is_model: bool, kind: str, found: str) -> None:
         )
 
 
-def something_to_convert(left: Sequence[str | None], found: int) -> None:
-    """A model to convert has a convolution that can be; otherwise each is left for a reason."""
-    if len(left) == found:
-        raise broken(
-            "a model to convert must have a convolution that can be converted",
-            _left(left) if left else "a model without convolutions",
-            _instead(left),
-        )
-
-
-def _left(left: Sequence[str | None]) -> str:
-    """How many convolutions were left, and why."""
-    different = dict.fromkeys(left)
-    if len(different) == 1:
-        each = "" if len(left) == 1 else "each "
-        return f"{counted(len(left), 'convolution')}, {each}left because {left[0]}"
-    listed = ", ".join(f"{reason} ({left.count(reason)})" for reason in different)
-    return f"{len(left)} convolutions, left for {len(different)} reasons: {listed}"
-
-
-def _instead(left: Sequence[str | None]) -> str:
-    """What to do where every convolution was left."""
-    if set(left) == {reasons.HAS_DEPTHWISE}:
-        return "train it as it is, or fold it first"
-    if reasons.NOT_CHOSEN in left:
-        return "look at plan(model), or choose other layers with where"
-    return "look at plan(model)" if left else "give the model that holds the convolutions"
-
-
 def something_to_fold(found: int, kind: str) -> None:
     """A model to fold has a layer of ours."""
-    _ours(found, kind, "a model to fold", "convert it first, or use it as it is")
-
-
-def something_to_group(found: int, kind: str) -> None:
-    """A model with a group of parameters for D' has a D'."""
-    remedy = "convert it first, or give the optimizer model.parameters()"
-    _ours(found, kind, "a model whose parameters are grouped", remedy)
-
-
-def _ours(found: int, kind: str, model: str, remedy: str) -> None:
     if not found:
-        rule = f"{model} must have a layer with a depthwise kernel"
-        raise broken(rule, f"a {kind} without one", remedy)
+        raise broken(
+            "a model to fold must have a layer with a depthwise kernel",
+            f"a {kind} without one",
+            "convert it first, or use it as it is",
+        )
 
 
 def source_and_name(name: str) -> tuple[str, str]:
@@ -154,36 +115,6 @@ def image_taken(image: str, trouble: str) -> NoReturn:
     )
 
 
-def unchanged(kind: str, is_unchanged: bool) -> None:
-    """A kernel that is kept for many forward passes belongs to the parameters it was made of."""
-    if not is_unchanged:
-        raise broken(
-            "parameters must not change while their composed kernels are kept",
-            f"a {kind} whose parameters have changed",
-            "leave the context before the optimizer's step",
-        )
-
-
-def all_grouped(lacking: int, found: int) -> None:
-    """An optimizer trains only what its groups hold."""
-    if lacking:
-        raise broken(
-            "groups of parameters must hold every depthwise kernel that is trained",
-            f"groups that lack {lacking} of {found}",
-            "make them from the parameters of the converted model",
-        )
-
-
-def whole_parameters(is_sharded: bool, kind: str, remedy: str) -> None:
-    """Whole models are read and changed where their parameters are whole."""
-    if is_sharded:
-        raise broken(
-            "the parameters of a model must be whole",
-            f"a {kind} of which each process holds a part",
-            remedy,
-        )
-
-
 def not_quantised(is_so: bool, kind: str) -> None:
     """Eager-mode quantisation replaces layers of PyTorch's own classes only."""
     if not is_so:
@@ -196,72 +127,12 @@ def not_quantised(is_so: bool, kind: str) -> None:
 
 
 def weight_of_its_own(source: str | None, kind: str) -> None:
-    """What prunes or normalises a weight finds W, and not the kernel that is applied."""
+    """Pruning and norms of a weight change W, and not the kernel that is applied."""
     if source is not None:
         raise broken(
             "a weight that is pruned or normalised must be the kernel that is applied",
             f"a {kind} whose W is computed from {source}",
             "fold first; for spectral_norm, give the plain layer to over_parameterize before it",
-        )
-
-
-def unparametrized(is_parametrized: bool, kind: str) -> None:
-    """A forward pass of a layer's own has to find W' under the name `weight`."""
-    if is_parametrized:
-        raise broken(
-            "the weight of a converted layer with a forward pass of its own must not be "
-            "parametrized",
-            f"a {kind} with a parametrization of its weight",
-            "give the plain layer to over_parameterize, and then register the parametrization",
-        )
-
-
-def differing(
-    difference: float, tolerance: float, where: str | None, remedy: str | None
-) -> NoReturn:
-    """Two models do the same; `remedy` is how one leaves training mode, if one was in it."""
-    apart = (
-        f"a difference of {difference:.1e}"
-        if math.isfinite(difference)
-        else "outputs of other shapes, or with NaN or infinity"
-    )
-    look = f"look at layer '{where}' of both" if where else "compare their layers and weights"
-    raise broken(
-        f"two models must give the same outputs, within {tolerance:g} of the largest value",
-        apart
-        + (f", which begins in layer '{where}'" if where else "")
-        + (", from models in training mode" if remedy else ""),
-        remedy or look,
-    )
-
-
-def remakeable(is_remakeable: bool, kind: str, remedy: str) -> None:
-    """A whole Keras model is made again layer by layer, so its layers' graph has to be known."""
-    if not is_remakeable:
-        raise broken(
-            "a whole model must be a Functional or Sequential model, whose layers are known",
-            f"a {kind}, a class with code of its own",
-            remedy,
-        )
-
-
-def reachable(name: str | None) -> None:
-    """Folding leaves nothing of ours in a Keras model, so it has to reach every layer."""
-    if name is not None:
-        raise broken(
-            "a layer to fold must stand in a Functional or Sequential model, or in TimeDistributed",
-            f"layer '{name}' inside a layer of a class of its own",
-            "make the plain model, and give folded_weights(model) to its set_weights",
-        )
-
-
-def compiled_again(is_so: bool, trouble: str) -> None:
-    """A new Keras model is compiled as the one it was made from, by what Keras knows of that."""
-    if not is_so:
-        raise broken(
-            "a compiled model must be one that Keras can compile again",
-            trouble,
-            "call compile() of the new model, which is not compiled",
         )
 
 

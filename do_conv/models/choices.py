@@ -49,12 +49,12 @@ def first(count: int) -> Choice:
 
 def kernel_at_least(*size: int) -> Choice:
     """Convolutions whose kernel is at least this large on every axis; one number is for all."""
-    least = tuple(rules.integer("size", one) for one in size)
+    least = tuple(rules.integer("size", axis) for axis in size)
 
     def selects(name: str, spec: Spec, place: int) -> bool:
         wanted = least * spec.rank if len(least) == 1 else least
         return len(wanted) == spec.rank and all(
-            k >= one for k, one in zip(spec.kernel_size, wanted, strict=True)
+            k >= limit for k, limit in zip(spec.kernel_size, wanted, strict=True)
         )
 
     return Choice(selects)
@@ -110,17 +110,17 @@ def stages(wanted: Collection[int], pattern: str = r"(?:layer|stage)s?[._]?(\d+)
             repr(pattern),
             r"write for example layer(\d+)",
         )
-    numbers = frozenset(rules.integer("a stage", one, minimum=0) for one in wanted)
+    numbers = frozenset(rules.integer("a stage", number, minimum=0) for number in wanted)
 
     def selects(name: str, spec: Spec, place: int) -> bool:
-        found = expression.search(name)
-        return (int(found[1]) if found else 0) in numbers
+        match = expression.search(name)
+        return (int(match[1]) if match else 0) in numbers
 
     return Choice(selects)
 
 
 def chooser(where: Where) -> Callable[[str, Any, Spec, int], bool]:
-    """A function that says of a layer's name, the layer, its spec and its place if it is chosen.
+    """A function of a layer's name, the layer, its spec and its place: whether it is chosen.
 
     Raises:
         DOConvError: if `where` is nothing that can choose.

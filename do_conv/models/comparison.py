@@ -1,4 +1,4 @@
-"""Whether two models gave the same: how far their outputs are apart, and where that begins."""
+"""How far the outputs of two models are apart, and where that begins."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from do_conv.models import checks
+from do_conv.core.errors import broken
 
-# What each layer inside a model gave, by its name, in the order it came.
+# The first output of each layer inside a model, by the layer's name, in the order of the calls.
 Inside = Mapping[str, np.ndarray]
 
 
 def flattened(value: Any, is_array: Callable[[Any], bool]) -> Iterator[Any]:
-    """The arrays in what a model gives: alone, in mappings, in sequences."""
+    """The arrays in a model's output: alone, in mappings, in sequences."""
     if is_array(value):
         yield value
     elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from flattened(one, is_array)
+        for item in value.values():
+            yield from flattened(item, is_array)
     elif isinstance(value, (tuple, list)):
-        for one in value:
-            yield from flattened(one, is_array)
+        for item in value:
+            yield from flattened(item, is_array)
 
 
 def difference(before: np.ndarray, after: np.ndarray) -> float:
@@ -35,10 +35,10 @@ def difference(before: np.ndarray, after: np.ndarray) -> float:
         return math.inf
     if not before.size:
         return 0.0
-    wide = [one.astype(complex if one.dtype.kind == "c" else float) for one in (before, after)]
+    wide, other = (a.astype(complex if a.dtype.kind == "c" else float) for a in (before, after))
     with np.errstate(invalid="ignore"):
-        apart = float(abs(wide[0] - wide[1]).max())
-    scale = float(abs(wide[0]).max())
+        apart = float(abs(wide - other).max())
+    scale = float(abs(wide).max())
     relative = apart / scale if scale else apart
     return relative if math.isfinite(relative) else math.inf
 
@@ -63,13 +63,13 @@ def agreement(
     inside: Callable[[], tuple[Inside, Inside]],
     remedy: str | None = None,
 ) -> float:
-    """The largest difference of what two models give, if it is within the tolerance.
+    """The largest difference between the outputs of two models, if it is within the tolerance.
 
     Args:
-        before, after: what they give.
+        before, after: their outputs.
         tolerance: the largest difference allowed, relative to the largest value of `before`.
-        inside: gives what the layers of both give; called if the outputs are apart.
-        remedy: how a person leaves training mode, if a model was run in it.
+        inside: gives the outputs of the layers of both; called if the outputs are apart.
+        remedy: how a user leaves training mode, if a model was run in it.
 
     Returns:
         the largest relative difference.
@@ -77,7 +77,18 @@ def agreement(
     Raises:
         DOConvError: if it is above the tolerance; the message names the layer where it begins.
     """
-    found = largest_difference(before, after)
-    if not found <= tolerance:
-        checks.differing(found, tolerance, first_apart(*inside(), tolerance), remedy)
-    return found
+    apart = largest_difference(before, after)
+    if apart <= tolerance:
+        return apart
+    where = first_apart(*inside(), tolerance)
+    if math.isfinite(apart):
+        received = f"a difference of {apart:.1e}"
+    else:
+        received = "outputs of other shapes, or with NaN or infinity"
+    received += f", which begins in layer '{where}'" if where else ""
+    look = f"look at layer '{where}' of both" if where else "compare their layers and weights"
+    raise broken(
+        f"two models must give the same outputs, within {tolerance:g} of the largest value",
+        received + (", from models in training mode" if remedy else ""),
+        remedy or look,
+    )

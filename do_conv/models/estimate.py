@@ -42,5 +42,5 @@ def added(spec: Spec, uses: Sequence[Shape], batch: int, composition: Compositio
 
 def faster(spec: Spec, uses: Sequence[Shape], batch: int) -> str:
     """The composition that adds less; "kernel" where they add the same."""
-    feature, kernel = (added(spec, uses, batch, one) for one in ("feature", "kernel"))
+    feature, kernel = (added(spec, uses, batch, name) for name in ("feature", "kernel"))
     return "feature" if feature < kernel else "kernel"

@@ -1,4 +1,4 @@
-"""What a conversion would do to a model: a row for each convolution, a table for a person."""
+"""The plan of a conversion: a row for each convolution, and a table of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Row:
 
     @property
     def _trained(self) -> Spec | None:
-        """The sizes of what takes its place; None if it is left, or while they are not known."""
+        """The sizes of the new layer; None if it is left, or while they are not known."""
         known = self.becomes is not None and self.spec is not None and self.spec.is_known
         return self.spec if known else None
 
@@ -73,14 +73,14 @@ class Row:
         return before, training
 
     def added_seconds(self, batch: int) -> float:
-        """What it adds to a training step, by `do_conv.models.estimate`."""
+        """The seconds it adds to a training step, by `do_conv.models.estimate`."""
         spec = self._trained
         return (
             0.0 if spec is None else estimate.added(spec, self.positions, batch, self.composition)
         )
 
     def faster(self, batch: int) -> str:
-        """The composition that an estimate has for the faster one; "kernel" if it is left."""
+        """The composition that is faster by the estimate; "kernel" if it is left."""
         spec = self._trained
         if spec is None or self.kernel_only:
             return "kernel"
@@ -89,7 +89,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a conversion would do; `str` of it is a table.
+    """The outcome of a conversion before it is made; `str` of it is a table.
 
     Attributes:
         rows: the convolutions, in the model's order.
@@ -162,13 +162,13 @@ class Plan:
         return f"whole model, {len(self.converted)} of {len(self.rows)} convolutions"
 
     def _counts(self, of: Row | Plan, macs: tuple[int, int] | None) -> list[str]:
-        """The numbers of a row or of the whole model; a dash for one that is not known."""
+        """The counts of a row or of the whole model; a dash for an unknown count."""
         known = (of.parameters, of.training_parameters) if of.has_sizes else (None, None)
         counts = known if self.macs is None else (*known, *(macs or (None, None)))
         return ["-" if count is None else table.rounded(count) for count in counts]
 
     def _remarks(self) -> Iterator[str]:
-        """What there is to say below the table, a paragraph each."""
+        """The paragraphs below the table."""
         if not self.has_sizes:
             yield (
                 "A dash is a count that is not known before the network has seen an input: give "
@@ -184,7 +184,7 @@ class Plan:
 
 
 def _texts(row: Row, reasons: Sequence[str | None]) -> tuple[str, str, str]:
-    """What a row says of a layer; a reason by its place among all."""
+    """The first three cells of a row; its reason is shown by the number of its footnote."""
     becomes = row.becomes or f"left ({reasons.index(row.reason) + 1})"
     if row.becomes and row.spec is not None and not row.spec.has_plain_weight:
         becomes += f", d_mul={row.spec.d_mul}"

@@ -15,7 +15,7 @@ from do_conv.adapter import DELTA, SEPARABLE, Description, LayerArray, ModelLaye
 from do_conv.checkpoints import checks
 from do_conv.core import rules
 from do_conv.torch.base import Composed, OverParameterized
-from do_conv.torch.models.wrappers import unwrapped
+from do_conv.torch.models.structure import unwrapped
 from do_conv.torch.parametrization import is_over_parameterized
 
 # They count their steps, which nothing that is computed depends on.

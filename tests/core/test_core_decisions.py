@@ -6,7 +6,7 @@ import pytest
 
 from do_conv import DOConvError, Spec, choices
 from do_conv.models import reasons
-from do_conv.models.decisions import Found, decisions
+from do_conv.models.decisions import Convolution, Description, decisions, planned, to_convert
 
 
 class Layer:
@@ -21,19 +21,20 @@ def spec_of(d_mul, channels=4, kernel_size=(3, 3)):
     return Spec(channels, channels, kernel_size, d_mul=d_mul)
 
 
-def found(name, reason=None, **options):
+def convolution(name, reason=None, **options):
     known = {"spec_of": spec_of, "becomes": None if reason else Ours, **options}
-    return Found(name, Layer(), reason, 10, **known)
+    return Convolution(name, Layer(), reason, 10, **known)
 
 
 def becomes(*layers, where=None, d_mul=None, composition="kernel", holders=()):
-    rows = [row for _, row in decisions(layers, where, d_mul, composition, holders)]
+    model = Description(layers, 10 * len(layers), holders)
+    rows = [row for _, row in decisions(model, where, d_mul, composition)]
     return {row.name: row.reason or row.becomes for row in rows}
 
 
 def test_a_row_for_each_layer():
-    one, left = found("one"), found("left", reasons.ONE_POSITION, spec_of=None)
-    (first, row), (second, other) = decisions([one, left], None, None, "feature")
+    one, left = convolution("one"), convolution("left", reasons.ONE_POSITION, spec_of=None)
+    (first, row), (second, other) = decisions(Description([one, left], 20), None, None, "feature")
     assert (first, second) == (one.layer, left.layer)
     assert (row.name, row.kind, row.becomes, row.reason) == ("one", "Layer", "Ours", None)
     assert (row.parameters, row.spec, row.composition) == (10, spec_of(9), "feature")
@@ -41,22 +42,27 @@ def test_a_row_for_each_layer():
 
 
 def test_a_class_with_kernel_composition_only():
-    ((_, row),) = decisions([found("one", kernel_only=True)], None, None, "feature")
+    model = Description([convolution("one", kernel_only=True)], 10)
+    ((_, row),) = decisions(model, None, None, "feature")
     assert (row.composition, row.kernel_only) == ("kernel", True)
 
 
 @pytest.mark.parametrize(("d_mul", "expected"), [(None, 9), (12, 12), (lambda s: s.area + 2, 11)])
 def test_the_multiplier_of_each_layer(d_mul, expected):
-    left = found("left", "some reason")
-    (_, row), (_, other) = decisions([found("one"), left], None, d_mul, "kernel")
+    left = convolution("left", "some reason")
+    (_, row), (_, other) = decisions(
+        Description([convolution("one"), left], 20), None, d_mul, "kernel"
+    )
     assert row.spec == spec_of(expected)
     assert other.spec == spec_of(9)
 
 
 def test_a_multiplier_of_a_layer_that_is_not_chosen_is_not_asked_for():
-    assert becomes(found("one"), where=lambda *_: False, d_mul=3) == {"one": "it was not chosen"}
+    assert becomes(convolution("one"), where=lambda *_: False, d_mul=3) == {
+        "one": "it was not chosen"
+    }
     with pytest.raises(DOConvError, match="d_mul must be at least"):
-        becomes(found("one"), d_mul=3)
+        becomes(convolution("one"), d_mul=3)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +81,12 @@ def test_exception_a_pattern_of_names(make, pattern, match):
 
 
 def test_places_are_counted_with_what_is_left_and_what_is_hidden():
-    layers = [found("a"), found("b", "some reason"), found("c", "hidden", count=2), found("d")]
+    layers = [
+        convolution("a"),
+        convolution("b", "some reason"),
+        convolution("c", "hidden", count=2),
+        convolution("d"),
+    ]
     for count, expected in (
         (1, "it was not chosen"),
         (4, "it was not chosen"),
@@ -95,12 +106,12 @@ def test_places_are_counted_with_what_is_left_and_what_is_hidden():
     ],
 )
 def test_a_depthwise_layer_has_a_group_for_each_of_several_channels(spec, expected):
-    layer = found("a", spec_of=lambda d_mul: spec)
+    layer = convolution("a", spec_of=lambda d_mul: spec)
     assert (becomes(layer, where=choices.depthwise())["a"] == "Ours") == expected
 
 
 def test_a_function_is_asked_for_the_name_and_the_layer():
-    layers, asked = [found("a"), found("b", "some reason"), found("c")], []
+    layers, asked = [convolution("a"), convolution("b", "some reason"), convolution("c")], []
     becomes(*layers, where=lambda *given: asked.append(given) or True)
     assert asked == [("a", layers[0].layer), ("c", layers[2].layer)]
 
@@ -108,21 +119,54 @@ def test_a_function_is_asked_for_the_name_and_the_layer():
 @pytest.mark.parametrize(
     ("other", "expected"),
     [
-        (found("b", weight="W"), "Ours"),
-        (found("b", weight="V"), "Ours"),
-        (found("b", reasons.ONE_POSITION, weight="W"), reasons.SHARED_WEIGHT),
-        (found("b", weight="W", spec_of=partial(spec_of, channels=8)), reasons.SHARED_WEIGHT),
+        (convolution("b", weight="W"), "Ours"),
+        (convolution("b", weight="V"), "Ours"),
+        (convolution("b", reasons.ONE_POSITION, weight="W"), reasons.SHARED_WEIGHT),
+        (convolution("b", weight="W", spec_of=partial(spec_of, channels=8)), reasons.SHARED_WEIGHT),
     ],
 )
 def test_a_weight_that_several_layers_read(other, expected):
-    one = found("a", weight="W")
+    one = convolution("a", weight="W")
     holders = [(layer.layer, [layer.weight, "bias"]) for layer in (one, other)]
     assert becomes(one, other, holders=holders)["a"] == expected
     assert becomes(other, one, holders=holders)["a"] == expected
 
 
 def test_a_weight_that_no_convolution_reads_too():
-    one = found("a", weight="W")
+    one = convolution("a", weight="W")
     holders = [(one.layer, ["W"]), (Layer(), ["W"])]
     assert becomes(one, holders=holders) == {"a": reasons.SHARED_WEIGHT}
     assert becomes(one, holders=holders[:1]) == {"a": "Ours"}
+
+
+def test_the_layers_to_convert_are_those_that_are_not_left():
+    one, left = convolution("one"), convolution("left", reasons.ONE_POSITION)
+    ((layer, row),) = to_convert(Description([left, one], 20), None, None, "kernel")
+    assert (layer, row.name) == (one.layer, "one")
+
+
+@pytest.mark.parametrize(
+    ("left", "message"),
+    [
+        ([], "received a model without convolutions; give the model that holds"),
+        ([reasons.ONE_POSITION], "received 1 convolution, left because its kernel has one pos"),
+        ([reasons.HAS_DEPTHWISE] * 2, "received 2 convolutions, each left .*; train it as it is"),
+        (
+            [reasons.ONE_POSITION, reasons.QUANTISED, reasons.ONE_POSITION],
+            r"left for 2 reasons: its kernel has one position \(2\), it is prepared .* \(1\); look",
+        ),
+        ([None], "left because it was not chosen; look at .* where"),
+    ],
+)
+def test_exception_nothing_to_convert(left, message):
+    layers = [convolution(str(place), reason) for place, reason in enumerate(left)]
+    with pytest.raises(DOConvError, match=message):
+        to_convert(Description(layers, 0), lambda *_: False, None, "kernel")
+
+
+def test_a_plan_has_the_sizes_of_each_use():
+    one, left = convolution("one"), convolution("left", reasons.ONE_POSITION)
+    positions = {id(one.layer): [(8, 8), (4, 4)]}
+    plan = planned(Description([one, left], 25), None, None, "kernel", positions, 2)
+    assert [row.positions for row in plan] == [((8, 8), (4, 4)), ()]
+    assert (plan.parameters, plan.batch) == (25, 2)

@@ -6,7 +6,7 @@ import pytest
 
 from do_conv import DOConvError
 from do_conv import tf as do_tf
-from do_conv.tf import DOConv2D, convert, fold, folded_weights, plan, verify
+from do_conv.tf import convert, fold, plan, verify
 
 
 def small(*layers, **options):
@@ -215,43 +215,6 @@ def test_feature_composition(network, x):
     assert verify(network, converted, x) < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("model", "options", "message"),
-    [
-        (
-            small(keras.layers.Dense(2)),
-            {},
-            "must have a convolution .* received a model without convolutions;",
-        ),
-        (
-            small(conv()),
-            {"where": lambda *_: False},
-            "left because it was not chosen; look at",
-        ),
-        (small(conv()), {"d_mul": 8}, "d_mul must be at least the number of .*, 9"),
-        (small(conv()), {"composition": "both"}, "composition must be one of"),
-        (small(conv()), {"depthwise_init": "ones"}, "depthwise_init must be one of"),
-    ],
-)
-def test_exception_options(model, options, message):
-    with pytest.raises(DOConvError, match=message):
-        convert(model, **options)
-
-
-def test_exception_converting_twice(network):
-    match = r"has a depthwise kernel already \(\d+\), its kernel has one position \(1\); look"
-    with pytest.raises(DOConvError, match=match):
-        convert(convert(network))
-
-
-def test_what_was_left_may_be_converted_later(network, x, shaken):
-    partly = convert(network, where=lambda name, _: name == "inner/separable")
-    assert kinds(partly)["shared"] == "Conv2D"
-    fully = convert(partly)
-    assert type(fully.get_layer("shared")) is DOConv2D
-    assert verify(network, fully, x) == 0
-
-
 def test_a_converted_model_trains_and_is_saved(network, x, tmp_path):
     model = convert(network)
     model.compile(keras.optimizers.SGD(1e-4), {"small": "mse", "large": "mse"})
@@ -262,16 +225,3 @@ def test_a_converted_model_trains_and_is_saved(network, x, tmp_path):
     assert all(abs(keras.ops.convert_to_numpy(v)).max() > 0 for v in deltas)
     model.save(tmp_path / "model.keras")
     assert verify(model, keras.models.load_model(tmp_path / "model.keras"), x) == 0
-
-
-def test_where_is_a_regular_expression():
-    layers = [keras.layers.Conv2D(4, 3, name=name) for name in ("stem", "head")]
-    model = convert(keras.Sequential([keras.Input((8, 8, 3)), *layers]), where="^st")
-    assert [type(layer) for layer in model.layers] == [DOConv2D, keras.layers.Conv2D]
-
-
-def test_exception_no_model():
-    match = "a model must be a Keras model or layer; received a list; give the model itself"
-    for function in (convert, plan, fold, folded_weights, lambda one: verify(one, one)):
-        with pytest.raises(DOConvError, match=match):
-            function([1, 2])

@@ -69,6 +69,17 @@ def test_a_converted_model_inside_a_larger_one(network, x, trained):
     assert_plain(folded["backbone"], network)
 
 
+def test_layers_that_share_w_and_not_its_depthwise_kernel(x):
+    one, two, three = (DOConv2d(3, 3, 3, depthwise_init="he") for _ in range(3))
+    two.weight = three.weight = one.weight
+    three.depthwise_delta = one.depthwise_delta
+    model = nn.Sequential(one, two, three)
+    folded = fold(model)
+    assert torch.equal(folded(x), model(x))
+    assert folded[0].weight is folded[2].weight
+    assert folded[0].weight is not folded[1].weight
+
+
 def test_layers_of_every_door(x):
     shared = DepthwiseSeparableConv2d(4, 4, 3, padding=1)
     model = nn.Sequential(

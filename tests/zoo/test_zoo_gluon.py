@@ -12,7 +12,7 @@ import pytest
 from mxnet import autograd, gluon
 
 from do_conv.gluon import convert, fold, plan
-from do_conv.gluon.models.copies import named_blocks
+from do_conv.gluon.models.structure import named_layers
 from do_conv.zoo import import_gluoncv
 
 STEPS = 5
@@ -145,7 +145,7 @@ def test_converted_trained_and_folded(name, zoo, zoo_row):
     folding = worst(run(folded, x), after)
     assert folding <= 1e-5
     assert worst(after, before) > 0
-    blocks = [[(n, type(block)) for n, block in named_blocks(one)] for one in (folded, plain)]
+    blocks = [[(n, type(block)) for n, block in named_layers(one)] for one in (folded, plain)]
     assert blocks[0] == blocks[1]
     assert names(folded) == names(plain)
     assert list(folded.collect_params()) == list(plain.collect_params())

@@ -32,7 +32,7 @@ _OURS: dict[Any, Any] = {
 
 
 class _Subclass(OverParameterized):
-    """What the classes made for subclasses have in common."""
+    """The base of the classes made for subclasses."""
 
     def fold(self, *, check_finite: bool = True) -> Any:
         """A layer of the subclass with W' as its weight; see `OverParameterized.fold`."""

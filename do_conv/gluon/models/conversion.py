@@ -13,13 +13,13 @@ from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.gluon.models.classes import class_for
 from do_conv.gluon.models.copies import copied
-from do_conv.gluon.models.planning import decisions
+from do_conv.gluon.models.planning import described
 from do_conv.gluon.plain import first
 from do_conv.gluon.starts import DeltaStart, weight_for
-from do_conv.models import checks
 from do_conv.models.choices import Where
-from do_conv.models.decisions import DMul
+from do_conv.models.decisions import DMul, to_convert
 from do_conv.models.plan import Row
+from do_conv.models.sharing import sharing
 
 ModelT = TypeVar("ModelT")
 
@@ -54,47 +54,45 @@ def convert(
     Raises:
         DOConvError: if there is nothing to convert, or an option breaks a rule.
     """
-    start, composition = rules.depthwise_init(depthwise_init), rules.composition(composition)
-    found = decisions(model, where, d_mul, composition)
-    left = [row.reason for _, row in found if row.becomes is None]
-    checks.something_to_convert(left, len(found))
-    made, copy_of = copied(model)
-    deltas: dict[int, Any] = {}
-    for layer, row in found:
-        if row.becomes:
-            _convert_layer(copy_of[id(layer)], row, start, deltas)
-    return made
+    start = rules.depthwise_init(depthwise_init)
+    rows = to_convert(described(model), where, d_mul, composition)
+    converted, copy_of = copied(model)
+    layers = [_over_parameterized(copy_of[id(layer)], row, start) for layer, row in rows]
+    for tied in sharing(layers, "weight"):
+        delta = _started(tied[0])
+        for layer in tied:
+            layer.params.update({delta.name: delta})
+            layer.depthwise_delta = delta
+    return converted
 
 
-def _convert_layer(layer: Any, row: Row, start: DepthwiseInit, deltas: dict[int, Any]) -> None:
-    """Give a layer its D'; layers with one W between them share one D'."""
-    spec, weight = row.spec, layer.weight
-    assert spec is not None
+def _over_parameterized(layer: Any, row: Row, start: DepthwiseInit) -> Any:
+    """The layer itself, as one of ours that has no D' yet."""
     layer.__class__ = class_for(type(layer))
-    layer._spec, layer.composition, layer.depthwise_init = spec, row.composition, start
-    if id(weight) not in deltas:
-        deltas[id(weight)] = _new_delta(layer, spec, start)
-        if not spec.has_plain_weight:
-            _widen(weight, spec)
-    delta = deltas[id(weight)]
-    layer.params.update({delta.name: delta})
-    layer.depthwise_delta = delta
+    layer._spec, layer.composition, layer.depthwise_init = row.spec, row.composition, start
+    return layer
 
 
-def _new_delta(layer: Any, spec: Spec, start: DepthwiseInit) -> Any:
-    """D', as far as its weight is: with values, waiting for an input, or neither."""
-    weight, init = layer.weight, DeltaStart(start, spec.kernel_size, spec.d_mul)
-    delta = layer._parameter("depthwise_delta", spec.delta_shape, init)
+def _started(layer: Any) -> Any:
+    """A new D' for a layer, whose W is brought to the shape for its D_mul.
+
+    D' is as far as W is: with values, waiting for an input, or neither.
+    """
+    spec, weight = layer._spec, layer.weight
+    start = DeltaStart(layer.depthwise_init, spec.kernel_size, spec.d_mul)
+    delta = layer._parameter("depthwise_delta", spec.delta_shape, start)
     delta.cast(weight.dtype)
     for name in ("grad_req", "lr_mult", "wd_mult"):
         setattr(delta, name, getattr(weight, name))
     if weight._data is not None or weight._deferred_init:
         delta.initialize(ctx=weight.list_ctx())
+    if not spec.has_plain_weight:
+        _widen(weight, spec)
     return delta
 
 
 def _widen(weight: Any, spec: Spec) -> None:
-    """Bring W to the shape for this D_mul, and its values, if there are any."""
+    """Bring W, and its values if there are any, to the shape for a D_mul."""
     value = None if weight._data is None else weight_for(first(weight), spec)
     # The shape can be set to one that fits the old one only.
     weight._shape = tuple(size or 0 for size in spec.weight_shape)

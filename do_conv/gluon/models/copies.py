@@ -15,36 +15,7 @@ import mxnet as mx
 from mxnet import autograd
 from mxnet.gluon import Block, HybridBlock, SymbolBlock
 
-from do_conv.models import checks
-
-
-def check_model(model: Any) -> None:
-    """Refuse what is not a block, such as a dict of parameters.
-
-    Raises:
-        DOConvError: if it is none.
-    """
-    checks.model_kind(isinstance(model, Block), "mxnet.gluon.Block", type(model).__name__)
-
-
-def named_blocks(block: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The blocks of a network in its order, a shared one once, by the names of parameter files.
-
-    Raises:
-        DOConvError: if it is no block.
-    """
-    check_model(block)
-    seen: set[int] = set()
-
-    def inside(block: Any, name: str) -> Iterator[tuple[str, Any]]:
-        if id(block) in seen:
-            return
-        seen.add(id(block))
-        yield name, block
-        for key, child in block._children.items():
-            yield from inside(child, f"{name}.{key}" if name else key)
-
-    return inside(block, name)
+from do_conv.gluon.models.structure import check_model
 
 
 def copied(model: Any, replaced: dict[int, Any] | None = None) -> tuple[Any, dict[int, Any]]:
@@ -52,7 +23,7 @@ def copied(model: Any, replaced: dict[int, Any] | None = None) -> tuple[Any, dic
 
     Args:
         model: a block.
-        replaced: what stands in the place of some blocks, by their `id`.
+        replaced: blocks that take the place of some, by the `id` of these.
 
     Returns:
         the copy, and the copy of each block by the `id` of the block.
@@ -76,31 +47,31 @@ def copied(model: Any, replaced: dict[int, Any] | None = None) -> tuple[Any, dic
             memo[id(block._cached_op)] = None
             graph = block._cached_graph
             memo[id(graph)] = graph if isinstance(block, SymbolBlock) else ()
-    made = copy.deepcopy(model, memo)
+    new = copy.deepcopy(model, memo)
     for block in blocks:
         if isinstance(block, HybridBlock):
             memo[id(block)]._clear_cached_op()
-    return made, memo
+    return new, memo
 
 
 def _held(model: Any, without: dict[int, Any]) -> tuple[list[Any], list[Any]]:
     """The blocks and arrays that a network's attributes lead to, registered or not."""
-    found: dict[int, Any] = {}
+    held: dict[int, Any] = {}
     waiting = [model]
     while waiting:
         value = waiting.pop()
-        if id(value) in found or id(value) in without:
+        if id(value) in held or id(value) in without:
             continue
         if isinstance(value, (Block, mx.nd.NDArray)):
-            found[id(value)] = value
+            held[id(value)] = value
         if isinstance(value, Block):
             waiting.extend(vars(value).values())
         elif isinstance(value, dict):
             waiting.extend(value.values())
         elif isinstance(value, (list, tuple, set)):
             waiting.extend(value)
-    blocks = [one for one in found.values() if isinstance(one, Block)]
-    return blocks, [one for one in found.values() if not isinstance(one, Block)]
+    blocks = [value for value in held.values() if isinstance(value, Block)]
+    return blocks, [value for value in held.values() if not isinstance(value, Block)]
 
 
 def _parameters(blocks: list[Any]) -> Iterator[Any]:
@@ -115,10 +86,10 @@ def _parameters(blocks: list[Any]) -> Iterator[Any]:
 
 def _copied_parameter(parameter: Any) -> Any:
     """A parameter with the same values and no gradient yet; no trainer knows it."""
-    made = copy.copy(parameter)
-    made._var = made._trainer = None
-    if made._data is not None:
+    new = copy.copy(parameter)
+    new._var = new._trainer = None
+    if new._data is not None:
         with autograd.pause():
-            made._data = [array.copy() for array in made._data]
-            made._init_grad()
-    return made
+            new._data = [array.copy() for array in new._data]
+            new._init_grad()
+    return new

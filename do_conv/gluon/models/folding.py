@@ -9,10 +9,12 @@ import numpy as np
 
 from do_conv.core import rules
 from do_conv.gluon.base import Composed, OverParameterized
-from do_conv.gluon.models.copies import copied, named_blocks
+from do_conv.gluon.models.copies import copied
+from do_conv.gluon.models.structure import holders, named_layers
 from do_conv.gluon.plain import first
 from do_conv.models import checks
 from do_conv.models.folds import Folds
+from do_conv.models.sharing import composed_kernels
 
 PlainT = TypeVar("PlainT")
 ModelT = TypeVar("ModelT")
@@ -38,71 +40,72 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
         DOConvError: if it holds no layer of ours, one has no parameters yet, or a kernel is not
             finite.
     """
-    ours = [block for _, block in named_blocks(model) if isinstance(block, Composed)]
+    ours = [layer for _, layer in named_layers(model) if isinstance(layer, Composed)]
     checks.something_to_fold(len(ours), type(model).__name__)
     pairs: dict[int, Any] = {}
-    made: dict[int, Any] = {}
+    shared: dict[int, Any] = {}
     for layer in ours:
         if isinstance(layer, OverParameterized):
             _check(layer, check_finite)
         else:
             pairs[id(layer)] = _pair(layer, check_finite)
-            _tie(layer, pairs[id(layer)], made)
-    folded, copy_of = copied(model, pairs)
-    others = [block for _, block in named_blocks(folded) if not isinstance(block, Composed)]
-    foreign = {id(parameter) for one in others for parameter in one._reg_params.values()}
-    kernels: dict[int, Any] = {}
-    for layer in ours:
-        if id(layer) not in pairs:
-            _fold_layer(copy_of[id(layer)], kernels, foreign)
+            _tie(layer, pairs[id(layer)], shared)
+    folded, _ = copied(model, pairs)
+    layers = [layer for _, layer in named_layers(folded) if isinstance(layer, OverParameterized)]
+    for tied, may_change in composed_kernels(layers, holders(folded)):
+        weight = _kernel(tied[0], may_change)
+        for layer in tied:
+            _replace(layer, "weight", weight)
+    for layer in layers:
+        _become_plain(layer)
     return folded
 
 
-def _fold_layer(layer: Any, kernels: dict[int, Any], foreign: set[int]) -> None:
-    """Turn a layer into one of its plain class.
+def _kernel(layer: Any, may_change: bool) -> Any:
+    """The composed kernel of a layer: its W, or a new parameter where W has to stay."""
+    weight = layer.weight
+    kernel, contexts = layer.composed_weight(weight.list_ctx()[0]), weight.list_ctx()
+    if not may_change:
+        weight = copy.copy(weight)
+        weight._var, weight.name = None, f"{layer.prefix}weight"
+    # The shape can be set to one that fits the old one only.
+    weight._shape = kernel.shape
+    weight._init_impl(kernel, contexts)
+    return weight
 
-    `kernels` holds what each W has become, since several layers may share one; `foreign` those that
-    a layer without a D reads, too, and that have to stay.
-    """
-    weight, delta = layer.weight, layer.depthwise_delta
-    if delta is not None:
-        if id(weight) not in kernels:
-            kernel, contexts = layer.composed_weight(weight.list_ctx()[0]), weight.list_ctx()
-            made = weight
-            if id(weight) in foreign:
-                made = copy.copy(weight)
-                made._var, made.name = None, f"{layer.prefix}weight"
-            # The shape can be set to one that fits the old one only.
-            made._shape = kernel.shape
-            made._init_impl(kernel, contexts)
-            kernels[id(weight)] = made
-        _replace(layer, "weight", kernels[id(weight)])
-        del layer._reg_params["depthwise_delta"], layer.params._params[delta.name]
-    for ours in ("depthwise_delta", "_spec", "composition", "depthwise_init"):
-        del layer.__dict__[ours]
+
+def _become_plain(layer: Any) -> None:
+    """Turn a layer with its kernel in `weight` into one of its plain class."""
+    if layer.depthwise_delta is not None:
+        del layer._reg_params["depthwise_delta"], layer.params._params[layer.depthwise_delta.name]
+    for name in ("depthwise_delta", "_spec", "composition", "depthwise_init"):
+        del layer.__dict__[name]
     layer.__class__ = layer._plain
 
 
 def _replace(layer: Any, name: str, parameter: Any) -> None:
     """Give a layer another parameter, which Gluon allows while a layer is made only."""
     old, held = layer._reg_params[name], layer.params._params
-    kept = [parameter if one is old else one for one in held.values()]
+    new = [parameter if value is old else value for value in held.values()]
     held.clear()
-    held.update((one.name, one) for one in kept)
+    held.update((value.name, value) for value in new)
     layer._reg_params[name] = layer.__dict__[name] = parameter
 
 
 def _pair(layer: Any, check_finite: bool) -> Any:
-    """What takes the place of a separable layer, hybridized as that is."""
+    """The two layers that take the place of a separable one, hybridized as that is."""
     pair = layer.fold(check_finite=check_finite)
-    for _, block in named_blocks(pair):
+    for _, block in named_layers(pair):
         for name in ("_active", "_flags", "_backend", "_backend_opts"):
             setattr(block, name, getattr(layer, name))
     return pair
 
 
-def _tie(layer: Any, pair: Any, made: dict[int, Any]) -> None:
-    """Share what two separable layers share: `made` has what their parameters have become."""
+def _tie(layer: Any, pair: Any, shared: dict[int, Any]) -> None:
+    """Let pairs share what their separable layers share.
+
+    `shared` holds a pair's parameter for each parameter of the separable layers, by its `id`.
+    """
     depthwise, pointwise = pair
     for parameter, new, name in (
         (layer.depthwise_weight, depthwise, "weight"),
@@ -110,11 +113,11 @@ def _tie(layer: Any, pair: Any, made: dict[int, Any]) -> None:
         (layer.bias, pointwise, "bias"),
     ):
         if parameter is not None:
-            _replace(new, name, made.setdefault(id(parameter), new._reg_params[name]))
+            _replace(new, name, shared.setdefault(id(parameter), new._reg_params[name]))
 
 
 def _check(layer: Any, check_finite: bool) -> None:
-    """Refuse what cannot be folded."""
+    """Refuse a layer that cannot be folded."""
     layer._settle()
     kernel = layer.composed_weight(layer.weight.list_ctx()[0])
     for name, array in (("weight", kernel), ("bias", first(layer.bias))):

@@ -1,11 +1,10 @@
-"""What could be converted, what is left and why, and what it costs."""
+"""The plan of a conversion: which layers become ours, which are left and why, and the cost."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,6 @@ from mxnet import autograd
 from mxnet.gluon import Constant, SymbolBlock
 from mxnet.gluon.nn.conv_layers import _Conv
 
-from do_conv.core import rules
 from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Shape
 from do_conv.gluon.base import Composed
@@ -26,12 +24,12 @@ from do_conv.gluon.models.classes import (
     reads_weight,
     spec_of,
 )
-from do_conv.gluon.models.copies import copied, named_blocks
-from do_conv.models import decisions as core
+from do_conv.gluon.models.copies import copied
+from do_conv.gluon.models.structure import holders, named_layers
 from do_conv.models import reasons
 from do_conv.models.choices import Where
-from do_conv.models.decisions import DMul, Found
-from do_conv.models.plan import Plan, Row
+from do_conv.models.decisions import Convolution, Description, DMul, planned
+from do_conv.models.plan import Plan
 
 
 def plan(
@@ -42,7 +40,7 @@ def plan(
     d_mul: DMul = None,
     composition: CompositionName = "kernel",
 ) -> Plan:
-    """What `convert` would do with these options; `str` of it is a table.
+    """Plan a conversion with these options; `str` of the plan is a table.
 
     Args:
         model: a block.
@@ -57,36 +55,27 @@ def plan(
     positions: dict[int, list[Shape]] = {}
     if input_shape is not None:
         model, positions = _positions(model, input_shape)
-    rows = tuple(
-        replace(row, positions=tuple(positions.get(id(layer), ())))
-        for layer, row in decisions(model, where, d_mul, rules.composition(composition))
-    )
-    parameters = _count(model.collect_params().values())
-    return Plan(rows, parameters, 1 if input_shape is None else input_shape[0])
+    batch = 1 if input_shape is None else input_shape[0]
+    return planned(described(model), where, d_mul, composition, positions, batch)
 
 
-def decisions(
-    model: Any, where: Where, d_mul: DMul, composition: CompositionName
-) -> list[tuple[Any, Row]]:
-    """Each convolution once, in the model's order, with what becomes of it.
-
-    Raises:
-        DOConvError: if `d_mul` breaks a rule.
-    """
-    holders = ((block, block._reg_params.values()) for _, block in named_blocks(model))
-    return core.decisions(_found(model), where, d_mul, composition, holders)
+def described(model: Any) -> Description:
+    """A network's convolutions, each once, and its parameters."""
+    convolutions = list(_convolutions(model))
+    return Description(convolutions, _count(model.collect_params().values()), holders(model))
 
 
-def _found(model: Any) -> Iterator[Found]:
-    for name, layer in named_blocks(model):
+def _convolutions(model: Any) -> Iterator[Convolution]:
+    for name, layer in named_layers(model):
         if isinstance(layer, SymbolBlock):
             hidden, count = _hidden(layer)
             if hidden:
-                yield Found(name, layer, reasons.hidden(hidden), count, None, None, count=hidden)
+                hides = reasons.hidden(hidden)
+                yield Convolution(name, layer, hides, count, None, None, count=hidden)
         elif isinstance(layer, _Conv):
             reason = _reason(layer)
             ours = None if reason else class_for(type(layer))
-            yield Found(
+            yield Convolution(
                 name,
                 layer,
                 reason,
@@ -127,15 +116,15 @@ def _hidden(block: Any) -> tuple[int, int]:
 
 
 def _count(parameters: Iterable[Any]) -> int:
-    """The numbers that can be trained; a shape that is not known yet counts as none."""
-    counted = {id(p): p for p in parameters if p._differentiable and p.shape}
-    return sum(math.prod(p.shape) for p in counted.values() if min(p.shape) > 0)
+    """How many numbers can be trained; a parameter of unknown shape counts as none."""
+    different = {id(p): p for p in parameters if p._differentiable and p.shape}
+    return sum(math.prod(p.shape) for p in different.values() if min(p.shape) > 0)
 
 
 def _positions(model: Any, input_shape: tuple[int, ...]) -> tuple[Any, dict[int, list[Shape]]]:
-    """A copy that has seen an input, and the spatial size of each convolution's output.
+    """A copy that has seen an input, and the sizes of its convolutions' outputs.
 
-    Of a transposed convolution it is the size of its input.
+    They are the spatial sizes, of a transposed layer's input, by the `id` of the copy's layer.
     """
     model, _ = copied(model)
     sizes: dict[int, list[Shape]] = {}
@@ -144,7 +133,7 @@ def _positions(model: Any, input_shape: tuple[int, ...]) -> tuple[Any, dict[int,
         read = given[0] if is_transposed(layer) else out
         sizes.setdefault(id(layer), []).append(tuple(read.shape[2:]))
 
-    for _, block in named_blocks(model):
+    for _, block in named_layers(model):
         block._active = False  # or a graph runs, and not the layers
         if isinstance(block, _Conv):
             block.register_forward_hook(keep)

@@ -8,7 +8,7 @@ from typing import Any
 import mxnet as mx
 
 from do_conv.gluon.base import Composed
-from do_conv.gluon.models.copies import check_model
+from do_conv.gluon.models.structure import check_model
 
 
 def folded_parameters(net: Any, *, check_finite: bool = True) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from do_conv.gluon.models.copies import copied, named_blocks
+from do_conv.gluon.models.copies import copied
+from do_conv.gluon.models.structure import named_layers
 from do_conv.models.comparison import Inside, agreement, flattened
 
 
@@ -56,7 +57,7 @@ def _outputs(model: Any, inputs: tuple[Any, ...]) -> list[np.ndarray]:
 def _inside(model: Any, inputs: tuple[Any, ...]) -> Inside:
     """The first array that each layer gives, in the order they come."""
     seen: dict[str, np.ndarray] = {}
-    for name, block in named_blocks(model):
+    for name, block in named_layers(model):
         block._active = False
         if name:
             block.register_forward_hook(
@@ -70,5 +71,5 @@ def _inside(model: Any, inputs: tuple[Any, ...]) -> Inside:
 
 def _arrays(value: Any) -> Iterator[np.ndarray]:
     """The arrays in what a network gives."""
-    for one in flattened(value, lambda found: isinstance(found, mx.nd.NDArray)):
-        yield one.asnumpy()
+    for array in flattened(value, lambda item: isinstance(item, mx.nd.NDArray)):
+        yield array.asnumpy()

@@ -1,4 +1,4 @@
-"""The class that takes a layer's place, and what a layer's sizes are read from."""
+"""The class that takes a layer's place, and the sizes of a layer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OURS: dict[Any, Any] = {
     **_TRANSPOSED,
 }
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
-# Layers with a depthwise kernel, which is what D' is for in a separable one.
+# Layers with a depthwise kernel; in a separable layer D' belongs to it.
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D, *_SEPARABLE)
 CONVOLUTIONS = (*_OURS, keras.layers.DepthwiseConv1D)
 

@@ -10,14 +10,14 @@ from do_conv.core import layouts, rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.core.starts import fill_from_kernel
-from do_conv.models import checks
 from do_conv.models.choices import Where
-from do_conv.models.decisions import DMul
+from do_conv.models.decisions import DMul, to_convert
 from do_conv.models.plan import Row
 from do_conv.tf.configuration import made_like
 from do_conv.tf.models.classes import class_for, kernel_of
-from do_conv.tf.models.cloning import check_model, cloned, known
-from do_conv.tf.models.planning import decisions
+from do_conv.tf.models.copies import copied
+from do_conv.tf.models.planning import described
+from do_conv.tf.models.structure import check_known, check_model
 
 ModelT = TypeVar("ModelT")
 
@@ -55,38 +55,38 @@ def convert(
             rule.
     """
     check_model(model)
-    start, composition = rules.depthwise_init(depthwise_init), rules.composition(composition)
-    known(model, "convert the models and layers it holds, or use do_conv.tf's layers in its code")
-    found = decisions(model, where, d_mul, composition)
-    checks.something_to_convert([row.reason for _, row in found if row.becomes is None], len(found))
-    rows = {id(layer): row for layer, row in found if row.becomes is not None}
+    start = rules.depthwise_init(depthwise_init)
+    remedy = "convert the models and layers it holds, or use do_conv.tf's layers in its code"
+    check_known(model, remedy)
+    converted = to_convert(described(model), where, d_mul, composition)
+    rows = {id(layer): row for layer, row in converted}
 
     def replace(layer: Any) -> Any:
         return _over_parameterized(layer, rows[id(layer)], start) if id(layer) in rows else None
 
-    return cloned(model, replace, _fill)
+    return copied(model, replace, _fill)
 
 
-def _over_parameterized(layer: Any, row: Row, start: str) -> Any:
+def _over_parameterized(layer: Any, row: Row, start: DepthwiseInit) -> Any:
     """A layer of ours with a plain one's configuration, without variables."""
     assert row.spec is not None
     ours = {"d_mul": row.spec.d_mul, "depthwise_init": start, "composition": row.composition}
     return made_like(layer, class_for(type(layer)), ours)
 
 
-def _fill(layer: Any, made: Any) -> None:
-    """Give a layer of ours the plain one's values; D' has its start and follows the kernel."""
-    kernel, slots = kernel_of(layer), kernel_of(made)
+def _fill(layer: Any, ours: Any) -> None:
+    """Give a layer of ours the plain one's values; D' is trained if the kernel is."""
+    kernel, slots = kernel_of(layer), kernel_of(ours)
     for name in ("kernel", "depthwise_kernel", "pointwise_kernel", "bias"):
         variable = getattr(layer, name, None)
         if variable is not None:
-            value, same = ops.convert_to_numpy(variable), getattr(made, name)
-            same.assign(_kernel_for(value, made.spec, same) if same is slots else value)
-            same.trainable = variable.trainable
-    made.depthwise_delta.trainable = kernel.trainable
+            value, own = ops.convert_to_numpy(variable), getattr(ours, name)
+            own.assign(_weight_for(value, ours.spec, own) if own is slots else value)
+            own.trainable = variable.trainable
+    ours.depthwise_delta.trainable = kernel.trainable
 
 
-def _kernel_for(kernel: Any, spec: Spec, variable: Any) -> Any:
+def _weight_for(kernel: Any, spec: Spec, variable: Any) -> Any:
     """A W that composes to `kernel` while D is the identity, in Keras's order of axes."""
     if spec.has_plain_weight:
         return kernel

@@ -6,10 +6,12 @@ from typing import Any, TypeVar, overload
 
 import keras
 
+from do_conv.core.errors import broken
 from do_conv.models import checks
 from do_conv.models.folds import Folds
 from do_conv.tf.composed import Composed
-from do_conv.tf.models.cloning import check_model, cloned, known, named_layers
+from do_conv.tf.models.copies import copied
+from do_conv.tf.models.structure import check_known, check_model, named_layers
 
 _REMEDY = "make the plain model, and give folded_weights(model) to its set_weights"
 
@@ -38,21 +40,28 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
             finite, the model is subclassed, or a layer of ours is inside a layer of another class.
     """
     check_model(model)
-    found = [(name, layer, owner) for name, layer, owner in named_layers(model) if _is_ours(layer)]
-    checks.something_to_fold(len(found), type(model).__name__)
-    known(model, _REMEDY)
-    checks.reachable(next((name for name, _, owner in found if owner is not None), None))
-    ours = {id(layer): layer for _, layer, _ in found}
-    values = {key: one.folded_values(check_finite=check_finite) for key, one in ours.items()}
+    ours = [(name, layer, owner) for name, layer, owner in named_layers(model) if _is_ours(layer)]
+    checks.something_to_fold(len(ours), type(model).__name__)
+    check_known(model, _REMEDY)
+    for name, _, owner in ours:
+        if owner is not None:
+            raise broken(
+                "a layer to fold must stand in a Functional or Sequential model, or in "
+                "TimeDistributed",
+                f"layer '{name}' inside a layer of a class of its own",
+                _REMEDY,
+            )
+    layers = {id(layer): layer for _, layer, _ in ours}
+    values = {key: layer.folded_values(check_finite=check_finite) for key, layer in layers.items()}
 
-    def fill(layer: Any, made: Any) -> None:
+    def fill(layer: Any, plain: Any) -> None:
         for name, value in values[id(layer)].items():
-            kernel, variable = getattr(layer, name), getattr(made, name)
+            kernel, variable = getattr(layer, name), getattr(plain, name)
             variable.assign(value)
             if isinstance(kernel, keras.Variable):  # with a LoRA it is a sum
                 variable.trainable = kernel.trainable
 
-    return cloned(model, lambda layer: layer._unbuilt_plain() if _is_ours(layer) else None, fill)
+    return copied(model, lambda layer: layer._unbuilt_plain() if _is_ours(layer) else None, fill)
 
 
 def _is_ours(layer: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What could be converted, what is left and why, and what it costs."""
+"""The plan of a conversion: which layers become ours, which are left and why, and the cost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -14,11 +13,10 @@ import keras
 from do_conv.core import rules
 from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Shape
-from do_conv.models import decisions as core
 from do_conv.models import reasons
 from do_conv.models.choices import Where
-from do_conv.models.decisions import DMul, Found
-from do_conv.models.plan import Plan, Row
+from do_conv.models.decisions import Convolution, Description, DMul, planned
+from do_conv.models.plan import Plan
 from do_conv.tf.composed import Composed
 from do_conv.tf.models.classes import (
     CONVOLUTIONS,
@@ -27,7 +25,7 @@ from do_conv.tf.models.classes import (
     is_transposed,
     spec_of,
 )
-from do_conv.tf.models.cloning import check_model, named_layers
+from do_conv.tf.models.structure import check_model, named_layers
 
 
 def plan(
@@ -38,7 +36,7 @@ def plan(
     d_mul: DMul = None,
     composition: CompositionName = "kernel",
 ) -> Plan:
-    """What `convert` would do with these options; `str` of it is a table.
+    """Plan a conversion with these options; `str` of the plan is a table.
 
     Args:
         model: a model or a layer; a subclassed model is looked at, but cannot be converted.
@@ -56,39 +54,28 @@ def plan(
     check_model(model)
     shape = _made_for(model) if input_shape is None else input_shape
     positions = {} if shape is None else _positions(model, shape)
-    rows = tuple(
-        replace(row, positions=tuple(positions.get(id(layer), ())))
-        for layer, row in decisions(model, where, d_mul, rules.composition(composition))
-    )
     batch = keras.tree.flatten(shape)[0] if shape else 1
-    return Plan(rows, _count(model), batch)
+    return planned(described(model), where, d_mul, composition, positions, batch)
 
 
-def decisions(
-    model: Any, where: Where, d_mul: DMul, composition: CompositionName
-) -> list[tuple[Any, Row]]:
-    """Each convolution once, in the model's order, with what becomes of it.
-
-    Raises:
-        DOConvError: if `d_mul` breaks a rule.
-    """
-    return core.decisions(_found(model), where, d_mul, composition)
+def described(model: Any) -> Description:
+    """A model's convolutions, each once, and its parameters."""
+    return Description(list(_convolutions(model)), _count(model))
 
 
-def _found(model: Any) -> Iterator[Found]:
+def _convolutions(model: Any) -> Iterator[Convolution]:
     seen: set[int] = set()
     for name, layer, owner in named_layers(model):
         if isinstance(layer, CONVOLUTIONS) and id(layer) not in seen:
             seen.add(id(layer))
             reason = _reason(layer, owner)
-            ours = None if reason else class_for(type(layer))
-            yield Found(
+            yield Convolution(
                 name,
                 layer,
                 reason,
                 _count(layer),
                 spec_of=None if isinstance(layer, Composed) else functools.partial(spec_of, layer),
-                becomes=ours,
+                becomes=None if reason else class_for(type(layer)),
                 # Keras has no grouped transposed convolution, which feature composition would need.
                 kernel_only=is_transposed(layer),
             )
@@ -118,7 +105,7 @@ def _count(layer: Any) -> int:
 def in_own_order(model: Any, shape: Shape) -> Shape:
     """The shape `(N, C, *size)` of a batch with its axes in the order the model's layers have."""
     formats = (getattr(layer, "data_format", None) for _, layer, _ in named_layers(model))
-    order = next((one for one in formats if one), keras.config.image_data_format())
+    order = next(filter(None, formats), keras.config.image_data_format())
     batch, channels, *size = shape
     return shape if order == "channels_first" else (batch, *size, channels)
 
@@ -139,18 +126,19 @@ def _with_another_batch(model: Any, input_shape: Any) -> Any:
     For the shapes it was made for, Keras gives the output shape that it has recorded, and asks no
     layer.
     """
-    models = [layer for _, layer, _ in named_layers(model)]
-    recorded = {x.shape[0] for one in models for x in getattr(one, "inputs", None) or ()}
+    layers = [layer for _, layer, _ in named_layers(model)]
+    inputs = (x for layer in layers for x in getattr(layer, "inputs", None) or ())
+    recorded = {x.shape[0] for x in inputs}
     given = keras.tree.flatten(input_shape)[0]
     batch = next(number for number in itertools.count(given or 1) if number not in recorded)
     return keras.tree.map_shape_structure(lambda shape: (batch, *shape[1:]), input_shape)
 
 
 def _positions(model: Any, input_shape: Any) -> dict[int, list[Shape]]:
-    """The spatial size of each convolution's output; of a transposed one's, of its input."""
+    """The spatial size of each convolution's output, of a transposed layer's input, by its `id`."""
     sizes: dict[int, list[Shape]] = {}
-    layers = [found[1] for found in named_layers(model) if isinstance(found[1], CONVOLUTIONS)]
-    kept = {id(layer): layer for layer in layers}
+    layers = [layer for _, layer, _ in named_layers(model)]
+    convolutions = {id(layer): layer for layer in layers if isinstance(layer, CONVOLUTIONS)}
 
     def keep(layer: Any) -> None:
         infer, channels = layer.compute_output_shape, input_channels(layer)
@@ -168,11 +156,11 @@ def _positions(model: Any, input_shape: Any) -> dict[int, list[Shape]]:
 
         layer.compute_output_shape = recorded
 
-    for layer in kept.values():
+    for layer in convolutions.values():
         keep(layer)
     try:
         model.compute_output_shape(_with_another_batch(model, input_shape))
     finally:
-        for layer in kept.values():
+        for layer in convolutions.values():
             del layer.compute_output_shape
     return sizes

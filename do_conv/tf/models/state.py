@@ -8,11 +8,11 @@ import numpy as np
 from keras import ops
 
 from do_conv.tf.composed import Composed
-from do_conv.tf.models.cloning import check_model
+from do_conv.tf.models.structure import check_model
 
 
 def folded_weights(model: Any, *, check_finite: bool = True) -> list[np.ndarray]:
-    """What `set_weights` of the plain model takes, the one that does what `model` does.
+    """The weights of the plain model that does the same, as its `set_weights` takes them.
 
     Args:
         model: a built model that holds layers of ours, at any depth, or one such layer.
@@ -30,9 +30,9 @@ def folded_weights(model: Any, *, check_finite: bool = True) -> list[np.ndarray]
     for layer in model._flatten_layers():
         if isinstance(layer, Composed):
             values = layer.folded_values(check_finite=check_finite)
-            first, *others = layer.weights
+            first, *rest = layer.weights
             replaced[id(first)] = list(values.values())
-            replaced |= {id(variable): [] for variable in others}
+            replaced |= {id(variable): [] for variable in rest}
     weights: list[np.ndarray] = []
     for variable in model.weights:
         if id(variable) in replaced:

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from do_conv.models.comparison import Inside, agreement, flattened
-from do_conv.tf.models.cloning import check_model, named_layers
+from do_conv.tf.models.structure import check_model, named_layers
 
 
 def verify(
@@ -36,23 +36,24 @@ def verify(
     """
     for model in (before, after):
         check_model(model)
-    (first, inside), (second, others) = (_run(one, inputs, training) for one in (before, after))
+    runs = [_run(model, inputs, training) for model in (before, after)]
+    (first, first_inside), (second, second_inside) = runs
     remedy = "leave training=True out" if training else None
-    return agreement(first, second, tolerance, lambda: (inside, others), remedy)
+    return agreement(first, second, tolerance, lambda: (first_inside, second_inside), remedy)
 
 
 def _run(model: Any, inputs: tuple[Any, ...], training: bool) -> tuple[list[np.ndarray], Inside]:
     """The arrays a model gives, and the first of each layer it holds, in the order they come."""
     if training:
         keras.utils.set_random_seed(0)
-    with _state_kept(model), _outputs_kept(model) as inside:
+    with _state_restored(model), _outputs_recorded(model) as inside:
         # A bare layer need not take the mode; for all within it the call decides.
         mode = {"training": training} if training or isinstance(model, keras.Model) else {}
         return list(_arrays(model(*inputs, **mode))), inside
 
 
 @contextlib.contextmanager
-def _state_kept(model: Any) -> Iterator[None]:
+def _state_restored(model: Any) -> Iterator[None]:
     """Put the variables back: a call in training mode moves averages, seeds, and some kernels."""
     moved = list(model.variables)
     values = [np.array(ops.convert_to_numpy(variable)) for variable in moved]
@@ -64,8 +65,8 @@ def _state_kept(model: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _outputs_kept(model: Any) -> Iterator[dict[str, np.ndarray]]:
-    """Keep what each layer inside gives; Keras has no hooks, so `call` stands aside meanwhile."""
+def _outputs_recorded(model: Any) -> Iterator[dict[str, np.ndarray]]:
+    """Record each inner layer's output; Keras has no hooks, so `call` is replaced meanwhile."""
     inside: dict[str, np.ndarray] = {}
     layers = {id(layer): (name, layer) for name, layer, _ in named_layers(model) if name}
 
@@ -76,7 +77,7 @@ def _outputs_kept(model: Any) -> Iterator[dict[str, np.ndarray]]:
             outputs = call(*args, **kwargs)
             # In a function that the backend traces, such as a recurrent layer's, are no values.
             with contextlib.suppress(TypeError, AttributeError, NotImplementedError):
-                inside.update((name, one) for one in itertools.islice(_arrays(outputs), 1))
+                inside.update((name, array) for array in itertools.islice(_arrays(outputs), 1))
             return outputs
 
         layer.call = kept
@@ -92,5 +93,5 @@ def _outputs_kept(model: Any) -> Iterator[dict[str, np.ndarray]]:
 
 def _arrays(value: Any) -> Iterator[np.ndarray]:
     """The arrays in what a model gives."""
-    for one in flattened(value, ops.is_tensor):
-        yield np.array(ops.convert_to_numpy(one))
+    for tensor in flattened(value, ops.is_tensor):
+        yield np.array(ops.convert_to_numpy(tensor))

@@ -1,11 +1,11 @@
 """Whole models.
 
 conversion     `convert`
-planning       `plan`, and what `convert` decides about each layer
+planning       `plan`, and the description of a model
 classes        the class that takes a layer's place
 folding        `fold`
 guards         networks that re-parameterise themselves
-wrappers       networks inside `DataParallel` and the like
+structure      how a model is made of modules, and wrappers such as `DataParallel`
 state          `folded_state_dict`: the folded weights alone
 training       `composed`
 optimization   `parameter_groups` and `adaptive_clip_grad`

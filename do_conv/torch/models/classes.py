@@ -14,8 +14,8 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import parametrize
 
+from do_conv.core.errors import broken
 from do_conv.core.spec import Spec
-from do_conv.models import checks
 from do_conv.torch.base import Composed, OverParameterized
 from do_conv.torch.layers import DOConv1d, DOConv2d, DOConv3d
 from do_conv.torch.lazy import (
@@ -47,7 +47,7 @@ _OURS: dict[type[nn.Module], Any] = {
 
 
 class OwnForward(OverParameterized):
-    """What the classes made for subclasses have in common; `weight` is W outside `forward`."""
+    """The base of the classes made for subclasses; `weight` is W outside `forward`."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The subclass's own forward pass, which reads W' where it reads `weight`.
@@ -56,12 +56,18 @@ class OwnForward(OverParameterized):
             DOConvError: if a parametrization computes `weight`.
         """
         # Its property would come before an instance's attribute, so that W would be read.
-        checks.unparametrized(parametrize.is_parametrized(self, "weight"), type(self).__name__)
+        if parametrize.is_parametrized(self, "weight"):
+            raise broken(
+                "the weight of a converted layer with a forward pass of its own must not be "
+                "parametrized",
+                f"a {type(self).__name__} with a parametrization of its weight",
+                "give the plain layer to over_parameterize, and then register the parametrization",
+            )
         check_other_tools(self)
         # An instance's attribute comes before a parameter of the same name.
         self.__dict__["weight"] = self.composed_weight()
         try:
-            # What follows our classes is the subclass.
+            # After our classes the subclass comes next among the bases.
             return super(Composed, self).forward(*args, **kwargs)
         finally:
             del self.__dict__["weight"]
@@ -71,7 +77,7 @@ class OwnForward(OverParameterized):
         return fold(self, check_finite=check_finite)
 
     def __reduce__(self) -> Any:
-        return _made, (self._plain,), self.__getstate__()
+        return _empty, (self._plain,), self.__getstate__()
 
 
 def class_for(kind: Any) -> Any:
@@ -88,7 +94,7 @@ def class_with_own_forward(plain: Any) -> type[OwnForward]:
 
 
 def reads_weight(plain: Any) -> bool:
-    """Whether a class's forward pass can be seen to read `weight`, or to call one that does."""
+    """Whether the code of a class's forward pass names `weight`, or another forward pass."""
     if plain in _OURS:
         return True
     own = [base for base in plain.__mro__ if not base.__module__.startswith("torch.nn.")]
@@ -104,7 +110,7 @@ def spec_of(layer: Any, d_mul: int | None) -> Spec:
     return Spec(*channels, layer.kernel_size, layer.groups, d_mul, layer.transposed)
 
 
-def _made(plain: Any) -> Any:
+def _empty(plain: Any) -> Any:
     """A layer without anything in it, for copies and pickles."""
-    made = class_with_own_forward(plain)
-    return made.__new__(made)
+    kind = class_with_own_forward(plain)
+    return kind.__new__(kind)

@@ -40,7 +40,7 @@ def settle(layer: nn.Module, names: tuple[str, ...]) -> None:
             remove_weight_norm(layer, name)
         else:
             hook.remove(layer)
-            key = next(key for key, one in layer._forward_pre_hooks.items() if one is hook)
+            key = next(key for key, value in layer._forward_pre_hooks.items() if value is hook)
             del layer._forward_pre_hooks[key]
     for name in names:
         if parametrize.is_parametrized(layer, name):

@@ -11,24 +11,23 @@ from collections.abc import Callable
 from typing import Any, overload
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import UninitializedParameter, is_lazy
 
 from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
-from do_conv.core.spec import Spec
-from do_conv.models import checks
 from do_conv.models.choices import Where
-from do_conv.models.decisions import DMul
+from do_conv.models.decisions import DMul, to_convert
 from do_conv.models.plan import Row
+from do_conv.models.sharing import sharing
 from do_conv.torch.layout import laid_out_like
 from do_conv.torch.models.classes import class_for
 from do_conv.torch.models.copies import copied
 from do_conv.torch.models.folding import ModelT, fold_inside
 from do_conv.torch.models.guards import guard
-from do_conv.torch.models.planning import decisions
-from do_conv.torch.models.sharding import is_sharded
-from do_conv.torch.models.wrappers import unwrapped
+from do_conv.torch.models.planning import described
+from do_conv.torch.models.sharding import check_whole
+from do_conv.torch.models.structure import unwrapped
 from do_conv.torch.starts import start_delta, weight_for
 
 
@@ -103,44 +102,31 @@ def convert(
         DOConvError: if there is nothing to convert, or an option breaks a rule; then `model` is as
             it was.
     """
-    start, composition = rules.depthwise_init(depthwise_init), rules.composition(composition)
-    model = unwrapped(model)
-    checks.whole_parameters(
-        is_sharded(model), type(model).__name__, "convert it before fully_shard"
-    )
-    decided = decisions(model, where, d_mul, composition)
-    left = [row.reason for _, row in decided if row.becomes is None]
-    checks.something_to_convert(left, len(decided))
-    made = model if inplace else copied(model)
-    # `where` has seen the person's own layers; a copy holds its own in the same order.
-    own = dict(zip(model.modules(), made.modules(), strict=True))
-    deltas: dict[tuple[int, Spec], nn.Parameter] = {}
-    for layer, row in decided:
-        if row.becomes:
-            _convert_layer(own[layer], row, start, deltas)
-    guard(made, fold_inside)
-    return made
+    start, model = rules.depthwise_init(depthwise_init), unwrapped(model)
+    check_whole(model, "convert it before fully_shard")
+    rows = to_convert(described(model), where, d_mul, composition)
+    converted = model if inplace else copied(model)
+    # `where` has seen the user's own layers; a copy holds its own in the same order.
+    copy_of = dict(zip(model.modules(), converted.modules(), strict=True))
+    layers = [_over_parameterized(copy_of[layer], row, start) for layer, row in rows]
+    for tied in sharing(layers, "weight"):
+        delta = _started(tied[0])
+        for layer in tied:
+            layer.register_parameter("depthwise_delta", delta)
+    guard(converted, fold_inside)
+    return converted
 
 
-def _convert_layer(
-    layer: Any, row: Row, start: DepthwiseInit, deltas: dict[tuple[int, Spec], nn.Parameter]
-) -> None:
-    """Give a layer its D'; layers with one W between them share one D', and stay tied."""
-    spec, weight = row.spec, layer.weight
-    assert spec is not None
+def _over_parameterized(layer: Any, row: Row, start: DepthwiseInit) -> Any:
+    """The layer itself, as one of ours that has no D' yet."""
     layer.__class__ = class_for(type(layer))
-    layer.spec, layer.composition, layer.depthwise_init = spec, row.composition, start
-    tied = (id(weight), spec)
-    if tied not in deltas:
-        deltas[tied] = _new_delta(weight, spec, start)
-        if not is_lazy(weight) and not spec.has_plain_weight:
-            weight.data, weight.grad = weight_for(weight.detach(), spec), None
-        if start != "identity":
-            weight.grad = None  # the gradient of a kernel that is no longer W alone
-    layer.register_parameter("depthwise_delta", deltas[tied])
+    layer.spec, layer.composition, layer.depthwise_init = row.spec, row.composition, start
+    return layer
 
 
-def _new_delta(weight: Tensor, spec: Spec, start: DepthwiseInit) -> nn.Parameter:
+def _started(layer: Any) -> nn.Parameter:
+    """A new D' for a layer, whose W is brought to the shape for its D_mul."""
+    spec, weight = layer.spec, layer.weight
     options: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     if is_lazy(weight):
         return UninitializedParameter(requires_grad=weight.requires_grad, **options)  # type: ignore[return-value]
@@ -148,5 +134,9 @@ def _new_delta(weight: Tensor, spec: Spec, start: DepthwiseInit) -> nn.Parameter
     if not spec.has_plain_weight:  # W loses its spatial axes, and with them its memory format
         empty = laid_out_like(empty, weight)
     delta = nn.Parameter(empty, weight.requires_grad)
-    start_delta(delta, start, spec)
+    start_delta(delta, layer.depthwise_init, spec)
+    if not spec.has_plain_weight:
+        weight.data = weight_for(weight.detach(), spec)
+    if not spec.has_plain_weight or layer.depthwise_init != "identity":
+        weight.grad = None  # the gradient of the plain kernel, which W alone no longer is
     return delta

@@ -1,4 +1,4 @@
-"""Copies of whole networks: `copy.deepcopy`, and what it refuses.
+"""Copies of whole networks, also of those that `copy.deepcopy` refuses.
 
 It refuses a tensor with a gradient function. Hooks leave such weights in a network (see
 `computed`), and networks may keep their activations.
@@ -17,6 +17,6 @@ from do_conv.models.comparison import flattened
 
 def copied(model: nn.Module) -> Any:
     """A deep copy of a model, with the values of tensors that have a gradient function."""
-    found = [t for m in model.modules() for t in flattened(vars(m), torch.is_tensor)]
-    computed = [tensor for tensor in found if tensor.grad_fn is not None]
+    tensors = [t for m in model.modules() for t in flattened(vars(m), torch.is_tensor)]
+    computed = [tensor for tensor in tensors if tensor.grad_fn is not None]
     return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in computed})

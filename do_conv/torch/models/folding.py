@@ -12,12 +12,13 @@ from torch.fx.experimental.optimization import fuse
 from do_conv.core import rules
 from do_conv.models import checks
 from do_conv.models.folds import Folds
+from do_conv.models.sharing import composed_kernels
 from do_conv.torch.base import Composed, OverParameterized
 from do_conv.torch.models.computed import compute_weights, settle
 from do_conv.torch.models.copies import copied
 from do_conv.torch.models.guards import unguard
-from do_conv.torch.models.sharding import FOLDED_STATE, is_sharded
-from do_conv.torch.models.wrappers import unwrapped
+from do_conv.torch.models.sharding import FOLDED_STATE, check_whole
+from do_conv.torch.models.structure import holders, unwrapped
 from do_conv.torch.parametrization import is_over_parameterized
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -98,56 +99,57 @@ def fold(
             finite; then `model` is as it was.
     """
     model = unwrapped(model)
-    checks.whole_parameters(is_sharded(model), type(model).__name__, FOLDED_STATE)
+    check_whole(model, FOLDED_STATE)
     ours = [module for module in model.modules() if _is_ours(module)]
     checks.something_to_fold(len(ours), type(model).__name__)
     compute_weights(model)
     for module in ours:
         _check(module, check_finite)
-    model = model if inplace else copied(model)
-    model = fold_inside(model)
-    return fuse(model.eval()) if fuse_batchnorm else model
+    folded = fold_inside(model if inplace else copied(model))
+    return fuse(folded.eval()) if fuse_batchnorm else folded
 
 
 def fold_inside(model: nn.Module) -> Any:
     """Fold everything of ours in a model, and return what takes the model's place."""
-    folded: set[int] = set()
-    others = [m for m in model.modules() if not isinstance(m, OverParameterized)]
-    foreign = {id(parameter) for m in others for parameter in m._parameters.values()}
-    replaced: dict[nn.Module, nn.Module] = {}
-    for module in list(model.modules()):
+    modules = list(model.modules())
+    layers = [module for module in modules if isinstance(module, OverParameterized)]
+    for layer in layers:
+        settle(layer, ("weight", "depthwise_delta"))
+    for tied, may_change in composed_kernels(layers, holders(model)):
+        weight = _kernel(tied[0], may_change)
+        for layer in tied:
+            layer.weight = weight
+    for layer in layers:
+        _become_plain(layer)
+    pairs: dict[nn.Module, nn.Module] = {}
+    for module in modules:
         if is_over_parameterized(module):
             settle(module, ("weight",))
             module.weight.grad = None  # that of W
-        elif isinstance(module, OverParameterized):
-            settle(module, ("weight", "depthwise_delta"))
-            _fold_layer(module, folded, foreign)
         elif isinstance(module, Composed):
-            replaced[module] = module.fold(check_finite=False)
-    for parent in list(model.modules()):
+            pairs[module] = module.fold(check_finite=False)
+    for parent in modules:
         for name, child in list(parent._modules.items()):
-            if child in replaced:
-                parent._modules[name] = replaced[child]
+            if child in pairs:
+                parent._modules[name] = pairs[child]
     unguard(model)
-    return replaced.get(model, model)
+    return pairs.get(model, model)
 
 
-def _fold_layer(layer: Any, folded: set[int], foreign: set[int]) -> None:
-    """Turn a layer into one of its plain class, whose parameters and hooks are the same objects.
+def _kernel(layer: Any, may_change: bool) -> nn.Parameter:
+    """The composed kernel of a layer: its W, or a new parameter where W has to stay."""
+    weight, kernel = layer.weight, layer.composed_weight().detach()
+    if not may_change:
+        return nn.Parameter(kernel, weight.requires_grad)
+    weight.data, weight.grad = kernel, None
+    return weight
 
-    `folded` holds the W that are kernels already, since several layers may share one; `foreign`
-    those that a layer without a D reads, too, and that have to stay.
-    """
-    weight: nn.Parameter = layer.weight
-    if layer.depthwise_delta is not None and id(weight) in foreign:
-        kernel = layer.composed_weight().detach()
-        layer.weight = nn.Parameter(kernel, weight.requires_grad)
-    elif layer.depthwise_delta is not None and id(weight) not in folded:
-        weight.data, weight.grad = layer.composed_weight().detach(), None
-        folded.add(id(weight))
+
+def _become_plain(layer: Any) -> None:
+    """Turn a layer with its kernel in `weight` into one of its plain class."""
     del layer._parameters["depthwise_delta"]
-    for ours in ("spec", "composition", "depthwise_init"):
-        del layer.__dict__[ours]
+    for name in ("spec", "composition", "depthwise_init"):
+        del layer.__dict__[name]
     layer.__class__ = layer._plain
 
 
@@ -156,7 +158,7 @@ def _is_ours(module: nn.Module) -> bool:
 
 
 def _check(module: Any, check_finite: bool) -> None:
-    """Refuse what cannot be folded before anything is changed."""
+    """Refuse a layer that cannot be folded, before anything is changed."""
     if isinstance(module, Composed):
         rules.built(type(module).__name__, module._is_made())
         kernel = module.composed_weight()

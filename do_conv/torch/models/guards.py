@@ -1,8 +1,7 @@
 """Networks that re-parameterise themselves, such as RepVGG, MobileOne and YOLO.
 
-Their methods read a convolution's `weight` from outside, which is W. Each is put behind one that
-folds what is ours in the network first: what it makes of itself is then made of the kernels that
-are applied.
+Their methods read a convolution's `weight` from outside, which is W. Each of these methods is
+replaced by one that folds the layers of ours first, so that it reads the kernels that are applied.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ _METHODS = ("reparameterize", "switch_to_deploy", "fuse", "fuse_model")
 
 
 def guard(model: nn.Module, fold: Callable[[nn.Module], Any]) -> None:
-    """Put these methods, of all modules that hold layers of ours, behind `fold`."""
+    """Let these methods, of all modules that hold layers of ours, call `fold` first."""
     for module in model.modules():
-        holds = any(isinstance(one, Composed) for one in module.modules())
+        holds = any(isinstance(inner, Composed) for inner in module.modules())
         if not holds or isinstance(module, Composed):
             continue
         for name in _METHODS:
@@ -30,11 +29,11 @@ def guard(model: nn.Module, fold: Callable[[nn.Module], Any]) -> None:
 
 
 def unguard(model: nn.Module) -> None:
-    """Take away what `guard` put there."""
+    """Take away the guards."""
     for module in model.modules():
         for name in _METHODS:
-            stands = module.__dict__.get(name)
-            if isinstance(stands, partial) and stands.func is _folded_first:
+            method = module.__dict__.get(name)
+            if isinstance(method, partial) and method.func is _folded_first:
                 del module.__dict__[name]
 
 

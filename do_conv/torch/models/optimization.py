@@ -1,4 +1,4 @@
-"""What an optimizer is told of D': groups of parameters, and a clipping that judges D' by D."""
+"""D' in an optimizer: groups of parameters, and gradient clipping relative to D."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from do_conv.models import checks
+from do_conv.core.errors import broken
 from do_conv.torch.base import OverParameterized
 from do_conv.torch.composition import add_identity
 from do_conv.torch.parametrization import Composition
@@ -43,21 +43,31 @@ def parameter_groups(
         DOConvError: if the model has no D', or the groups lack one that is trained.
     """
     deltas = {id(parameter): parameter for parameter in _deltas(model)}
-    checks.something_to_group(len(deltas), type(model).__name__)
+    if not deltas:
+        raise broken(
+            "a model whose parameters are grouped must have a layer with a depthwise kernel",
+            f"a {type(model).__name__} without one",
+            "convert it first, or give the optimizer model.parameters()",
+        )
     inherit = groups is not None
-    made: list[dict[str, Any]] = []
+    divided: list[dict[str, Any]] = []
     for group in [{"params": model.parameters()}] if groups is None else groups:
         options = {**others, **{k: v for k, v in group.items() if k != "params"}}
         apart = delta(dict(options)) if callable(delta) else delta
         inside: list[list[Any]] = [[], []]
         for member in _members(group["params"]):
             inside[id(_tensor(member)) in deltas].append(member)
-        made.append({**options, "params": inside[0]})
-        made.append({**(options if inherit else {}), **apart, "params": inside[1]})
-    grouped = {id(_tensor(member)) for group in made for member in group["params"]}
-    lacking = [one for one in deltas.values() if one.requires_grad and id(one) not in grouped]
-    checks.all_grouped(len(lacking), len(deltas))
-    return [group for group in made if group["params"]]
+        divided.append({**options, "params": inside[0]})
+        divided.append({**(options if inherit else {}), **apart, "params": inside[1]})
+    grouped = {id(_tensor(member)) for group in divided for member in group["params"]}
+    lacking = [key for key, delta in deltas.items() if delta.requires_grad and key not in grouped]
+    if lacking:
+        raise broken(
+            "groups of parameters must hold every depthwise kernel that is trained",
+            f"groups that lack {len(lacking)} of {len(deltas)}",
+            "make them from the parameters of the converted model",
+        )
+    return [group for group in divided if group["params"]]
 
 
 @torch.no_grad()
@@ -86,9 +96,9 @@ def adaptive_clip_grad(
             continue
         judged = add_identity(parameter) if id(parameter) in deltas else parameter
         largest = _row_norms(judged).clamp(min=eps) * clip_factor
-        found = _row_norms(parameter.grad)
+        norms = _row_norms(parameter.grad)
         # Most rows are within, and keep their bits: a factor of 1 is exact.
-        parameter.grad.mul_((largest / found.clamp(min=1e-6)).clamp(max=1))
+        parameter.grad.mul_((largest / norms.clamp(min=1e-6)).clamp(max=1))
 
 
 def _row_norms(tensor: Tensor) -> Tensor:

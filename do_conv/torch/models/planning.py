@@ -1,9 +1,8 @@
-"""What could be converted, what is left and why, and what it costs."""
+"""The plan of a conversion: which layers become ours, which are left and why, and the cost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,18 +11,16 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
-from do_conv.core import rules
 from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Shape
-from do_conv.models import decisions as core
 from do_conv.models import reasons
 from do_conv.models.choices import Where
-from do_conv.models.decisions import DMul, Found
-from do_conv.models.plan import Plan, Row
+from do_conv.models.decisions import Convolution, Description, DMul, planned
+from do_conv.models.plan import Plan
 from do_conv.torch.base import Composed
 from do_conv.torch.models.classes import OwnForward, class_for, reads_weight, spec_of
 from do_conv.torch.models.copies import copied
-from do_conv.torch.models.wrappers import unwrapped
+from do_conv.torch.models.structure import holders, unwrapped
 
 
 def plan(
@@ -34,7 +31,7 @@ def plan(
     d_mul: DMul = None,
     composition: CompositionName = "kernel",
 ) -> Plan:
-    """What `convert` would do with these options; `str` of it is a table.
+    """Plan a conversion with these options; `str` of the plan is a table.
 
     Args:
         model: a module.
@@ -46,37 +43,28 @@ def plan(
     Raises:
         DOConvError: if an option breaks a rule.
     """
-    model, positions = unwrapped(model), {}
+    model = unwrapped(model)
+    positions: dict[int, list[Shape]] = {}
     if input_shape is not None:
         if any(map(is_lazy, model.parameters())):
             model = copied(model)
         positions = _positions(model, input_shape)
-    rows = tuple(
-        replace(row, positions=tuple(positions.get(layer, ())))
-        for layer, row in decisions(model, where, d_mul, rules.composition(composition))
-    )
-    return Plan(rows, _count(model.parameters()), 1 if input_shape is None else input_shape[0])
+    batch = 1 if input_shape is None else input_shape[0]
+    return planned(described(model), where, d_mul, composition, positions, batch)
 
 
-def decisions(
-    model: nn.Module, where: Where, d_mul: DMul, composition: CompositionName
-) -> list[tuple[Any, Row]]:
-    """Each convolution once, in the model's order, with what becomes of it.
-
-    Raises:
-        DOConvError: if `d_mul` breaks a rule.
-    """
-    holders = ((module, module._parameters.values()) for module in model.modules())
-    return core.decisions(_found(model), where, d_mul, composition, holders)
+def described(model: nn.Module) -> Description:
+    """A model's convolutions, each once, and its parameters."""
+    return Description(list(_convolutions(model)), _count(model.parameters()), holders(model))
 
 
-def _found(model: nn.Module) -> Iterator[Found]:
+def _convolutions(model: nn.Module) -> Iterator[Convolution]:
     for name, layer in model.named_modules():
         if isinstance(layer, _ConvNd):
             reason = _reason(layer)
             ours = None if reason else class_for(type(layer))
             has_sizes = not isinstance(layer, Composed) and reason != reasons.NO_CHANNELS
-            yield Found(
+            yield Convolution(
                 name,
                 layer,
                 reason,
@@ -104,18 +92,18 @@ def _reason(layer: Any) -> str | None:
 
 
 def _count(parameters: Iterable[Any]) -> int:
-    """The numbers in them; a lazy one has none yet."""
+    """How many numbers the parameters hold; a lazy parameter holds none yet."""
     return sum(parameter.numel() for parameter in parameters if not is_lazy(parameter))
 
 
 @torch.no_grad()
-def _positions(model: nn.Module, input_shape: tuple[int, ...]) -> dict[nn.Module, list[Shape]]:
-    """The spatial size of each convolution's output; of a transposed one's, of its input."""
-    sizes: dict[nn.Module, list[Shape]] = {}
+def _positions(model: nn.Module, input_shape: tuple[int, ...]) -> dict[int, list[Shape]]:
+    """The spatial size of each convolution's output, of a transposed layer's input, by its `id`."""
+    sizes: dict[int, list[Shape]] = {}
 
     def keep(layer: Any, given: Any, out: Tensor) -> None:
         read = given[0] if layer.transposed else out
-        sizes.setdefault(layer, []).append(tuple(read.shape[-len(layer.kernel_size) :]))
+        sizes.setdefault(id(layer), []).append(tuple(read.shape[-len(layer.kernel_size) :]))
 
     layers = [layer for layer in model.modules() if isinstance(layer, _ConvNd)]
     hooks = [layer.register_forward_hook(keep) for layer in layers]

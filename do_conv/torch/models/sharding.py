@@ -9,45 +9,59 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from do_conv.core.errors import DOConvError, broken
+
 FOLDED_STATE = "load folded_state_dict(model) into the plain network"
-SUMMON = "call within FullyShardedDataParallel.summon_full_params(model)"
 
 
-def is_sharded(model: nn.Module) -> bool:
-    """Whether FSDP has divided a model, or a part of it."""
-    return _holds(model, "FSDPModule") or _holds(model, "FullyShardedDataParallel")
+def check_whole(model: nn.Module, remedy: str) -> None:
+    """Refuse a model if FSDP has divided it, or a part of it."""
+    if _holds(model, "FSDPModule") or _holds(model, "FullyShardedDataParallel"):
+        raise _divided(model, remedy)
 
 
-def is_summoned(model: nn.Module) -> bool:
-    """Whether the older FSDP, where a model has it, holds all parameters at the moment."""
-    return not _holds(model, "FullyShardedDataParallel", "SUMMON_FULL_PARAMS")
+def check_summoned(model: nn.Module) -> None:
+    """Refuse a model while the older FSDP holds a part of its parameters only."""
+    if _holds(model, "FullyShardedDataParallel", but_in="SUMMON_FULL_PARAMS"):
+        remedy = "call within FullyShardedDataParallel.summon_full_params(model)"
+        raise _divided(model, remedy)
+
+
+def _divided(model: nn.Module, remedy: str) -> DOConvError:
+    return broken(
+        "the parameters of a model must be whole",
+        f"a {type(model).__name__} of which each process holds a part",
+        remedy,
+    )
 
 
 def _holds(model: nn.Module, kind: str, but_in: str | None = None) -> bool:
-    """Whether a module is of a class of FSDP's, and not in a state."""
-    # Importing it takes half as long as importing PyTorch; who has used it, has imported it.
+    """Whether a module is of a class of FSDP's, and not in the state `but_in`."""
+    # Importing FSDP takes half as long as importing PyTorch; whoever has used it has imported it.
     fsdp = sys.modules.get("torch.distributed.fsdp")
-    found = [] if fsdp is None else [m for m in model.modules() if isinstance(m, vars(fsdp)[kind])]
-    return any(but_in is None or m.training_state.name != but_in for m in found)
+    if fsdp is None:
+        return False
+    divided = [m for m in model.modules() if isinstance(m, vars(fsdp)[kind])]
+    return any(but_in is None or m.training_state.name != but_in for m in divided)
 
 
 def whole(tensor: Any) -> Any:
-    """All of a tensor, of which a process may hold a part; every process has to ask for it."""
+    """The whole tensor, of which a process may hold a part; every process has to call."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 @contextlib.contextmanager
 def whole_parameters(module: nn.Module) -> Iterator[None]:
-    """Let a layer, and what it is made of, hold all of each parameter within the context."""
-    held = [(one, one._parameters) for one in module.modules()]
-    for one, parameters in held:
+    """Let a layer and the modules in it hold whole parameters within the context."""
+    held = [(inner, inner._parameters) for inner in module.modules()]
+    for inner, parameters in held:
         if any(hasattr(parameter, "full_tensor") for parameter in parameters.values()):
-            one._parameters = {name: _whole(one) for name, one in parameters.items()}
+            inner._parameters = {name: _whole(value) for name, value in parameters.items()}
     try:
         yield
     finally:
-        for one, parameters in held:
-            one._parameters = parameters
+        for inner, parameters in held:
+            inner._parameters = parameters
 
 
 def _whole(parameter: Tensor | None) -> nn.Parameter | None:
@@ -57,5 +71,5 @@ def _whole(parameter: Tensor | None) -> nn.Parameter | None:
 
 
 def without_wrappers(name: str) -> str:
-    """A module's name, without what the older FSDP adds to it and state dicts leave out."""
+    """A module's name as in state dicts, which leave out what the older FSDP adds to it."""
     return name.replace("_fsdp_wrapped_module.", "").removesuffix("_fsdp_wrapped_module")

@@ -7,17 +7,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from do_conv.core import rules
-from do_conv.models import checks
 from do_conv.torch.base import Composed
 from do_conv.torch.models.computed import compute_weights
 from do_conv.torch.models.sharding import (
-    SUMMON,
-    is_summoned,
+    check_summoned,
     whole,
     whole_parameters,
     without_wrappers,
 )
-from do_conv.torch.models.wrappers import check_model
+from do_conv.torch.models.structure import check_model
 from do_conv.torch.parametrization import is_over_parameterized
 
 
@@ -38,40 +36,36 @@ def folded_state_dict(model: nn.Module, *, check_finite: bool = True) -> dict[st
             `FullyShardedDataParallel` holds a part of them.
     """
     check_model(model)
-    checks.whole_parameters(not is_summoned(model), type(model).__name__, SUMMON)
+    check_summoned(model)
     compute_weights(model)
     state: dict[str, Tensor] = dict(model.state_dict())
     for name, module in model.named_modules(remove_duplicate=False):
-        prefix = _prefix(without_wrappers(name))
         if isinstance(module, Composed) or is_over_parameterized(module):
             with whole_parameters(module):
                 plain = _plain_state(module, check_finite)
-            state = _replaced(state, prefix, plain)
+            state = _replaced(state, without_wrappers(name), plain)
     return {name: whole(tensor) for name, tensor in state.items()}
 
 
-def _prefix(name: str) -> str:
-    return f"{name}." if name else ""
-
-
 def _plain_state(module: Any, check_finite: bool) -> dict[str, Tensor]:
-    """The state of the layer that takes the place of one of ours."""
+    """The state of the plain layer that takes the place of a layer of ours."""
     if isinstance(module, Composed):
         return dict(module.fold(check_finite=check_finite).state_dict())
     weight = module.weight.detach().clone()
     if check_finite:
         rules.finite("weight", bool(weight.isfinite().all()))
-    others = {k: v for k, v in module.state_dict().items() if not k.startswith("parametrizations.")}
-    return {"weight": weight, **others}
+    state = {k: v for k, v in module.state_dict().items() if not k.startswith("parametrizations.")}
+    return {"weight": weight, **state}
 
 
-def _replaced(state: dict[str, Tensor], prefix: str, plain: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`state`, with `plain` in the place of what begins with `prefix`."""
+def _replaced(state: dict[str, Tensor], name: str, plain: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`state`, with `plain` in the place of the tensors of the layer `name`."""
+    prefix = f"{name}." if name else ""
     keys = [key for key in state if key.startswith(prefix)]
     result: dict[str, Tensor] = {}
     for key, value in state.items():
         if key not in keys:
             result[key] = value
         elif key == keys[0]:
-            result.update({prefix + name: tensor for name, tensor in plain.items()})
+            result.update({prefix + own: tensor for own, tensor in plain.items()})
     return result

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from do_conv.models import checks
+from do_conv.core.errors import broken
 from do_conv.torch.base import OverParameterized
-from do_conv.torch.models.sharding import is_sharded
+from do_conv.torch.models.sharding import check_whole
 
 
 @contextlib.contextmanager
@@ -31,22 +31,22 @@ def composed(model: nn.Module) -> Iterator[None]:
             gradients after it.
     """
     remedy = "leave composed out: each forward pass composes what FSDP brings together for it"
-    checks.whole_parameters(is_sharded(model), type(model).__name__, remedy)
+    check_whole(model, remedy)
     # A context around this one has composed some of the layers, and gathers their gradients.
     composing = [m for m in model.modules() if _composes(m) and m._kept is None]
     kept = [_Kept(layer) for layer in composing]
     try:
-        for one in kept:
-            one.layer._kept = one
+        for kernel in kept:
+            kernel.layer._kept = kernel
         yield
-        for one in kept:
-            one.check()
+        for kernel in kept:
+            kernel.check()
     finally:
-        for one in kept:
-            del one.layer._kept
-    used = [one for one in kept if one.kernel.grad is not None]
+        for kernel in kept:
+            del kernel.layer._kept
+    used = [kernel for kernel in kept if kernel.leaf.grad is not None]
     if used:
-        torch.autograd.backward([one.composed for one in used], [one.kernel.grad for one in used])
+        torch.autograd.backward([k.composed for k in used], [k.leaf.grad for k in used])
 
 
 class _Kept:
@@ -55,7 +55,7 @@ class _Kept:
     def __init__(self, layer: Any) -> None:
         self.layer = layer
         self.composed: Tensor = layer.composed_weight()
-        self.kernel = self.composed.detach().requires_grad_(self.composed.requires_grad)
+        self.leaf = self.composed.detach().requires_grad_(self.composed.requires_grad)
         self._parameters = (layer.weight, layer.depthwise_delta)
         self._versions = self._now()
 
@@ -64,8 +64,13 @@ class _Kept:
 
     def check(self) -> Tensor:
         """The kernel, while its parameters are those it was composed of."""
-        checks.unchanged(type(self.layer).__name__, self._now() == self._versions)
-        return self.kernel
+        if self._now() != self._versions:
+            raise broken(
+                "parameters must not change while their composed kernels are kept",
+                f"a {type(self.layer).__name__} whose parameters have changed",
+                "leave the context before the optimizer's step",
+            )
+        return self.leaf
 
 
 def _composes(layer: Any) -> bool:

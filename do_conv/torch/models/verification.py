@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from do_conv.models import checks
 from do_conv.models.comparison import Inside, agreement, flattened
 from do_conv.torch.models.copies import copied
-from do_conv.torch.models.sharding import FOLDED_STATE, is_sharded
-from do_conv.torch.models.wrappers import check_model
+from do_conv.torch.models.sharding import FOLDED_STATE, check_whole
+from do_conv.torch.models.structure import check_model
 
 
 def verify(before: nn.Module, after: nn.Module, *inputs: Any, tolerance: float = 1e-5) -> float:
@@ -37,11 +36,12 @@ def verify(before: nn.Module, after: nn.Module, *inputs: Any, tolerance: float =
     """
     for model in (before, after):
         check_model(model)
-        checks.whole_parameters(is_sharded(model), type(model).__name__, FOLDED_STATE)
-    (first, inside), (second, others) = (_run(copied(model), inputs) for model in (before, after))
-    training = any(one.training for model in (before, after) for one in model.modules())
+        check_whole(model, FOLDED_STATE)
+    runs = [_run(copied(model), inputs) for model in (before, after)]
+    (first, first_inside), (second, second_inside) = runs
+    training = any(module.training for model in (before, after) for module in model.modules())
     remedy = "call eval() on both models first" if training else None
-    return agreement(first, second, tolerance, lambda: (inside, others), remedy)
+    return agreement(first, second, tolerance, lambda: (first_inside, second_inside), remedy)
 
 
 @torch.no_grad()
@@ -67,5 +67,6 @@ def _run(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[list[np.ndarray], I
 
 def _arrays(value: Any) -> Iterator[np.ndarray]:
     """The tensors in what a model gives; NumPy has no name for every dtype."""
-    for one in flattened(value, torch.is_tensor):
-        yield one.detach().cpu().to(torch.complex128 if one.is_complex() else torch.float64).numpy()
+    for tensor in flattened(value, torch.is_tensor):
+        dtype = torch.complex128 if tensor.is_complex() else torch.float64
+        yield tensor.detach().cpu().to(dtype).numpy()

@@ -1,4 +1,4 @@
-"""Networks inside others: of PyTorch's wrappers, what they wrap."""
+"""How a model is made of modules."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 from torch import nn
 
 from do_conv.models import checks
+from do_conv.models.sharing import Holders
 
 
 def check_model(model: Any) -> None:
-    """Refuse what is not a module, such as a state dict.
+    """Refuse anything but a module, such as a state dict.
 
     Raises:
-        DOConvError: if it is none.
+        DOConvError: if it is no module.
     """
     checks.model_kind(isinstance(model, nn.Module), "torch.nn.Module", type(model).__name__)
 
@@ -32,3 +33,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
+
+
+def holders(model: nn.Module) -> Holders:
+    """Each module of a model with the parameters it holds itself."""
+    return [(module, list(module._parameters.values())) for module in model.modules()]
