@@ -1,0 +1,241 @@
+"""DO-Conv in the optimizer: the network stays plain, and W and D' are trained beside it.
+
+The loss depends on W and D through W' alone (equation 3 of the paper). So the network keeps W' as
+its own weight, and from G = dL/dW' follow, for each input channel,
+
+    dL/dW = G (I + D')^T        dL/dD' = W^T G
+
+A trainer steps on W and D' with these, and W' = W (I + D') is written back into the network.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mxnet import gluon
+
+from do_conv.core import rules
+from do_conv.core.errors import broken
+from do_conv.core.rules import DepthwiseInit
+from do_conv.gluon.models.graphs import described_inside
+from do_conv.gluon.optimizer.kernels import TrainedKernel
+from do_conv.models.choices import Where
+from do_conv.models.decisions import DMul, to_convert
+
+
+class DOConvTrainer(gluon.Trainer):
+    """A `gluon.Trainer` that trains a plain network's convolutions as DO-Conv layers.
+
+    It takes the place of the plain trainer: rates and their schedules, micro-batches, frozen
+    parameters, several contexts and saved states go on as before. The network needs no layers of
+    ours, and nothing has to be folded. Training is that of the converted network, to rounding: of
+    `convert(net)` with the same optimizer over all its parameters. `lr_mult`, `wd_mult` and
+    `grad_req` of a kernel are those of its W and D'.
+
+    Args:
+        net: a block, whose sizes must be known: initialize it, and run it once. Kernels inside of
+            a `SymbolBlock` are trained, too.
+        optimizer, optimizer_params: as for `gluon.Trainer`.
+        where: which layers, as for `convert`; a convolution of a graph has the name that it has
+            there.
+        d_mul: D_mul, at least |K|, the default; or a function of a layer's `Spec`.
+        depthwise_init: "identity", which changes no bit of the network, or "he" (Table 7), which
+            writes its kernels at once.
+        trainer_options: `kvstore` and `compression_params` of `gluon.Trainer`.
+
+    Attributes:
+        kernels: the kernels that have W and D', by the name of their layer.
+
+    Raises:
+        DOConvError: if no kernel of the network can be over-parameterized, a size is not known
+            yet, or an option breaks a rule.
+
+    Example:
+        >>> options = {"learning_rate": 0.1, "momentum": 0.9}
+        >>> trainer = do_conv.gluon.DOConvTrainer(net, "sgd", options)
+    """
+
+    _params: list[Any]
+
+    def __init__(
+        self,
+        net: Any,
+        optimizer: Any,
+        optimizer_params: dict[str, Any] | None = None,
+        *,
+        where: Where = None,
+        d_mul: DMul = None,
+        depthwise_init: DepthwiseInit = "identity",
+        **trainer_options: Any,
+    ) -> None:
+        _check_store(trainer_options)
+        start = rules.depthwise_init(depthwise_init)
+        planned: dict[Any, Any] = {}
+        for layer, row in to_convert(described_inside(net), where, d_mul, "kernel"):
+            rules.built(row.name, layer.weight._data is not None)
+            planned.setdefault(layer.weight, row)
+        options = {**trainer_options, "update_on_kvstore": False}
+        super().__init__(net.collect_params(), optimizer, optimizer_params, **options)
+        self._trained = {
+            parameter: TrainedKernel(parameter, row.name, row.spec, start)
+            for parameter, row in planned.items()
+        }
+        self._give_multipliers()
+
+    @property
+    def kernels(self) -> dict[str, TrainedKernel]:
+        """The kernels that have W and D', by the name of their layer."""
+        return {kernel.name: kernel for kernel in self._trained.values()}
+
+    def step(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
+        """Step W, D' and all other parameters, and write W' into the network.
+
+        Args:
+            batch_size, ignore_stale_grad: as for `gluon.Trainer`.
+
+        Raises:
+            DOConvError: if somebody else has written a kernel since the last step.
+        """
+        self._check_kernels()
+        super().step(batch_size, ignore_stale_grad)
+
+    def update(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
+        """What `step` does after `allreduce_grads()`, which sums the gradients of W'."""
+        self._check_kernels()
+        super().update(batch_size, ignore_stale_grad)
+
+    def take_weights(self) -> None:
+        """Start from the kernels that the network has now, as when the trainer was made."""
+        for kernel in self._trained.values():
+            kernel.check_contexts()
+        for place, kernel in enumerate(self._trained.values(), len(self._params)):
+            kernel.start()
+            for index in (self._param2idx[kernel.parameter.name], place):
+                for updater in self._updaters:
+                    updater.states.pop(index, None)
+                for counts in self._optimizer._all_index_update_counts.values():
+                    counts.pop(index, None)
+
+    def restore_weights(self) -> None:
+        """Write the kernels that W and D' compose to into the network."""
+        for kernel in self._trained.values():
+            kernel.check_contexts()
+            kernel.compose()
+
+    def save_states(self, fname: str) -> None:
+        """Save what the optimizer has, W and D'.
+
+        Args:
+            fname: the file.
+        """
+        states = self._updaters[0].states
+        held = {key: part.list_data()[0] for key, part in self._parts().items()}
+        states.update(held)
+        try:
+            super().save_states(fname)
+        finally:
+            for key in held:
+                del states[key]
+
+    def load_states(self, fname: str) -> None:
+        """Load what `save_states` wrote. The network's kernels are compared at the next step.
+
+        Args:
+            fname: the file.
+
+        Raises:
+            DOConvError: if it has no W and D' for these kernels.
+        """
+        saved, _ = pickle.loads(Path(fname).read_bytes())
+        for key, part in self._parts().items():
+            if key not in saved:
+                raise broken(
+                    "the states of a DOConvTrainer must hold W and D' of each kernel",
+                    f"states without {key}",
+                    "load the states of a trainer that was made in the same way",
+                )
+            rules.stored_shape(key, tuple(part.shape), tuple(saved[key].shape))
+        super().load_states(fname)
+        self._give_multipliers()
+        for key in self._parts():
+            for updater in self._updaters:
+                del updater.states[key], updater.states_synced[key]
+        for kernel in self._trained.values():
+            kernel.load(*(saved[f"{kernel.name}.{name}"] for name, _ in kernel.parts))
+
+    def _check_kernels(self) -> None:
+        """Refuse kernels that somebody else has written, before anything is changed."""
+        if not self._kv_initialized:
+            self._init_kvstore()
+        if self._params_to_init:
+            self._init_params()  # which gives every worker the parameters of the first
+        stepped = [kernel for kernel in self._trained.values() if kernel.is_stepped]
+        for kernel in stepped:
+            kernel.check_contexts()
+        samples = [kernel.sample() for kernel in stepped]  # before the first is waited for
+        for kernel, now in zip(stepped, samples, strict=True):
+            kernel.check(now)
+
+    def _init_params(self) -> None:
+        """Give every context, and every worker, the values of the first."""
+        is_first = len(self._params_to_init) == len(self._params)
+        super()._init_params()
+        if is_first and self._kvstore and self._kvstore.num_workers > 1:
+            for key, part in enumerate(self._parts().values(), len(self._params)):
+                arrays = part.list_data()
+                self._kvstore.broadcast(key, arrays[0], arrays)
+            for kernel in self._trained.values():
+                kernel.compose()
+
+    def _update(self, ignore_stale_grad: bool = False) -> None:
+        """The plain trainer's update, with W and D' in the place of their kernel."""
+        stepped = [kernel for kernel in self._trained.values() if kernel.is_stepped]
+        own = self._params
+        try:
+            for kernel in stepped:
+                kernel.differentiate()
+            weights = {kernel.parameter: kernel.weight for kernel in stepped}
+            deltas = {kernel.parameter: kernel.delta for kernel in stepped}
+            # A kernel that is not stepped stands for itself: the plain trainer passes over it.
+            self._params = [weights.get(p, p) for p in own]
+            self._params += [deltas.get(p, p) for p in self._trained]
+            super()._update(ignore_stale_grad)
+            for kernel in stepped:
+                kernel.finish()
+        finally:
+            self._params = own
+            for kernel in stepped:
+                kernel.forget_gradients()
+
+    def _give_multipliers(self) -> None:
+        """Let W and D', by their numbers, have the multipliers of their kernel."""
+        self._optimizer.param_dict = dict(enumerate([*self._params, *self._trained]))
+
+    def _parts(self) -> dict[str, Any]:
+        """W and D' of each kernel, by their names in a file."""
+        kernels = self._trained.values()
+        return {f"{kernel.name}.{name}": part for kernel in kernels for name, part in kernel.parts}
+
+    def __repr__(self) -> str:
+        """The optimizer inside, and how many kernels are trained as W and D'."""
+        inside = type(self._optimizer).__name__
+        return f"{type(self).__name__}({inside}, {len(self._trained)} kernels)"
+
+
+def _check_store(options: Mapping[str, Any]) -> None:
+    """Refuse a store that would step on the kernels itself.
+
+    Raises:
+        DOConvError: if the options ask for one.
+    """
+    store = options.get("kvstore")
+    kind = store if isinstance(store, str) else getattr(store, "type", "")
+    if options.get("update_on_kvstore") or "async" in kind:
+        raise broken(
+            "a DOConvTrainer steps on W and D' itself, and not on the store",
+            f"update_on_kvstore={options.get('update_on_kvstore')} and the store {kind!r}",
+            "leave update_on_kvstore out, and take a store that is not asynchronous",
+        )
