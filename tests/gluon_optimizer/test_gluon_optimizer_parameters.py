@@ -65,7 +65,9 @@ def test_the_he_start_is_that_of_the_layers_and_is_written_at_once(d_mul):
     mx.random.seed(3)
     trainer = DOConvTrainer(net, "sgd", SGD, depthwise_init="he", d_mul=d_mul)
     assert same_bits(values(net), values(expected))
-    changed = {name for name, value in values(net).items() if not np.array_equal(value, before[name])}
+    changed = {
+        name for name, value in values(net).items() if not np.array_equal(value, before[name])
+    }
     assert changed == {f"{name}.weight" for name in trainer.kernels}
 
 
@@ -153,7 +155,7 @@ def test_kernels_without_a_new_gradient():
     net.way = "one"
     backward(net, x)
     before = values(net), *(first(part) for k in trainer.kernels.values() for _, part in k.parts)
-    with pytest.raises(UserWarning, match=r"ways_conv1_\w+. on context cpu\(0\) has not been updated"):
+    with pytest.raises(UserWarning, match=r"ways_conv1_\w+. on context cpu\(0\) has not"):
         trainer.step(4)
     # Parameters before the stale one have lost the mark of a new gradient, as in the plain trainer.
     assert same_bits(values(net), before[0])

@@ -10,9 +10,7 @@ A trainer steps on W and D' with these, and W' = W (I + D') is written back into
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mxnet import gluon
@@ -21,6 +19,7 @@ from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.gluon.models.graphs import described_inside
+from do_conv.gluon.optimizer import states
 from do_conv.gluon.optimizer.kernels import TrainedKernel
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul, to_convert
@@ -131,14 +130,8 @@ class DOConvTrainer(gluon.Trainer):
         Args:
             fname: the file.
         """
-        states = self._updaters[0].states
-        held = {key: part.list_data()[0] for key, part in self._parts().items()}
-        states.update(held)
-        try:
+        with states.beside(self._updaters[0].states, self._parts()):
             super().save_states(fname)
-        finally:
-            for key in held:
-                del states[key]
 
     def load_states(self, fname: str) -> None:
         """Load what `save_states` wrote. The network's kernels are compared at the next step.
@@ -149,19 +142,12 @@ class DOConvTrainer(gluon.Trainer):
         Raises:
             DOConvError: if it has no W and D' for these kernels.
         """
-        saved, _ = pickle.loads(Path(fname).read_bytes())
-        for key, part in self._parts().items():
-            if key not in saved:
-                raise broken(
-                    "the states of a DOConvTrainer must hold W and D' of each kernel",
-                    f"states without {key}",
-                    "load the states of a trainer that was made in the same way",
-                )
-            rules.stored_shape(key, tuple(part.shape), tuple(saved[key].shape))
+        parts = self._parts()
+        saved = states.read(fname, parts)
         super().load_states(fname)
         self._give_multipliers()
-        for key in self._parts():
-            for updater in self._updaters:
+        for updater in self._updaters:
+            for key in parts:
                 del updater.states[key], updater.states_synced[key]
         for kernel in self._trained.values():
             kernel.load(*(saved[f"{kernel.name}.{name}"] for name, _ in kernel.parts))
