@@ -10,7 +10,7 @@ from gluon_twins import SGD, backward, batches, first, network, same_bits, train
 from mxnet import gluon
 
 from do_conv.gluon import DOConvTrainer
-from do_conv.gluon.optimizer.kernels import SAMPLE
+from do_conv.gluon.optimizer.values import SAMPLE
 
 OPTIMIZERS = {"sgd": SGD, "adam": {"learning_rate": 0.01}, "nag": SGD}
 CHOICES = {"identity": {}, "he, large d_mul": {"depthwise_init": "he", "d_mul": 11}}

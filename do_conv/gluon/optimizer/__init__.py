@@ -10,19 +10,18 @@ A trainer steps on W and D' with these, and W' = W (I + D') is written back into
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
 from typing import Any
 
 from mxnet import gluon
 
 from do_conv.core import rules
-from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
-from do_conv.gluon.models.graphs import described_inside
 from do_conv.gluon.optimizer import states
-from do_conv.gluon.optimizer.kernels import TrainedKernel
+from do_conv.gluon.optimizer.kernels import TrainedKernel, check
+from do_conv.gluon.optimizer.options import check_store, planned
 from do_conv.models.choices import Where
-from do_conv.models.decisions import DMul, to_convert
+from do_conv.models.decisions import DMul
 
 
 class DOConvTrainer(gluon.Trainer):
@@ -43,7 +42,8 @@ class DOConvTrainer(gluon.Trainer):
         d_mul: D_mul, at least |K|, the default; or a function of a layer's `Spec`.
         depthwise_init: "identity", which changes no bit of the network, or "he" (Table 7), which
             writes its kernels at once.
-        trainer_options: `kvstore` and `compression_params` of `gluon.Trainer`.
+        trainer_options: `kvstore`, not an asynchronous one, and `compression_params` of
+            `gluon.Trainer`; `update_on_kvstore` is False.
 
     Attributes:
         kernels: the kernels that have W and D', by the name of their layer.
@@ -70,19 +70,20 @@ class DOConvTrainer(gluon.Trainer):
         depthwise_init: DepthwiseInit = "identity",
         **trainer_options: Any,
     ) -> None:
-        _check_store(trainer_options)
+        has_workers = check_store(trainer_options)
         start = rules.depthwise_init(depthwise_init)
-        planned: dict[Any, Any] = {}
-        for layer, row in to_convert(described_inside(net), where, d_mul, "kernel"):
-            rules.built(row.name, layer.weight._data is not None)
-            planned.setdefault(layer.weight, row)
+        found = planned(net, where, d_mul)
         options = {**trainer_options, "update_on_kvstore": False}
         super().__init__(net.collect_params(), optimizer, optimizer_params, **options)
         self._trained = {
-            parameter: TrainedKernel(parameter, row.name, row.spec, start)
-            for parameter, row in planned.items()
+            parameter: TrainedKernel(parameter, *name_and_spec, start)
+            for parameter, name_and_spec in found.items()
         }
         self._give_multipliers()
+        self._keys = itertools.count(len(self._params))  # a store takes each of them once
+        if has_workers:  # at once: the first gradients are those of what the first worker has drawn
+            self._init_kvstore()
+            self._init_params()
 
     @property
     def kernels(self) -> dict[str, TrainedKernel]:
@@ -98,12 +99,12 @@ class DOConvTrainer(gluon.Trainer):
         Raises:
             DOConvError: if somebody else has written a kernel since the last step.
         """
-        self._check_kernels()
+        check(self._stepped())
         super().step(batch_size, ignore_stale_grad)
 
     def update(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
         """What `step` does after `allreduce_grads()`, which sums the gradients of W'."""
-        self._check_kernels()
+        check(self._stepped())
         super().update(batch_size, ignore_stale_grad)
 
     def take_weights(self) -> None:
@@ -117,6 +118,7 @@ class DOConvTrainer(gluon.Trainer):
                     updater.states.pop(index, None)
                 for counts in self._optimizer._all_index_update_counts.values():
                     counts.pop(index, None)
+        self._share_parts()
 
     def restore_weights(self) -> None:
         """Write the kernels that W and D' compose to into the network."""
@@ -125,19 +127,12 @@ class DOConvTrainer(gluon.Trainer):
             kernel.compose()
 
     def save_states(self, fname: str) -> None:
-        """Save what the optimizer has, W and D'.
-
-        Args:
-            fname: the file.
-        """
+        """Save what the optimizer has, W and D' to a file."""
         with states.beside(self._updaters[0].states, self._parts()):
             super().save_states(fname)
 
     def load_states(self, fname: str) -> None:
         """Load what `save_states` wrote. The network's kernels are compared at the next step.
-
-        Args:
-            fname: the file.
 
         Raises:
             DOConvError: if it has no W and D' for these kernels.
@@ -152,33 +147,28 @@ class DOConvTrainer(gluon.Trainer):
         for kernel in self._trained.values():
             kernel.load(*(saved[f"{kernel.name}.{name}"] for name, _ in kernel.parts))
 
-    def _check_kernels(self) -> None:
-        """Refuse kernels that somebody else has written, before anything is changed."""
-        if not self._kv_initialized:
-            self._init_kvstore()
-        if self._params_to_init:
-            self._init_params()  # which gives every worker the parameters of the first
-        stepped = [kernel for kernel in self._trained.values() if kernel.is_stepped]
-        for kernel in stepped:
-            kernel.check_contexts()
-        samples = [kernel.sample() for kernel in stepped]  # before the first is waited for
-        for kernel, now in zip(stepped, samples, strict=True):
-            kernel.check(now)
+    def _stepped(self) -> list[TrainedKernel]:
+        """The kernels that a step changes."""
+        return [kernel for kernel in self._trained.values() if kernel.is_stepped]
 
     def _init_params(self) -> None:
         """Give every context, and every worker, the values of the first."""
         is_first = len(self._params_to_init) == len(self._params)
         super()._init_params()
-        if is_first and self._kvstore and self._kvstore.num_workers > 1:
-            for key, part in enumerate(self._parts().values(), len(self._params)):
+        if is_first:
+            self._share_parts()
+
+    def _share_parts(self) -> None:
+        """Give every worker the W and D' of the first."""
+        if self._distributed:
+            for part in self._parts().values():
                 arrays = part.list_data()
-                self._kvstore.broadcast(key, arrays[0], arrays)
-            for kernel in self._trained.values():
-                kernel.compose()
+                self._kvstore.broadcast(next(self._keys), arrays[0], arrays)
+            self.restore_weights()
 
     def _update(self, ignore_stale_grad: bool = False) -> None:
         """The plain trainer's update, with W and D' in the place of their kernel."""
-        stepped = [kernel for kernel in self._trained.values() if kernel.is_stepped]
+        stepped = self._stepped()
         own = self._params
         try:
             for kernel in stepped:
@@ -209,19 +199,3 @@ class DOConvTrainer(gluon.Trainer):
         """The optimizer inside, and how many kernels are trained as W and D'."""
         inside = type(self._optimizer).__name__
         return f"{type(self).__name__}({inside}, {len(self._trained)} kernels)"
-
-
-def _check_store(options: Mapping[str, Any]) -> None:
-    """Refuse a store that would step on the kernels itself.
-
-    Raises:
-        DOConvError: if the options ask for one.
-    """
-    store = options.get("kvstore")
-    kind = store if isinstance(store, str) else getattr(store, "type", "")
-    if options.get("update_on_kvstore") or "async" in kind:
-        raise broken(
-            "a DOConvTrainer steps on W and D' itself, and not on the store",
-            f"update_on_kvstore={options.get('update_on_kvstore')} and the store {kind!r}",
-            "leave update_on_kvstore out, and take a store that is not asynchronous",
-        )

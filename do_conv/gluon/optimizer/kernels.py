@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import mxnet as mx
@@ -9,18 +10,17 @@ import numpy as np
 from mxnet import autograd
 from mxnet.gluon import Parameter
 
-from do_conv.core.errors import DOConvError, broken
+from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.gluon.arrays import as_given, legacy_arrays
 from do_conv.gluon.composition import compose_spec, compose_spec_gradients
+from do_conv.gluon.optimizer.values import Values, are_equal
 from do_conv.gluon.plain import first
 from do_conv.gluon.starts import DeltaStart, weight_for
 
 # Dtypes that W and D' have themselves; a kernel of another, such as float16, has them in float32.
 _WIDE = ("float32", "float64")
-# How many values of a kernel are compared before each step.
-SAMPLE = 256
 
 
 class TrainedKernel:
@@ -32,6 +32,7 @@ class TrainedKernel:
         weight: W, a parameter in the shape of W' or with D_mul in place of *K.
         delta: D', a parameter `(C_in, D_mul, *K)`, for a transposed layer `(C_out, D_mul, *K)`.
         spec: the sizes.
+        values: the values of W' that were composed.
     """
 
     def __init__(
@@ -39,7 +40,6 @@ class TrainedKernel:
     ) -> None:
         self.parameter, self.name, self.spec = parameter, name, spec
         self.depthwise_init = depthwise_init
-        self._written: list[Any] | None = None
         dtype = np.dtype(parameter.dtype).name
         # Without a gradient outside of a step: that of W is as large as the kernel.
         own: dict[str, Any] = {"grad_req": "null", "dtype": dtype if dtype in _WIDE else "float32"}
@@ -49,10 +49,7 @@ class TrainedKernel:
             f"{prefix}depthwise_delta", shape=spec.delta_shape, init=start, **own
         )
         self.weight = Parameter(parameter.name, shape=spec.weight_shape, init="zeros", **own)
-        self._sampled = [
-            mx.nd.array(_places(spec.composed_shape), ctx=ctx, dtype="int64")
-            for ctx in parameter.list_ctx()
-        ]
+        self.values = Values(parameter, spec)
         self.start()
 
     def start(self) -> None:
@@ -65,7 +62,7 @@ class TrainedKernel:
         self.weight.set_data(weight)
         if self.depthwise_init != "identity":
             self.compose()
-        self.mark()
+        self.values.mark()
 
     @property
     def parts(self) -> tuple[tuple[str, Any], ...]:
@@ -76,7 +73,7 @@ class TrainedKernel:
         """Take saved values; the network's kernel is compared before the next step."""
         self.weight.set_data(weight)
         self.delta.set_data(delta)
-        self._written = None
+        self.values.forget()
 
     @property
     def is_stepped(self) -> bool:
@@ -113,7 +110,7 @@ class TrainedKernel:
             if kernel._fresh_grad and not weight._fresh_grad:
                 kernel[:] = self.composed(i)
                 kernel._fresh_grad = False
-        self.mark()
+        self.values.mark()
 
     def composed(self, i: int) -> Any:
         """W' in a context, of W and D' as they are now, in the kernel's dtype."""
@@ -125,31 +122,21 @@ class TrainedKernel:
         """Write W' into the network."""
         for i, kernel in enumerate(self.parameter.list_data()):
             kernel[:] = self.composed(i)
-        self.mark()
-
-    def mark(self) -> None:
-        """Remember the kernel as the one that was composed."""
-        self._written = self.sample()
-
-    def sample(self) -> list[Any]:
-        """Some values of the kernel in each context, read in the order of what is computed."""
-        arrays = (legacy_arrays(array)[0] for array in self.parameter.list_data())
-        return [mx.nd.gather_nd(*one) for one in zip(arrays, self._sampled, strict=True)]
+        self.values.mark()
 
     def check(self, now: list[Any]) -> None:
         """Refuse a kernel that somebody else has written since it was composed.
 
         Args:
-            now: its sample.
+            now: a sample of its values.
 
         Raises:
-            DOConvError: if it differs from what W and D' compose to, or has moved to other
-                contexts.
+            DOConvError: if it differs from the composition of W and D'.
         """
-        if self._written is not None and _are_equal(now, self._written):
+        if self.values.are_those(now):
             return
         kernels = self.parameter.list_data()
-        if not _are_equal([self.composed(i) for i in range(len(kernels))], kernels):
+        if not are_equal([self.composed(i) for i in range(len(kernels))], kernels):
             raise broken(
                 "a kernel must be the one that the last step composed of W and D'",
                 f"a kernel of layer '{self.name}' that was written since, or a state of a "
@@ -157,7 +144,7 @@ class TrainedKernel:
                 "call take_weights() of the trainer to start from the new kernels, or "
                 "restore_weights() to write back those it has",
             )
-        self._written = now
+        self.values.mark()
 
     def check_contexts(self) -> None:
         """Refuse a kernel that has moved since the trainer was made.
@@ -165,33 +152,27 @@ class TrainedKernel:
         Raises:
             DOConvError: if it is in other contexts than W and D'.
         """
-        if self.parameter.list_ctx() != self.weight.list_ctx():
-            raise _moved(self)
+        now, since = self.parameter.list_ctx(), self.weight.list_ctx()
+        if now != since:
+            raise broken(
+                "a network must stay in the contexts where it was when its trainer was made",
+                f"a kernel of layer '{self.name}' on {now}, and its W and D' on {since}",
+                "move the network first, then make the trainer",
+            )
 
     def _arrays(self) -> tuple[list[Any], list[Any]]:
         """W and D' in each context."""
         return self.weight.list_data(), self.delta.list_data()
 
 
-def _places(shape: tuple[int, ...]) -> np.ndarray:
-    """Where a sample is taken: drawn, since even steps would meet few of the channels."""
-    size = int(np.prod(shape))
-    drawn = np.random.default_rng(0).choice(size, min(SAMPLE, size), replace=False)
-    return np.stack(np.unravel_index(drawn, shape))
+def check(kernels: Sequence[TrainedKernel]) -> None:
+    """Refuse kernels that somebody else has written, or moved, before any of them is changed.
 
-
-def _are_equal(ones: list[Any], others: list[Any]) -> bool:
-    """Whether two lists of arrays have the same values, NaN being one."""
-    # Of a copy, which waits for operators that reorder a kernel while they read it.
-    pairs = zip(ones, others, strict=True)
-    values = ((one.copy().asnumpy(), other.copy().asnumpy()) for one, other in pairs)
-    return all(np.array_equal(one, other, equal_nan=True) for one, other in values)
-
-
-def _moved(kernel: TrainedKernel) -> DOConvError:
-    return broken(
-        "a network must stay in the contexts where it was when its trainer was made",
-        f"a kernel of layer '{kernel.name}' on {kernel.parameter.list_ctx()}, and its W and D' on "
-        f"{kernel.weight.list_ctx()}",
-        "move the network first, then make the trainer",
-    )
+    Raises:
+        DOConvError: if there is one.
+    """
+    for kernel in kernels:
+        kernel.check_contexts()
+    samples = [kernel.values.sample() for kernel in kernels]  # before the first is waited for
+    for kernel, now in zip(kernels, samples, strict=True):
+        kernel.check(now)
