@@ -6,10 +6,21 @@ import do_conv.gluon  # before mxnet, which reads names that this module restore
 import mxnet as mx
 import numpy as np
 import pytest
-from gluon_twins import SGD, backward, batches, first, network, same_bits, train, values
+from gluon_twins import (
+    SGD,
+    backward,
+    batches,
+    difference,
+    first,
+    give,
+    network,
+    same_bits,
+    train,
+    values,
+)
 from mxnet import gluon
 
-from do_conv.gluon import DOConvTrainer
+from do_conv.gluon import DOConvTrainer, convert
 from do_conv.gluon.optimizer.values import SAMPLE
 
 OPTIMIZERS = {"sgd": SGD, "adam": {"learning_rate": 0.01}, "nag": SGD}
@@ -58,6 +69,24 @@ def test_resumed_training_is_equal_to_the_last_bit(optimizer, dtype, choices, co
     go_on(resumed, its, 2)
     assert same_bits(learned(resumed), learned(net))
     assert same_bits(parts(its), parts(trainer))
+
+
+@pytest.mark.parametrize("choices", CHOICES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_going_on_with_layers(optimizer, choices, tmp_path):
+    """A plain trainer of the converted network takes the states: numbers are the same."""
+    path = str(tmp_path / "trainer.states")
+    net = network()
+    trainer = DOConvTrainer(net, optimizer, OPTIMIZERS[optimizer], **CHOICES[choices])
+    train(net, trainer, steps=4)
+    trainer.save_states(path)
+    layers = convert(net, **CHOICES[choices])
+    give(layers, trainer)
+    its = gluon.Trainer(layers.collect_params(), optimizer, OPTIMIZERS[optimizer])
+    its.load_states(path)
+    train(net, trainer, steps=4, seed=2)
+    train(layers, its, steps=4, seed=2)
+    assert difference(net, trainer, layers) <= 1e-12
 
 
 def test_multipliers_after_loading(tmp_path):

@@ -34,6 +34,8 @@ OPTIMIZERS = {
         {"learning_rate": 0.01, "lr_scheduler": mx.lr_scheduler.FactorScheduler(5, 0.5)},
         1e-10,
     ),
+    "nadam": ("nadam", {"learning_rate": 0.01, "wd": 0.01}, 1e-10),
+    "lamb": ("lamb", {"learning_rate": 0.01, "wd": 0.01}, 1e-10),
     "ftml": ("ftml", {"learning_rate": 0.01, "wd": 0.01, "epsilon": 1e-4}, 1e-10),
     "clipped": ("sgd", {**SGD, "clip_gradient": 0.02}, 1e-12),
 }

@@ -27,14 +27,19 @@ def twins(net, optimizer="sgd", options=SGD, **choices):
     """
     layers = convert(net, **choices)
     trainer = DOConvTrainer(net, optimizer, copy.deepcopy(options), **choices)
-    for name, kernel in trainer.kernels.items():
-        layer = child(layers, name)
-        layer.weight.set_data(kernel.weight.list_data()[0])
-        layer.depthwise_delta.set_data(kernel.delta.list_data()[0])
+    give(layers, trainer)
     expected = gluon.Trainer(
         layers.collect_params(), optimizer, copy.deepcopy(options), update_on_kvstore=False
     )
     return net, trainer, layers, expected
+
+
+def give(layers, trainer):
+    """Give layers the W and D' of a trainer."""
+    for name, kernel in trainer.kernels.items():
+        layer = child(layers, name)
+        layer.weight.set_data(kernel.weight.list_data()[0])
+        layer.depthwise_delta.set_data(kernel.delta.list_data()[0])
 
 
 def child(net, name):

@@ -79,6 +79,9 @@ class DOConvTrainer(gluon.Trainer):
             parameter: TrainedKernel(parameter, *name_and_spec, start)
             for parameter, name_and_spec in found.items()
         }
+        # The order, and so the numbers, that a trainer has of the parameters of layers.
+        parameters = [*self._params, *(kernel.delta for kernel in self._trained.values())]
+        self._places = sorted(parameters, key=lambda parameter: parameter.name)
         self._give_multipliers()
         self._keys = itertools.count(len(self._params))  # a store takes each of them once
         if has_workers:  # at once: the first gradients are those of what the first worker has drawn
@@ -111,13 +114,10 @@ class DOConvTrainer(gluon.Trainer):
         """Start from the kernels that the network has now, as when the trainer was made."""
         for kernel in self._trained.values():
             kernel.check_contexts()
-        for place, kernel in enumerate(self._trained.values(), len(self._params)):
+        for kernel in self._trained.values():
             kernel.start()
-            for index in (self._param2idx[kernel.parameter.name], place):
-                for updater in self._updaters:
-                    updater.states.pop(index, None)
-                for counts in self._optimizer._all_index_update_counts.values():
-                    counts.pop(index, None)
+            parts = kernel.parameter, kernel.delta
+            states.forget(self._updaters, [self._places.index(part) for part in parts])
         self._share_parts()
 
     def restore_weights(self) -> None:
@@ -141,9 +141,7 @@ class DOConvTrainer(gluon.Trainer):
         saved = states.read(fname, parts)
         super().load_states(fname)
         self._give_multipliers()
-        for updater in self._updaters:
-            for key in parts:
-                del updater.states[key], updater.states_synced[key]
+        states.forget(self._updaters, parts)
         for kernel in self._trained.values():
             kernel.load(*(saved[f"{kernel.name}.{name}"] for name, _ in kernel.parts))
 
@@ -173,11 +171,7 @@ class DOConvTrainer(gluon.Trainer):
         try:
             for kernel in stepped:
                 kernel.differentiate()
-            weights = {kernel.parameter: kernel.weight for kernel in stepped}
-            deltas = {kernel.parameter: kernel.delta for kernel in stepped}
-            # A kernel that is not stepped stands for itself: the plain trainer passes over it.
-            self._params = [weights.get(p, p) for p in own]
-            self._params += [deltas.get(p, p) for p in self._trained]
+            self._params = self._by_number(stepped)
             super()._update(ignore_stale_grad)
             for kernel in stepped:
                 kernel.finish()
@@ -187,8 +181,15 @@ class DOConvTrainer(gluon.Trainer):
                 kernel.forget_gradients()
 
     def _give_multipliers(self) -> None:
-        """Let W and D', by their numbers, have the multipliers of their kernel."""
-        self._optimizer.param_dict = dict(enumerate([*self._params, *self._trained]))
+        """Let W and D' have the multipliers of their kernel."""
+        self._optimizer.param_dict = dict(enumerate(self._by_number([])))
+
+    def _by_number(self, stepped: list[TrainedKernel]) -> list[Any]:
+        """The parameters, W and D' of some kernels; others stand for their own W and D'."""
+        given = {kernel.delta: kernel.parameter for kernel in self._trained.values()}
+        for kernel in stepped:
+            given.update({kernel.parameter: kernel.weight, kernel.delta: kernel.delta})
+        return [given.get(place, place) for place in self._places]
 
     def _parts(self) -> dict[str, Any]:
         """W and D' of each kernel, by their names in a file."""

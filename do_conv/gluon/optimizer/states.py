@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,3 +39,13 @@ def read(fname: str, parts: Mapping[str, Any]) -> Mapping[Any, Any]:
             )
         rules.stored_shape(key, tuple(part.shape), tuple(saved[key].shape))
     return saved
+
+
+def forget(updaters: list[Any], keys: Iterable[Any]) -> None:
+    """Drop what the optimizer has under some numbers, or names, in every context."""
+    for key in keys:
+        for updater in updaters:
+            for kept in (updater.states, updater.states_synced):
+                kept.pop(key, None)
+        for counts in updaters[0].optimizer._all_index_update_counts.values():
+            counts.pop(key, None)
