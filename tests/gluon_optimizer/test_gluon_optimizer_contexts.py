@@ -50,16 +50,39 @@ def test_two_contexts_give_what_one_gives(choices, hybridized, in_parts):
         np.testing.assert_allclose(two, one, rtol=0, atol=1e-13)
 
 
+def test_a_context_without_a_new_gradient():
+    """It keeps its parameters, as with layers; the plain trainer refuses unless it is told."""
+    net, trainer, layers, expected = twins(network(contexts=CONTEXTS[2]), depthwise_init="he")
+    for x in batches(net, steps=3):
+        for model in (net, layers):
+            model.collect_params().zero_grad()  # old gradients are summed, too
+            backward(model, x, CONTEXTS[1])
+        trainer.step(4, ignore_stale_grad=True)
+        expected.step(4, ignore_stale_grad=True)
+    for name, kernel in trainer.kernels.items():
+        layer = layers[int(name)]
+        for one, other in ((kernel.weight, layer.weight), (kernel.delta, layer.depthwise_delta)):
+            first, second = copies(one)
+            assert not np.array_equal(first, second)
+            np.testing.assert_allclose(copies(other), [first, second], rtol=0, atol=1e-13)
+    backward(net, x, CONTEXTS[1])
+    before = values(net)
+    with pytest.raises(UserWarning, match=r"on context cpu\(1\) has not been updated"):
+        trainer.step(4)
+    assert all(np.array_equal(value, before[name]) for name, value in values(net).items())
+
+
 @pytest.mark.parametrize("store", ["device", "local"])
 def test_the_trainer_steps_and_not_the_store(store, monkeypatch):
     monkeypatch.setenv("MXNET_UPDATE_ON_KVSTORE", "1")
     net = network(contexts=CONTEXTS[2])
-    trainer = DOConvTrainer(net, "sgd", SGD, kvstore=store, update_on_kvstore=False)
+    trainer = DOConvTrainer(net, "sgd", SGD, kvstore=store)
     before = values(net)
     backward(net, next(batches(net)), CONTEXTS[2])
     trainer.step(4)
-    for name in trainer.kernels:
+    for name, kernel in trainer.kernels.items():
         assert not np.array_equal(values(net)[f"{name}.weight"], before[f"{name}.weight"])
+        assert copies(kernel.delta)[0].any()
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,7 @@ class TrainedKernel:
 
     @property
     def is_stepped(self) -> bool:
-        """Whether the kernel is trained, and has a new gradient in one of its contexts."""
-        if self.parameter.grad_req == "null":
-            return False
+        """Whether the kernel has a new gradient in one of its contexts; a frozen one has none."""
         return any(array._fresh_grad for array in self.parameter.list_data())
 
     def differentiate(self) -> None:
