@@ -96,9 +96,6 @@ class DOConvTrainer(gluon.Trainer):
     def step(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
         """Step W, D' and all other parameters, and write W' into the network.
 
-        Args:
-            batch_size, ignore_stale_grad: as for `gluon.Trainer`.
-
         Raises:
             DOConvError: if somebody else has written a kernel since the last step.
         """
