@@ -8,6 +8,7 @@ separable     DepthwiseSeparableConv1D, 2D, 3D
 base          the bases of all of these
 deferred      the sizes of layers that see their input channels late
 models        whole models: `convert`, `fold`, `plan`, `verify` and `folded_parameters`
+optimizer     `DOConvTrainer`: W and D' beside a network that stays plain
 plain         the plain layers' arguments, and the values they are given
 composition   W' from W and D' in MXNet
 starts        how W, D' and a separable pair start
@@ -34,6 +35,7 @@ from do_conv.gluon.models.folding import fold  # noqa: E402
 from do_conv.gluon.models.planning import plan  # noqa: E402
 from do_conv.gluon.models.state import folded_parameters  # noqa: E402
 from do_conv.gluon.models.verification import verify  # noqa: E402
+from do_conv.gluon.optimizer import DOConvTrainer  # noqa: E402
 from do_conv.gluon.separable import (  # noqa: E402
     DepthwiseSeparableConv1D,
     DepthwiseSeparableConv2D,
@@ -54,6 +56,7 @@ __all__ = [
     "DOConv2DTranspose",
     "DOConv3D",
     "DOConv3DTranspose",
+    "DOConvTrainer",
     "DepthwiseSeparableConv1D",
     "DepthwiseSeparableConv2D",
     "DepthwiseSeparableConv3D",

@@ -70,6 +70,38 @@ def _graph(spec: Spec) -> Any:
     return mx.nd.CachedOp(kernel)
 
 
+def compose_spec_gradients(grad: Any, weight: Any, delta: Any, spec: Spec) -> tuple[Any, Any]:
+    """The gradients of W and D', given that of W', on arrays; as `core.composition` has it."""
+    # A graph takes its arrays in the order in which it meets them.
+    of_weight, of_delta = _gradient_graph(spec)(grad, delta, weight)
+    return of_weight, of_delta
+
+
+@cache
+def _gradient_graph(spec: Spec) -> Any:
+    sym = mx.sym
+    names = ("grad", "delta", "weight")
+    grad, delta, weight = (sym.reshape(sym.var(name), shape=(0, 0, -1)) for name in names)
+    of_composed = _turned(sym, grad, spec)
+    through_delta = _turned(sym, sym.batch_dot(of_composed, delta, transpose_b=True), spec)
+    of_weight = sym.elemwise_add(_spread_over_slots(sym, grad, spec), through_delta)
+    of_delta = sym.batch_dot(_turned(sym, weight, spec), of_composed, transpose_a=True)
+    shapes = spec.weight_shape, spec.delta_shape
+    shaped = [sym.reshape(*one) for one in zip((of_weight, of_delta), shapes, strict=True)]
+    return mx.nd.CachedOp(sym.Group(shaped))
+
+
+def _spread_over_slots(F: Any, grad: Any, spec: Spec) -> Any:  # noqa: N803
+    """The adjoint of `_identity_part`: each whole block receives the gradient, the rest zero."""
+    if spec.has_plain_weight:
+        return grad
+    blocks = [grad] * spec.whole_blocks
+    rest = spec.d_mul - spec.whole_blocks * spec.area
+    if rest:
+        blocks.append(F.zeros_like(F.slice_axis(grad, axis=2, begin=0, end=rest)))
+    return F.concat(*blocks, dim=2)
+
+
 def _turned(F: Any, kernels: Any, spec: Spec) -> Any:  # noqa: N803
     """`(C_in, C_out/G, slots)` of `(C_out, C_in/G, slots)`, and back."""
     grouped = F.reshape(kernels, shape=(-4, spec.groups, -1, 0, 0))

@@ -28,7 +28,7 @@ PAGES = {
     "index.md": ["torch"],
     "mathematics.md": ["numpy"],
     "torch.md": ["torch"],
-    "optimizer.md": ["torch"],
+    "optimizer.md": {"PyTorch": ["torch"], "MXNet Gluon": ["mxnet"]},
     "models.md": ["torch"],
     "keras.md": ["keras"],
     "gluon.md": ["mxnet"],

@@ -1,0 +1,45 @@
+"""Options of a trainer: which kernels it trains, and which store it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from do_conv.core import rules
+from do_conv.core.errors import broken
+from do_conv.gluon.models.graphs import described_inside
+from do_conv.models.choices import Where
+from do_conv.models.decisions import DMul, to_convert
+
+
+def planned(net: Any, where: Where, d_mul: DMul) -> dict[Any, tuple[str, Any]]:
+    """The kernels that can be over-parameterized, each with its layer's name and sizes.
+
+    Raises:
+        DOConvError: if there are none, a size is not known yet, or an option breaks a rule.
+    """
+    kernels: dict[Any, tuple[str, Any]] = {}
+    for layer, row in to_convert(described_inside(net), where, d_mul, "kernel"):
+        rules.built(row.name, layer.weight._data is not None)
+        kernels.setdefault(layer.weight, (row.name, row.spec))
+    return kernels
+
+
+def check_store(options: Mapping[str, Any]) -> bool:
+    """Refuse a store that would step on the kernels itself.
+
+    Returns:
+        whether the store has several workers.
+
+    Raises:
+        DOConvError: if the options of a plain trainer ask for such a store.
+    """
+    store, on_store = options.get("kvstore"), options.get("update_on_kvstore")
+    kind = store if isinstance(store, str) else getattr(store, "type", "")
+    if on_store or "async" in kind:
+        raise broken(
+            "a DOConvTrainer steps on W and D' itself, and not on the store",
+            f"update_on_kvstore={on_store} and the store {kind!r}",
+            "leave update_on_kvstore out, and take a store that is not asynchronous",
+        )
+    return "dist" in kind or getattr(store, "num_workers", 1) > 1
