@@ -133,7 +133,7 @@ def differentiate(
 
 
 def can_step(dtype: str, area: int) -> bool:
-    """Whether `step` composes to the bits of `compose`: a kernel of |K| positions fills a vector."""
+    """Whether `step` rounds as `compose` does: the |K| positions of a kernel fill a vector."""
     return area >= LANES[dtype]
 
 
