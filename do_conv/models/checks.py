@@ -274,3 +274,26 @@ def matching_torchvision(torchvision: str, torch: str, cuda: str | None) -> NoRe
         f"bring its build with: pip install --force-reinstall --no-deps torchvision=={torchvision} "
         f"--index-url https://download.pytorch.org/whl/{build}",
     )
+
+
+def something_to_optimize(found: int, kind: str) -> None:
+    """An optimizer for W and D' holds a kernel that can have them."""
+    if not found:
+        raise broken(
+            "an optimizer must hold a kernel of the model that can be over-parameterized",
+            f"a {kind} without one",
+            "give it the variables of the model that are trained, or look at plan(model)",
+        )
+
+
+def kernel_as_composed(others: Sequence[str]) -> None:
+    """A kernel that somebody else wrote is not overwritten in silence."""
+    if others:
+        listed = ", ".join(f"'{name}'" for name in others)
+        raise broken(
+            "a kernel must be the one that the last step composed of W and D'",
+            f"{'kernels' if len(others) > 1 else 'a kernel'} of layer {listed} written since, or "
+            "a state of an optimizer for another kernel",
+            "call take_weights() of the optimizer to start from the new kernels, or "
+            "restore_weights() to write back those it has",
+        )

@@ -5,8 +5,10 @@ depthwise        DODepthwiseConv2D
 transposed       DOConv1DTranspose, DOConv2DTranspose, DOConv3DTranspose
 separable        DepthwiseSeparableConv1D, DepthwiseSeparableConv2D
 separable_delta  DOSeparableConv1D, DOSeparableConv2D
+optimizer        DOConvOptimizer: a plain model is trained as one of these
 composed         what all of them have in common
 configuration    layers made again from the configuration of others
+starts           how W and D' start
 base             what those with a D' have in common
 composition      W' from W and D' in `keras.ops`
 models           `convert`, `fold`, `plan`, `verify` and `folded_weights`: whole models
@@ -32,6 +34,7 @@ from do_conv.tf.models.folding import fold  # noqa: E402
 from do_conv.tf.models.planning import plan  # noqa: E402
 from do_conv.tf.models.state import folded_weights  # noqa: E402
 from do_conv.tf.models.verification import verify  # noqa: E402
+from do_conv.tf.optimizer import DOConvOptimizer  # noqa: E402
 from do_conv.tf.separable import DepthwiseSeparableConv1D, DepthwiseSeparableConv2D  # noqa: E402
 from do_conv.tf.separable_delta import DOSeparableConv1D, DOSeparableConv2D  # noqa: E402
 from do_conv.tf.transposed import (  # noqa: E402
@@ -47,6 +50,7 @@ __all__ = [
     "DOConv2DTranspose",
     "DOConv3D",
     "DOConv3DTranspose",
+    "DOConvOptimizer",
     "DODepthwiseConv2D",
     "DOSeparableConv1D",
     "DOSeparableConv2D",

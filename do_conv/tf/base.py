@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from keras import constraints, initializers, ops, regularizers
+from keras import constraints, ops, regularizers
 
-from do_conv.core import layouts, rules
+from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
-from do_conv.core.starts import Normal, delta_start
 from do_conv.tf.composed import Composed
 from do_conv.tf.composition import compose_spec, depthwise_kernel, pointwise_kernel
+from do_conv.tf.starts import DeltaStart
 
 
 class OverParameterized(Composed):
@@ -50,7 +50,7 @@ class OverParameterized(Composed):
             self.depthwise_delta = self.add_weight(
                 name="depthwise_delta",
                 shape=(*self.spec.kernel_size, self.spec.depthwise_channels, self.spec.d_mul),
-                initializer=_DeltaStart(delta_start(self.depthwise_init, self.spec)),
+                initializer=DeltaStart(self.depthwise_init, self.spec),
                 regularizer=self.delta_regularizer,
                 constraint=self.delta_constraint,
                 dtype=self.dtype,
@@ -165,16 +165,3 @@ class OverParameterized(Composed):
         return (
             super().__repr__()[:-1] + spec.differences(self.depthwise_init, self.composition) + ">"
         )
-
-
-class _DeltaStart(initializers.Initializer):
-    """Draws D' in Keras's layout from the distribution the core names."""
-
-    def __init__(self, start: Normal) -> None:
-        self.start = start
-
-    def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        if not self.start.std:
-            return ops.zeros(shape, dtype)
-        drawn = initializers.RandomNormal(0, self.start.std)(shape, dtype)
-        return drawn + ops.cast(layouts.delta_to_keras(self.start.mean[None]), dtype)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from keras import initializers, ops
+from keras import ops
 
-from do_conv.core import layouts, rules
+from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
-from do_conv.core.spec import Spec
-from do_conv.core.starts import fill_from_kernel
 from do_conv.models import checks
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
@@ -18,6 +16,7 @@ from do_conv.tf.configuration import made_like
 from do_conv.tf.models.classes import class_for, kernel_of
 from do_conv.tf.models.cloning import check_model, cloned, known
 from do_conv.tf.models.planning import decisions
+from do_conv.tf.starts import kernel_for
 
 ModelT = TypeVar("ModelT")
 
@@ -81,17 +80,6 @@ def _fill(layer: Any, made: Any) -> None:
         variable = getattr(layer, name, None)
         if variable is not None:
             value, same = ops.convert_to_numpy(variable), getattr(made, name)
-            same.assign(_kernel_for(value, made.spec, same) if same is slots else value)
+            same.assign(kernel_for(value, made.spec, same) if same is slots else value)
             same.trainable = variable.trainable
     made.depthwise_delta.trainable = kernel.trainable
-
-
-def _kernel_for(kernel: Any, spec: Spec, variable: Any) -> Any:
-    """A W that composes to `kernel` while D is the identity, in Keras's order of axes."""
-    if spec.has_plain_weight:
-        return kernel
-    drawn = initializers.GlorotUniform()(tuple(variable.shape), dtype=variable.dtype)
-    slots = ops.convert_to_numpy(drawn).copy()
-    # The transposed views write into the arrays themselves.
-    fill_from_kernel(layouts.kernel_from_keras(slots), layouts.kernel_from_keras(kernel), spec)
-    return slots
