@@ -32,12 +32,12 @@ from do_conv.tf.optimizer.planned import (
     planned,
     saved,
     states_of,
-    wrappable,
 )
+from do_conv.tf.optimizer.wrapper import Wrapper
 
 
 @keras.saving.register_keras_serializable("do_conv")
-class DOConvOptimizer(keras.optimizers.Optimizer):
+class DOConvOptimizer(Wrapper):
     """An optimizer that trains a plain network's convolutions as DO-Conv layers.
 
     It wraps a Keras optimizer and takes its place in `compile`. The network needs no layers of
@@ -79,8 +79,7 @@ class DOConvOptimizer(keras.optimizers.Optimizer):
         depthwise_init: DepthwiseInit = "identity",
         name: str | None = None,
     ) -> None:
-        super().__init__(learning_rate=0.0, name=name)
-        self.optimizer = wrappable(optimizer)
+        super().__init__(optimizer, name)
         self.depthwise_init = rules.depthwise_init(depthwise_init)
         self._find: Find | None = None
         if model is not None:
@@ -118,11 +117,6 @@ class DOConvOptimizer(keras.optimizers.Optimizer):
     def kernels(self) -> dict[str, TrainedKernel]:
         """The kernels that have W and D', by the name of their layer."""
         return {kernel.name: kernel for kernel in self._trained}
-
-    @property
-    def variables(self) -> list[Any]:
-        """W, D' and what is compared of each kernel, then those of the optimizer inside."""
-        return [*self._variables, *self.optimizer.variables]
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Step W, D' and all other variables, and write W' into the network.
@@ -239,47 +233,6 @@ class DOConvOptimizer(keras.optimizers.Optimizer):
             if self._var_key(kernel.variable) in excluded:
                 parts = kernel.kernel, kernel.depthwise_delta
                 excluded.update(self._var_key(part) for part in parts)
-
-    @property
-    def learning_rate(self) -> Any:
-        """That of the optimizer inside."""
-        return self.optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate: Any) -> None:
-        self.optimizer.learning_rate = learning_rate
-
-    @property
-    def iterations(self) -> Any:
-        """Those of the optimizer inside."""
-        return self.optimizer.iterations
-
-    @property
-    def loss_scale_factor(self) -> Any:
-        """That of the optimizer inside."""
-        return self.optimizer.loss_scale_factor
-
-    @loss_scale_factor.setter
-    def loss_scale_factor(self, factor: Any) -> None:
-        if "optimizer" in vars(self):  # Keras's constructor has none yet
-            self.optimizer.loss_scale_factor = factor
-
-    def scale_loss(self, loss: Any) -> Any:
-        """The loss, as the optimizer inside scales it."""
-        return self.optimizer.scale_loss(loss)
-
-    def save_own_variables(self, store: Any) -> None:
-        """Write W, D' and what is compared; Keras writes the optimizer inside beside them."""
-        for number, variable in enumerate(self._variables):
-            store[str(number)] = ops.convert_to_numpy(variable)
-
-    def load_own_variables(self, store: Any) -> None:
-        """Read what `save_own_variables` wrote; kernels are compared at the next step."""
-        if len(store.keys()) != len(self._variables):
-            super().load_own_variables(store)  # says why it skips them
-            return
-        for number, variable in enumerate(self._variables):
-            variable.assign(store[str(number)])
 
     def get_config(self) -> dict[str, Any]:
         """The optimizer inside, and the place and sizes of each kernel; never the model."""

@@ -65,26 +65,6 @@ def loaded(configs: Sequence[Mapping[str, Any]], variables: Sequence[Any]) -> Pl
     return kernels
 
 
-def wrappable(optimizer: Any) -> Any:
-    """An optimizer that W and D' can be given to.
-
-    Raises:
-        DOConvError: if it is not one.
-    """
-    is_one = isinstance(optimizer, keras.optimizers.Optimizer)
-    around = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    if not is_one or around or optimizer.built or hasattr(optimizer, "depthwise_init"):
-        kind = type(optimizer).__name__
-        raise broken(
-            "the optimizer inside must be a plain Keras optimizer that has not been built",
-            f"a {kind} that has been built" if is_one and optimizer.built else f"a {kind}",
-            "put a LossScaleOptimizer around the DOConvOptimizer"
-            if around
-            else "make a new optimizer of keras.optimizers",
-        )
-    return optimizer
-
-
 def known(find: Find | None) -> Find:
     """How the kernels are found.
 
