@@ -205,6 +205,11 @@ class DOConvOptimizer(Wrapper):
             state.assign(ops.convert_to_numpy(new))
         for kernel in self._trained:
             kernel.start(self.depthwise_init)
+        if self.optimizer.use_ema:
+            averages = self.optimizer._model_variables_moving_average
+            for part in parts:
+                place = self.optimizer._get_variable_index(part)
+                averages[place].assign(ops.convert_to_numpy(part))
 
     def restore_weights(self) -> None:
         """Write the kernels that W and D' compose to into the network."""

@@ -85,9 +85,12 @@ def states_of(optimizer: Any, variables: Sequence[Any]) -> Iterator[tuple[Any, A
     fresh = type(optimizer).from_config(optimizer.get_config())
     fresh.build(list(variables))
     places = [optimizer._get_variable_index(variable) for variable in variables]
+    # Keras's optimizers have a list for each kind of state, with an entry for each variable.
+    counts = len(variables), len(optimizer._trainable_variables)
     for name, new in vars(fresh).items():
-        states = getattr(optimizer, name, None)
-        if isinstance(new, list) and len(new) == len(variables) and isinstance(states, list):
-            for place, one in zip(places, new, strict=True):
-                if one is not None and isinstance(states[place], keras.Variable):
-                    yield states[place], one
+        old = getattr(optimizer, name, None)
+        if name in ("_variables", "_trainable_variables") or not isinstance(old, list):
+            continue
+        if isinstance(new, list) and (len(new), len(old)) == counts:
+            pairs = ((old[place], one) for place, one in zip(places, new, strict=True))
+            yield from (pair for pair in pairs if isinstance(pair[0], keras.Variable))
