@@ -297,3 +297,24 @@ def kernel_as_composed(others: Sequence[str]) -> None:
             "call take_weights() of the optimizer to start from the new kernels, or "
             "restore_weights() to write back those it has",
         )
+
+
+def optimizer_inside(is_one: bool, found: str) -> None:
+    """What steps on W and D' is an optimizer of Keras that has no variables yet."""
+    if not is_one:
+        raise broken(
+            "the optimizer inside must be a plain Keras optimizer that has not been built",
+            f"a {found}",
+            "give a new one of keras.optimizers, and put a LossScaleOptimizer around the "
+            "DOConvOptimizer",
+        )
+
+
+def optimizer_of_a_model(has_model: bool) -> None:
+    """Which variables are kernels is known from their model, or from a configuration."""
+    if not has_model:
+        raise broken(
+            "an optimizer must be given the model whose kernels it trains",
+            "None",
+            "leave the model out in from_config only",
+        )

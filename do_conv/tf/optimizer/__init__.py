@@ -27,7 +27,7 @@ from do_conv.tf.optimizer.compiled import at_once, is_symbolic, step_if
 from do_conv.tf.optimizer.kernels import TrainedKernel
 from do_conv.tf.optimizer.planned import (
     Find,
-    known,
+    Planned,
     loaded,
     planned,
     saved,
@@ -100,7 +100,7 @@ class DOConvOptimizer(Wrapper):
             return
         variables = list(variables)
         with at_once():
-            found = known(self._find)(variables)
+            found = self._found(variables)
             checks.something_to_optimize(len(found), type(self.optimizer).__name__)
             self._trained = [
                 TrainedKernel(self, variables[place], name, place, spec)
@@ -163,6 +163,12 @@ class DOConvOptimizer(Wrapper):
             lambda: apply(optimizer_variables, grads, trainable_variables),
             lambda: (list(trainable_variables), list(optimizer_variables)),
         )
+
+    def _found(self, variables: Sequence[Any] | None = None) -> Planned:
+        """The planned kernels among variables; without any, among those of the model."""
+        checks.optimizer_of_a_model(self._find is not None)
+        assert self._find is not None
+        return self._find(variables)
 
     def _step(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
         """The step of the optimizer inside on W and D', then W'."""
@@ -246,7 +252,7 @@ class DOConvOptimizer(Wrapper):
             "name": self.name,
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
             "depthwise_init": self.depthwise_init,
-            "kernels": saved(kernels if self.built else known(self._find)()),
+            "kernels": saved(kernels if self.built else self._found()),
         }
 
     @classmethod

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 
 from do_conv.core import rules
-from do_conv.core.errors import broken
 from do_conv.core.spec import Spec
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
@@ -63,21 +62,6 @@ def loaded(configs: Sequence[Mapping[str, Any]], variables: Sequence[Any]) -> Pl
         expected = tuple(spec.kernel_size)
         rules.stored_shape(f"{name}.kernel", expected, shape[: spec.rank])
     return kernels
-
-
-def known(find: Find | None) -> Find:
-    """How the kernels are found.
-
-    Raises:
-        DOConvError: if nobody said.
-    """
-    if find is None:
-        raise broken(
-            "an optimizer must be given the model whose kernels it trains",
-            "None",
-            "leave the model out in a configuration only",
-        )
-    return find
 
 
 def states_of(optimizer: Any, variables: Sequence[Any]) -> Iterator[tuple[Any, Any]]:

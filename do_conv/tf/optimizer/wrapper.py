@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from do_conv.core.errors import broken
+from do_conv.models import checks
 
 
 class Wrapper(keras.optimizers.Optimizer):
@@ -82,12 +82,8 @@ def _wrappable(optimizer: Any) -> Any:
     """
     is_one = isinstance(optimizer, keras.optimizers.Optimizer)
     is_around = isinstance(optimizer, (keras.optimizers.LossScaleOptimizer, Wrapper))
-    if not is_one or is_around or optimizer.built:
-        kind = type(optimizer).__name__
-        raise broken(
-            "the optimizer inside must be a plain Keras optimizer that has not been built",
-            f"a {kind} that has been built" if is_one and optimizer.built else f"a {kind}",
-            "give a new optimizer of keras.optimizers; a LossScaleOptimizer goes around a "
-            "DOConvOptimizer",
-        )
+    found = type(optimizer).__name__ + (
+        " that has been built" if is_one and optimizer.built else ""
+    )
+    checks.optimizer_inside(is_one and not is_around and not optimizer.built, found)
     return optimizer
