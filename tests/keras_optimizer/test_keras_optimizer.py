@@ -111,6 +111,23 @@ def test_convolutions_of_other_classes_have_kernels_too(train):
     assert min(abs(keras.ops.convert_to_numpy(one)).max() for one in deltas) > 1e-6
 
 
+def test_a_kernel_that_is_computed_is_left(train):
+    class Outer(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.normalised = keras.layers.SpectralNormalization(keras.layers.Conv2D(2, 2))
+            self.conv = keras.layers.Conv2D(2, 3, name="conv")
+            self.flat = keras.layers.Flatten()
+
+        def call(self, x):
+            return self.flat(self.conv(self.normalised(x)))
+
+    model = Outer()
+    optimizer = DOConvOptimizer(optimizers.SGD(0.1), model)
+    train(model, optimizer, epochs=1)
+    assert list(optimizer.kernels) == ["conv"]
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("d_mul", [6, 14])
 def test_the_gradients_are_the_cores(groups, d_mul):

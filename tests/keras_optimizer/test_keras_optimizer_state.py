@@ -116,7 +116,7 @@ def test_a_kernel_that_somebody_else_wrote_is_not_overwritten(network, train, ea
 
 def test_new_kernels_are_taken_or_the_old_ones_restored(network, train, numbers):
     model = network("float32")
-    optimizer = DOConvOptimizer(adamw(use_ema=True), model)
+    optimizer = DOConvOptimizer(adamw(), model)
     train(model, optimizer, epochs=1)
     before = model.get_weights()
     written(model)
@@ -131,9 +131,18 @@ def test_new_kernels_are_taken_or_the_old_ones_restored(network, train, numbers)
     place = inner._get_variable_index(kernel.kernel)
     assert not numbers(inner._momentums[place]).any()
     assert numbers(inner._momentums[-1 - 4]).any()  # of the dense layer
-    assert same([numbers(inner._model_variables_moving_average[place])], [1.5 * before[0]])
     train(model, epochs=1)
     assert not same(model.get_weights(), before)
+
+
+def test_the_averages_of_new_kernels_begin_there(network, train, numbers):
+    model = network("float32", kinds=("conv",))
+    optimizer = DOConvOptimizer(adamw(use_ema=True), model)
+    train(model, optimizer, epochs=1)
+    kernel = numbers(written(model).layers[0].kernel)
+    optimizer.take_weights()
+    optimizer.finalize_variable_values(model.trainable_variables)
+    np.testing.assert_array_equal(numbers(model.layers[0].kernel), kernel)
 
 
 @pytest.fixture
@@ -195,6 +204,22 @@ def test_a_loss_scale_is_taken_back(network, train, apart):
         inner = optimizers.SGD(0.02, loss_scale_factor=factor)
         models.append(train(model, DOConvOptimizer(inner, model), epochs=1))
     assert apart(*models) < 1e-12
+
+
+def test_a_loss_scale_optimizer_around_takes_the_loss_scale_off(network):
+    inner, model = optimizers.SGD(0.02, loss_scale_factor=8.0), network(kinds=("conv",))
+    ours = DOConvOptimizer(inner, model)
+    assert ours.loss_scale_factor == 8
+    optimizers.LossScaleOptimizer(ours)
+    assert inner.loss_scale_factor is None
+
+
+def test_averages_are_not_swapped_in_silence(network, batches):
+    model = network("float32", kinds=("conv",))
+    model.compile(DOConvOptimizer(adamw(use_ema=True), model), "mse")
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    with pytest.raises(ValueError, match="must be used when `use_ema=True`"):
+        model.fit(*batches(1), verbose=0, callbacks=[swap])
 
 
 def test_every_variable_has_a_path_of_its_own(network, train):

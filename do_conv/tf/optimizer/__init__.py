@@ -148,21 +148,18 @@ class DOConvOptimizer(Wrapper):
         self, optimizer_variables: Any, grads: Any, trainable_variables: Any
     ) -> tuple[Any, Any]:
         """`apply` without side effects, for JAX; values of the variables are given and returned."""
-        both = [
-            (self.variables, list(optimizer_variables)),
-            (self._trainable_variables, list(trainable_variables)),
-        ]
-        mapping = [pair for known, values in both for pair in zip(known, values, strict=False)]
+        # A LossScaleOptimizer gives variables, whose values are those of its own scope.
+        own = [ops.convert_to_tensor(one) for one in optimizer_variables]
+        trained = [ops.convert_to_tensor(one) for one in trainable_variables]
+        mapping = [*zip(self.variables, own, strict=False)]
+        mapping += zip(self._trainable_variables, trained, strict=False)
         with keras.StatelessScope(mapping):
-            as_composed = self.built and self._is_as_composed()
-        apply = super().stateless_apply
-        if not is_symbolic(as_composed):
-            return apply(optimizer_variables, grads, trainable_variables)
-        return ops.cond(
-            as_composed,
-            lambda: apply(optimizer_variables, grads, trainable_variables),
-            lambda: (list(trainable_variables), list(optimizer_variables)),
-        )
+            as_composed = self._is_as_composed() if self.built else True
+        apply = functools.partial(super().stateless_apply, own, grads, trained)
+        if is_symbolic(as_composed):
+            return ops.cond(as_composed, apply, lambda: (trained, own))
+        # An error within a step would leave the model of jax's `fit` without values.
+        return apply() if as_composed else (trained, own)
 
     def _found(self, variables: Sequence[Any] | None = None) -> Planned:
         """The planned kernels among variables; without any, among those of the model."""
@@ -228,7 +225,10 @@ class DOConvOptimizer(Wrapper):
         Raises:
             DOConvError: if somebody else has written a kernel, and compiled steps were left out.
         """
-        self._check()
+        try:
+            self._check()
+        except TypeError:  # A step has failed, and jax's variables have no values: Keras raises it.
+            return
         if self.built and self.optimizer.use_ema:
             self.optimizer.finalize_variable_values(self._expanded(var_list))
             self.restore_weights()
