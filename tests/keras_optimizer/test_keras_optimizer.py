@@ -243,7 +243,7 @@ def test_a_kernel_without_decay_has_none_on_both(network, train, numbers):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: optimizers.LossScaleOptimizer(sgd()), "goes around"),
+        (lambda: optimizers.LossScaleOptimizer(sgd()), "received a LossScaleOptimizer"),
         (lambda: DOConvOptimizer(sgd(), keras.layers.Conv2D(2, 3)), "a DOConvOptimizer"),
         (lambda: "sgd", "received a str"),
     ],

@@ -130,9 +130,8 @@ class DOConvOptimizer(Wrapper):
         if not grads or (trainable_variables is None and not self.built):
             super().apply(grads, trainable_variables)  # which does nothing, or says what is missing
             return
-        variables = list(
-            self._trainable_variables if trainable_variables is None else trainable_variables
-        )
+        given = self._trainable_variables if trainable_variables is None else trainable_variables
+        variables = list(given)
         self.build(variables)
         self._check_variables_are_known(variables)
         as_composed = self._is_as_composed()
@@ -203,16 +202,11 @@ class DOConvOptimizer(Wrapper):
 
     def take_weights(self) -> None:
         """Start from the kernels that the network has now, as when the optimizer was built."""
+        for kernel in self._trained:
+            kernel.start(self.depthwise_init)
         parts = [part for k in self._trained for part in (k.kernel, k.depthwise_delta)]
         for state, new in states_of(self.optimizer, parts):
             state.assign(ops.convert_to_numpy(new))
-        for kernel in self._trained:
-            kernel.start(self.depthwise_init)
-        if self.optimizer.use_ema:
-            averages = self.optimizer._model_variables_moving_average
-            for part in parts:
-                place = self.optimizer._get_variable_index(part)
-                averages[place].assign(ops.convert_to_numpy(part))
 
     def restore_weights(self) -> None:
         """Write the kernels that W and D' compose to into the network."""

@@ -76,5 +76,7 @@ def states_of(optimizer: Any, variables: Sequence[Any]) -> Iterator[tuple[Any, A
         if name in ("_variables", "_trainable_variables") or not isinstance(old, list):
             continue
         if isinstance(new, list) and (len(new), len(old)) == counts:
-            pairs = ((old[place], one) for place, one in zip(places, new, strict=True))
+            # An average begins at the value that it is the average of.
+            starts = variables if name == "_model_variables_moving_average" else new
+            pairs = ((old[place], one) for place, one in zip(places, starts, strict=True))
             yield from (pair for pair in pairs if isinstance(pair[0], keras.Variable))
