@@ -11,6 +11,9 @@ from do_conv.core import layouts
 from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.core.starts import identity
 
+# Slots up to which sums over them are written out: 25 take longer than the einsum.
+_UNROLLED = 16
+
 
 def compose(kernel: Any, delta: Any, groups: int = 1) -> Any:
     """The composed kernel W' (equation 3 of the paper, kernel composition).
@@ -53,18 +56,24 @@ def compose_separable(kernel: Any, depthwise: Any, groups: int = 1) -> Any:
     return compose_spec(kernel, depthwise, spec)
 
 
-def compose_spec(kernel: Any, delta: Any, spec: Spec) -> Any:
+def compose_spec(kernel: Any, delta: Any, spec: Spec, *, differentiable: bool = True) -> Any:
     """`compose`, or `compose_separable`, for a layer that knows its sizes.
 
-    `kernel` may be a depthwise layer's, too.
+    `kernel` may be a depthwise layer's, too. Where nobody asks for gradients, jax is faster slot by
+    slot: 2.1 ms in place of 6.6 for 512 x 512 x 3 x 3; the gradients of that would take 90 for 24.
     """
     channels = (spec.group_channels, spec.groups, spec.group_rows)
     slots = ops.reshape(kernel, (spec.d_mul, *channels))
     matrices = ops.reshape(delta, (spec.area, spec.groups, spec.group_channels, spec.d_mul))
-    change = _each_channel(
-        ops.transpose(matrices, (1, 2, 0, 3)), ops.transpose(slots, (2, 1, 0, 3))
-    )
-    change = ops.transpose(change, (2, 1, 0, 3))
+    is_on_jax = keras.backend.backend() == "jax"
+    if is_on_jax and not differentiable and spec.d_mul <= _UNROLLED:
+        columns = ops.expand_dims(ops.transpose(matrices, (3, 0, 2, 1)), -1)
+        change = sum(columns[slot] * slots[slot] for slot in range(spec.d_mul))
+    else:
+        change = _each_channel(
+            ops.transpose(matrices, (1, 2, 0, 3)), ops.transpose(slots, (2, 1, 0, 3))
+        )
+        change = ops.transpose(change, (2, 1, 0, 3))
     shape = (*spec.kernel_size, spec.group_channels, spec.rows)
     if not spec.whole_blocks:
         return ops.reshape(change, shape)
