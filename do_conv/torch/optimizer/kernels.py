@@ -37,7 +37,7 @@ class TrainedKernel:
         self.parameter, self.name, self.spec = parameter, name, spec
         self.depthwise_init = depthwise_init
         self._written: tuple[int, int, Tensor] | None = None
-        self._dtype = parameter.dtype
+        self._dtype, self._places = parameter.dtype, _places(parameter)
         dtype = parameter.dtype if parameter.dtype in _WIDE else torch.float32
         like: dict[str, Any] = {"dtype": dtype, "device": parameter.device}
         self.weight = nn.Parameter(torch.empty(spec.weight_shape, **like))
@@ -179,20 +179,20 @@ class TrainedKernel:
     def _now(self) -> tuple[int, int, Tensor]:
         """What tells of a write: the version, the memory, and some of the values."""
         kernel = self.parameter.detach()
-        return self.parameter._version, kernel.data_ptr(), _sample(kernel)
+        sample = kernel.as_strided((kernel.numel(),), (1,))[self._places]
+        return self.parameter._version, kernel.data_ptr(), sample
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_written": None}  # a copy has another memory
 
 
-def _sample(kernel: Tensor) -> Tensor:
-    """A few values, spread over memory; writes through `.data` leave the version as it is.
+def _places(kernel: Tensor) -> Tensor:
+    """Places of a few values, spread over memory; a write through `.data` changes no version.
 
     Even spaces would meet the same position of the kernel again and again.
     """
     numbers = kernel.numel()
-    places = torch.arange(SAMPLE, device=kernel.device) * int(0.6180339887 * numbers) % numbers
-    return kernel.as_strided((numbers,), (1,))[places]
+    return torch.arange(SAMPLE, device=kernel.device) * int(0.6180339887 * numbers) % numbers
 
 
 def _is_same(now: Any, written: Any) -> bool:
