@@ -1,0 +1,151 @@
+"""An optimizer around another: its groups and states are those of the network's parameters."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.optim import LBFGS, Optimizer
+
+from do_conv.core.errors import broken
+from do_conv.torch.optimizer.groups import Expanded, lists_of, places_of
+from do_conv.torch.optimizer.kernels import TrainedKernel
+from do_conv.torch.optimizer.states import check_saved, packed, unpacked
+
+# What a copy and a pickle hold.
+_SAVED = (
+    "defaults", "optimizer", "depthwise_options", "_depthwise_init", "_planned", "_trained",
+    "_rates", "_has_state",
+)  # fmt: skip
+
+
+class Wrapper(Optimizer):
+    """The groups, the state and the state dicts of an optimizer that trains W and D'.
+
+    Attributes:
+        optimizer: the optimizer inside.
+        depthwise_options: the options of D' that differ from those of its group.
+    """
+
+    def __init__(self, optimizer: Optimizer, depthwise_options: dict[str, Any]) -> None:
+        _check_inner(optimizer, depthwise_options)
+        # The base class makes its hooks here too: its constructor would make groups of its own.
+        self.__setstate__({"defaults": dict(optimizer.defaults)})
+        self.optimizer, self.depthwise_options = optimizer, depthwise_options
+        self._trained: dict[Tensor, TrainedKernel] = {}
+        self._rates: list[Any] = []  # of each group, when it was made
+        self._has_state = False
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The groups of the optimizer inside; they hold the network's own parameters."""
+        return self.optimizer.param_groups
+
+    @property
+    def state(self) -> dict[Any, Any]:  # type: ignore[override]
+        """The state of each parameter, once there is one; a kernel's has W, D' and that of both."""
+        inner = self.optimizer.state
+        if not (inner or self._has_state):
+            return {}
+        own = {part for kernel in self._trained.values() for _, part in kernel.parts}
+        state = {key: value for key, value in inner.items() if key not in own}
+        own_states = {p: packed(k, inner) for p, k in self._trained.items()}
+        return defaultdict(dict, {**state, **own_states})
+
+    def _expanded(self) -> Expanded:
+        return Expanded(self.optimizer, self._trained, self.depthwise_options, self._rates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state: under the number of each kernel W, D', and what the optimizer has of both."""
+        for pre_hook in self._optimizer_state_dict_pre_hooks.values():
+            pre_hook(self)
+        with self._expanded():
+            inner, inside = self.optimizer.state_dict(), places_of(self.param_groups)
+        state = {key: value for key, value in inner["state"].items() if not isinstance(key, int)}
+        of_parameters = {p: inner["state"][i] for p, i in inside.items() if i in inner["state"]}
+        places = places_of(self.param_groups)
+        for parameter, place in places.items():
+            if parameter in self._trained:
+                state[place] = packed(self._trained[parameter], of_parameters)
+            else:  # an empty one too, which `torch.distributed.checkpoint` asks for
+                state[place] = of_parameters.get(parameter, {})
+        groups: list[dict[str, Any]] = []
+        for saved, group in zip(inner["param_groups"], self.param_groups, strict=False):
+            lists = {name: list(group[name]) for name in lists_of(group)}
+            groups.append({**saved, **lists, "params": [places[p] for p in group["params"]]})
+        whole = {**inner, "state": state, "param_groups": groups}
+        for post_hook in self._optimizer_state_dict_post_hooks.values():
+            whole = post_hook(self, whole) or whole
+        return whole
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what `state_dict` gave. The network's kernels are compared at the next step.
+
+        Raises:
+            DOConvError: if the state has no W and D' for these kernels.
+        """
+        given = dict(state_dict)
+        for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
+            given = pre_hook(self, given) or given
+        own, loaded = (
+            [len(group["params"]) for group in groups]
+            for groups in (self.param_groups, given["param_groups"])
+        )
+        if own != loaded:
+            raise broken(
+                f"a state must have groups of {own} parameters, as the optimizer has",
+                f"groups of {loaded}",
+                "load the state of an optimizer that was made in the same way",
+            )
+        # Numbers, or names from `torch.distributed.checkpoint`.
+        numbers = [number for group in given["param_groups"] for number in group["params"]]
+        saved = {
+            p: given["state"].get(number, {})
+            for p, number in zip(places_of(self.param_groups), numbers, strict=True)
+        }
+        loaded_kernels = {p: k for p, k in self._trained.items() if saved[p] or p.requires_grad}
+        for parameter, kernel in loaded_kernels.items():
+            check_saved(kernel, saved[parameter])
+        state = {key: value for key, value in given["state"].items() if key not in set(numbers)}
+        with self._expanded() as expanded:
+            inside = places_of(self.param_groups)
+            for parameter, values in saved.items():
+                for part, its_values in unpacked(parameter, self._trained, values):
+                    state[inside[part]] = its_values
+            loaded_groups: list[dict[str, Any]] = []
+            for group, origin in zip(self.param_groups, expanded.origins, strict=True):
+                options = {} if origin == len(loaded_groups) else self.depthwise_options
+                params = [inside[p] for p in group["params"]]
+                loaded_groups.append({**given["param_groups"][origin], **options, "params": params})
+            self.optimizer.load_state_dict({**given, "state": state, "param_groups": loaded_groups})
+        for parameter, kernel in loaded_kernels.items():
+            kernel.load(*(saved[parameter][name] for name, _ in kernel.parts))
+        self._has_state = True
+        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+            post_hook(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As in the base class without hooks, and without the `step` that schedulers replace.
+        return {name: value for name, value in self.__dict__.items() if name in _SAVED}
+
+
+def _check_inner(optimizer: Optimizer, depthwise_options: Mapping[str, Any] | None) -> None:
+    """Refuse what cannot be the optimizer inside.
+
+    Raises:
+        DOConvError: if it is such an optimizer.
+    """
+    if isinstance(optimizer, Wrapper):
+        raise broken(
+            "a DOConvOptimizer must hold another kind of optimizer",
+            "one in which W and D' are trained already",
+            "use the one you have",
+        )
+    if depthwise_options and isinstance(optimizer, LBFGS):
+        raise broken(
+            "depthwise_options needs an optimizer with groups of parameters",
+            "an LBFGS, which has one group",
+            "leave them out",
+        )
