@@ -142,7 +142,7 @@ INLINE void step_channels(const Step *step, Index at, Index matrix, Index channe
 #if IS_FLOAT
 /* Ask for rows that are needed next: they lie too far apart for the processor to foresee. */
 INLINE void fetch(const REAL *rows, Index stride, Index count, Index numbers) {
-    for (Index row = 0; rows && row < count; row++)
+    for (Index row = 0; row < count; row++)
         for (Index i = 0; i < numbers; i += 64 / sizeof(REAL))
             __builtin_prefetch(rows + row * stride + i, 0, 3);
 }

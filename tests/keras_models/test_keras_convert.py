@@ -3,22 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from small_keras import conv, kinds, small
 
 from do_conv import DOConvError
 from do_conv import tf as do_tf
 from do_conv.tf import convert, fold, plan, verify
-
-
-def small(*layers, **options):
-    return keras.Sequential([keras.Input((8, 8, 3)), *layers], **options)
-
-
-def conv(**options):
-    return keras.layers.Conv2D(4, 3, **options)
-
-
-def kinds(model):
-    return {layer.name: type(layer).__name__ for layer in model.layers}
 
 
 def test_the_outputs_are_the_same_bits_and_the_model_is_a_new_one(

@@ -2,21 +2,10 @@
 
 import keras
 import pytest
+from small_keras import conv, kinds, small
 
 from do_conv import DOConvError
 from do_conv.tf import DOConv2D, convert, fold, folded_weights, plan, verify
-
-
-def small(*layers, **options):
-    return keras.Sequential([keras.Input((8, 8, 3)), *layers], **options)
-
-
-def conv(**options):
-    return keras.layers.Conv2D(4, 3, **options)
-
-
-def kinds(model):
-    return {layer.name: type(layer).__name__ for layer in model.layers}
 
 
 @pytest.mark.parametrize(
