@@ -23,8 +23,8 @@ SCHEMES = ("light", "dark")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DRIVERS = ("chromedriver", "chromium.chromedriver")
 OPTIONS = (
-    "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
-    "--disable-background-networking", "--disable-component-update", "--no-proxy-server",
+    "--headless=new", "--hide-scrollbars", "--no-sandbox", "--disable-dev-shm-usage",
+    "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-proxy-server",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )  # fmt: skip
 LOOK = (Path(__file__).parent / "look.js").read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def problems(site: Path, pages: list[str], pictures: Path | None = None) -> Iter
     """
     with _browser() as browser, _server(site) as address:
         for page, scheme, width in itertools.product(pages, SCHEMES, WIDTHS):
-            _show(browser, f"{address}/{page}", scheme, width)
+            _show(browser, address, page, scheme, width)
             for problem in [*browser.execute_async_script(LOOK), *_failures(browser)]:
                 yield f"{page}, {width} pixels, {scheme}: {problem}"
             if pictures is not None:
@@ -114,12 +114,15 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         """Say nothing: the browser reports what failed."""
 
 
-def _show(browser: Any, address: str, scheme: str, width: int) -> None:
+def _show(browser: Any, address: str, page: str, scheme: str, width: int) -> None:
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     feature = {"name": "prefers-color-scheme", "value": scheme}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    browser.get(address)
+    # A reader who comes for the first time: the theme remembers what was chosen.
+    origin = {"origin": address, "storageTypes": "local_storage"}
+    browser.execute_cdp_cmd("Storage.clearDataForOrigin", origin)
+    browser.get(f"{address}/{page}")
 
 
 def _failures(browser: Any) -> Iterator[str]:

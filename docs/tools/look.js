@@ -49,5 +49,7 @@ function look() {
   return found;
 }
 
+for (const closed of document.querySelectorAll("details")) closed.open = true;
+
 // Two frames later, scripts of the page have wrapped its tables.
 requestAnimationFrame(() => requestAnimationFrame(() => done(look())));
