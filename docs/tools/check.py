@@ -24,7 +24,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DRIVERS = ("chromedriver", "chromium.chromedriver")
 OPTIONS = (
     "--headless=new", "--hide-scrollbars", "--no-sandbox", "--disable-dev-shm-usage",
-    "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-proxy-server",
+    "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--no-proxy-server",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )  # fmt: skip
 LOOK = (Path(__file__).parent / "look.js").read_text(encoding="utf-8")
