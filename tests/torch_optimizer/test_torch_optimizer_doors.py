@@ -5,18 +5,14 @@ import copy
 import cpu_torchvision  # noqa: F401  # before timm
 import pytest
 import torch
+from doors import HALF, SHAPE, assert_same, both_halves, from_layers, to_layers
 from timm.optim import Lookahead
 from torch import nn
 from torch.optim import SGD, Adam, AdamW
 from twins import difference, network, parameters_of, train, twins
 
-from do_conv.torch import (
-    DOConvOptimizer,
-    convert,
-)
+from do_conv.torch import DOConvOptimizer
 
-SHAPE = (3, 8, 8)
-HALF = 5
 OPTIMIZERS = {
     "momentum": (lambda p: SGD(p, 0.01, momentum=0.9, weight_decay=0.01), 1e-12),
     "nesterov": (lambda p: SGD(p, 0.01, momentum=0.9, weight_decay=0.01, nesterov=True), 1e-12),
@@ -38,41 +34,6 @@ CASES = [
     *(("adam", options) for options in OPTIONS if options != "identity"),
 ]
 BF16 = torch.bfloat16
-
-
-def both_halves(model, optimizer, shape=SHAPE):
-    """Train in two halves, as a reference for a change in the middle."""
-    train(model, optimizer, shape, HALF)
-    train(model, optimizer, shape, HALF, seed=2)
-
-
-def to_layers(model, optimizer, shape=SHAPE, **options):
-    """Train half of the way in the optimizer, and half of it in layers."""
-    train(model, optimizer, shape, HALF)
-    converted, inner = optimizer.to_layers(**options)
-    train(converted, inner, shape, HALF, seed=2)
-    return converted, inner
-
-
-def from_layers(layers, inner, shape=SHAPE, **options):
-    """Train half of the way in layers, and half of it in the optimizer."""
-    train(layers, inner, shape, HALF)
-    model, optimizer = DOConvOptimizer.from_layers(inner, layers, **options)
-    train(model, optimizer, shape, HALF, seed=2)
-    return model, optimizer
-
-
-def assert_same(one, other, tolerance):
-    """Assert that two models have the same parameters and buffers, of which some have moved."""
-    one, other = one.state_dict(), other.state_dict()
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        assert tensor.dtype == other[name].dtype
-        assert (tensor - other[name]).abs().max() <= tolerance, name
-    deltas = [
-        tensor.abs().max() for name, tensor in one.items() if name.endswith("depthwise_delta")
-    ]
-    assert min(deltas) > 1e-4
 
 
 def has_no_trace(model):
@@ -156,27 +117,12 @@ def test_layers_in_bfloat16_go_on_in_float32(name):
     for layer, kernel in optimizer.kernels.items():
         own = layers.get_submodule(layer)
         for part, before in ((kernel.weight, own.weight), (kernel.delta, own.depthwise_delta)):
-            assert part.dtype == torch.float32 and torch.equal(part, before.float())
+            assert part.dtype == torch.float32
+            assert torch.equal(part, before.float())
             for key, value in inner.state[before].items():
                 assert torch.equal(optimizer.optimizer.state[part][key], value.float())
         assert model.get_submodule(layer).weight.dtype == BF16
     train(model, optimizer, SHAPE, 1)
-
-
-def by_layer(model):
-    """A group for the first layer, with a rate and a decay of its own, and one for all others."""
-    first, *others = [list(layer.parameters(recurse=True)) for layer in model.children()]
-    groups = [{"params": first, "lr": 0.02, "weight_decay": 0.1}, {"params": sum(others, [])}]
-    return SGD(groups, 0.01, momentum=0.9)
-
-
-def test_groups_with_options_of_their_own():
-    model, layers = network(), convert(network())
-    optimizer, expected = DOConvOptimizer(by_layer(model), model), by_layer(layers)
-    converted, inner = to_layers(model, optimizer)
-    assert [len(group["params"]) for group in inner.param_groups] == [2, 13]
-    both_halves(layers, expected)
-    assert_same(converted, layers, 1e-12)
 
 
 def shared():
@@ -193,9 +139,8 @@ def shared():
 def test_shared_kernels_stay_shared():
     make, tolerance = OPTIMIZERS["adamw"]
     model, optimizer, layers, expected = twins(shared(), make)
-    its = copy.deepcopy((layers, expected))
-    converted, inner = to_layers(model, optimizer)
-    plain, its = from_layers(*its)
+    converted, _ = to_layers(model, optimizer)
+    plain, its = from_layers(*copy.deepcopy((layers, expected)))
     both_halves(layers, expected)
     assert converted[0].weight is converted[2].weight
     assert converted[0].depthwise_delta is converted[2].depthwise_delta

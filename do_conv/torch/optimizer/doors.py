@@ -132,7 +132,7 @@ class Doors(Wrapper):
             of_layers[kernel.weight], of_layers[kernel.delta] = parameter, delta
         guard(self._model, fold_inside)
         deltas = {of_layers[kernel.delta] for kernel in self._trained.values()}
-        order = {p: place for place, p in enumerate(self._model.parameters())}
+        order: dict[Tensor, int] = {p: place for place, p in enumerate(self._model.parameters())}
         for group in self.param_groups:
             group["params"][:] = [of_layers.get(p, p) for p in group["params"]]
             _sort(group, order, deltas)

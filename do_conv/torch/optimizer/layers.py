@@ -75,7 +75,9 @@ def held_layers(model: nn.Module, groups: Groups) -> list[Held]:
             )
         if inside:
             started = layer.spec, layer.depthwise_init
-            held.append(Held(name, weight, weight.detach(), delta, *started, (*inside,)))
+            held.append(
+                Held(name, weight, weight.detach(), delta, *started, (inside[0], inside[1]))
+            )
     if not held:
         raise broken(
             "an optimizer that is to go on without layers must hold W and D' of one",
@@ -96,7 +98,10 @@ def options_of_deltas(held: Sequence[Held], groups: Groups, names: Iterable[str]
     Raises:
         DOConvError: if they are not the same for all layers.
     """
-    options = [_difference(*(groups[place] for place in one.groups), names) for one in held]
+    options = []
+    for one in held:
+        of_weight, of_delta = (groups[place] for place in one.groups)
+        options.append(_difference(of_weight, of_delta, names))
     for one, own in zip(held, options, strict=True):
         if not _are_same(own, options[0]):
             raise broken(
