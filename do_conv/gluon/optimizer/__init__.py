@@ -46,6 +46,7 @@ class DOConvTrainer(gluon.Trainer):
             `gluon.Trainer`; `update_on_kvstore` is False.
 
     Attributes:
+        net: the network.
         kernels: the kernels that have W and D', by the name of their layer.
 
     Raises:
@@ -86,7 +87,7 @@ class DOConvTrainer(gluon.Trainer):
 
     def _take(self, net: Any, kernels: dict[Any, TrainedKernel]) -> None:
         """Train these kernels of a network."""
-        self._net, self._trained = net, kernels
+        self.net, self._trained = net, kernels
         # The order, and so the numbers, that a trainer has of the parameters of layers.
         parameters = [*self._params, *(kernel.delta for kernel in self._trained.values())]
         self._places = sorted(parameters, key=lambda parameter: parameter.name)
@@ -160,7 +161,7 @@ class DOConvTrainer(gluon.Trainer):
                 of a graph or in float16.
         """
         check(list(self._trained.values()))
-        net = doors.with_layers(self._net, self._trained)
+        net = doors.with_layers(self.net, self._trained)
         options = doors.options_of(self)
         trainer = gluon.Trainer(net.collect_params(), **options, update_on_kvstore=False)
         doors.carry_states(self, trainer)

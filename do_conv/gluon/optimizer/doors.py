@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mxnet import gluon
 
 from do_conv.adapter import DELTA
@@ -33,12 +34,12 @@ def with_layers(net: Any, kernels: Mapping[Any, TrainedKernel]) -> Any:
     """
     read_by = readers(holders(net))
     for parameter, kernel in kernels.items():
-        own = kernel.weight.dtype == parameter.dtype
+        dtype = np.dtype(parameter.dtype)
+        own = np.dtype(kernel.weight.dtype) == dtype
         if not own or not all(hasattr(layer, "_kwargs") for layer in read_by[id(parameter)]):
             raise broken(
                 "a kernel that goes on as a layer must be one of a layer, in float32 or float64",
-                f"'{kernel.name}', which is "
-                + ("inside of a graph" if own else f"in {parameter.dtype.__name__}"),
+                f"'{kernel.name}', which is " + ("inside of a graph" if own else f"in {dtype}"),
                 "go on with the trainer, or take a part of the kernels with where",
             )
     converted, copy_of = copied(net)
@@ -74,11 +75,12 @@ def without_layers(net: Any, trainer: Any) -> tuple[Any, dict[Any, TrainedKernel
     Raises:
         DOConvError: if a layer, or the trainer, breaks a rule.
     """
-    if {id(p) for p in trainer._params} != {id(p) for p in net.collect_params().values()}:
+    own = list(net.collect_params().values())
+    if {*map(id, trainer._params)} != {*map(id, own)}:
         raise broken(
             "a trainer that is to go on without layers must be one of all parameters of the "
             "network",
-            f"{len(trainer._params)} of {len(net.collect_params())}, or others",
+            f"one of {len(trainer._params)} parameters, for a network of {len(own)}",
             "make it from net.collect_params()",
         )
     held = dict(_held(net))

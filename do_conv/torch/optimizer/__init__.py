@@ -62,6 +62,7 @@ class DOConvOptimizer(Doors):
 
     Attributes:
         optimizer: the optimizer inside.
+        model: the network.
         kernels: the kernels that have W and D', by the name of their layer.
 
     Raises:
@@ -85,8 +86,8 @@ class DOConvOptimizer(Doors):
     ) -> None:
         super().__init__(optimizer, dict(depthwise_options or {}))
         self._depthwise_init = rules.depthwise_init(depthwise_init)
-        self._model = unwrapped(model)
-        self._planned = planned(self._model, where, d_mul)
+        self.model = unwrapped(model)
+        self._planned = planned(self.model, where, d_mul)
         for group in optimizer.param_groups:
             self._adopt(group)
         if not self._trained:

@@ -33,7 +33,7 @@ DoorsT = TypeVar("DoorsT", bound="Doors")
 class Doors(Wrapper):
     """An optimizer of W and D' whose training can go on in layers, or has begun in them."""
 
-    _model: nn.Module
+    model: nn.Module
     _planned: dict[Tensor, tuple[str, Spec]]
     _depthwise_init: DepthwiseInit
 
@@ -57,17 +57,17 @@ class Doors(Wrapper):
                 has a state that is not divided among parameters.
         """
         _check_states(self.optimizer)
-        check_whole(self._model, "make layers before fully_shard")
+        check_whole(self.model, "make layers before fully_shard")
         for kernel in self._trained.values():
             kernel.check()
         its = self
         if not inplace:
             memo: dict[int, Any] = {}
-            copied(self._model, memo)
+            copied(self.model, memo)
             _copy_of(self.optimizer, memo)
             its = copy.deepcopy(self, memo)
         its._become_layers()
-        return its._model, its.optimizer
+        return its.model, its.optimizer
 
     @classmethod
     def from_layers(
@@ -106,7 +106,7 @@ class Doors(Wrapper):
         model = fold(model, inplace=True, check_finite=False)
         its = cls.__new__(cls)
         Wrapper.__init__(its, optimizer, options)
-        its._model, its._depthwise_init, its._has_state = model, "identity", True
+        its.model, its._depthwise_init, its._has_state = model, "identity", True
         its._rates = [rate_of(group) for group in optimizer.param_groups]
         its._planned = {held.parameter: (held.name, held.spec) for held in found}
         for held in found:
@@ -126,13 +126,13 @@ class Doors(Wrapper):
         self._expanded().expand()
         saved, numbers = self.optimizer.state_dict(), places_of(self.param_groups)
         of_layers: dict[Tensor, Tensor] = {}
-        read_by = readers(holders(self._model))
+        read_by = readers(holders(self.model))
         for parameter, kernel in self._trained.items():
             delta = _moved(kernel, read_by[id(parameter)])
             of_layers[kernel.weight], of_layers[kernel.delta] = parameter, delta
-        guard(self._model, fold_inside)
+        guard(self.model, fold_inside)
         deltas = {of_layers[kernel.delta] for kernel in self._trained.values()}
-        order: dict[Tensor, int] = {p: place for place, p in enumerate(self._model.parameters())}
+        order: dict[Tensor, int] = {p: place for place, p in enumerate(self.model.parameters())}
         for group in self.param_groups:
             group["params"][:] = [of_layers.get(p, p) for p in group["params"]]
             _sort(group, order, deltas)

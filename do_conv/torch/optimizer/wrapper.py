@@ -17,7 +17,7 @@ from do_conv.torch.optimizer.states import check_saved, packed, unpacked
 # What a copy and a pickle hold.
 _SAVED = (
     "defaults", "optimizer", "depthwise_options", "_depthwise_init", "_planned", "_trained",
-    "_rates", "_has_state", "_model",
+    "_rates", "_has_state", "model",
 )  # fmt: skip
 
 
