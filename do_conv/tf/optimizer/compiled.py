@@ -28,6 +28,20 @@ def is_symbolic(condition: Any) -> bool:
     return False
 
 
+def all_before_any(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arrays, none of which is used before all of them are computed.
+
+    The gradient of D' reads W, and that of W reads D'. TensorFlow orders an update behind such a
+    read, but its graph optimizer drops this order: Keras joins the gradients, which makes it look
+    redundant, and later the joint is removed. An update could then come before the read.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return arrays
+    import tensorflow as tf
+
+    return tuple(tf.tuple(arrays))
+
+
 def step_if(condition: Any, step: Callable[..., None], grads: Any, variables: Any) -> None:
     """Step in a TensorFlow graph, where a condition holds."""
     import tensorflow as tf

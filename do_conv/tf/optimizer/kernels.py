@@ -11,6 +11,7 @@ from keras import ops
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.tf.composition import compose_spec, gradients
+from do_conv.tf.optimizer.compiled import all_before_any
 from do_conv.tf.starts import DeltaStart, weight_for
 
 # How many values of a kernel are compared before each step, and how near they have to be, as a
@@ -69,7 +70,8 @@ class TrainedKernel:
     def differentiate(self, grad: Any) -> tuple[Any, Any]:
         """The gradients of W and D', by the chain rule from that of W'."""
         grad = ops.cast(grad, self.kernel.dtype)
-        return gradients(grad, self._tensor(self.kernel), self._delta(), self.spec)
+        found = gradients(grad, self._tensor(self.kernel), self._delta(), self.spec)
+        return all_before_any(found)
 
     def compose(self) -> None:
         """Write W', of W and D' as they are now, into the network."""
