@@ -17,24 +17,35 @@ fused     steps of SGD and Adam by the C loops
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
+from do_conv.core.spec import Spec
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
+from do_conv.torch.models.sharding import is_sharded
 from do_conv.torch.models.structure import unwrapped
 from do_conv.torch.optimizer import fused
+from do_conv.torch.optimizer.collectives import (
+    check,
+    check_order,
+    clip,
+    start_equally,
+    sum_gradients,
+    total_norm,
+)
 from do_conv.torch.optimizer.groups import Expanded, are_zero, rate_of, scheduled
 from do_conv.torch.optimizer.kernels import TrainedKernel
 from do_conv.torch.optimizer.planned import planned
+from do_conv.torch.optimizer.sharded import ShardedKernel
 from do_conv.torch.optimizer.wrapper import Wrapper
 
 
@@ -71,6 +82,8 @@ class DOConvOptimizer(Wrapper):
         >>> optimizer = do_conv.torch.DOConvOptimizer(optimizer, model)
     """
 
+    _model: Callable[[], nn.Module | None] = staticmethod(lambda: None)  # a copy knows of none
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -83,6 +96,7 @@ class DOConvOptimizer(Wrapper):
     ) -> None:
         super().__init__(optimizer, dict(depthwise_options or {}))
         self._depthwise_init = rules.depthwise_init(depthwise_init)
+        self._model = weakref.ref(unwrapped(model))
         self._planned = planned(unwrapped(model), where, d_mul)
         for group in optimizer.param_groups:
             self._adopt(group)
@@ -97,13 +111,17 @@ class DOConvOptimizer(Wrapper):
         """Give W and D' to the planned kernels among the parameters of a group."""
         self._rates.append(rate_of(group))
         found = [p for p in group["params"] if p in self._planned and p not in self._trained]
-        made = [TrainedKernel(p, *self._planned[p], self._depthwise_init) for p in found]
+        made = [self._kernel(p, *self._planned[p]) for p in found]
         for kernel in made:
             inherited = kernel.inherited(self.optimizer.state.pop(kernel.parameter, {}))
             if inherited:
                 self.optimizer.state[kernel.weight] = inherited
-        _make_equal_everywhere([kernel for kernel in made if kernel.is_drawn])
+        start_equally(made)
         self._trained.update(zip(found, made, strict=True))
+
+    def _kernel(self, parameter: Tensor, name: str, spec: Spec) -> TrainedKernel:
+        kind = ShardedKernel if is_sharded(parameter) else TrainedKernel
+        return kind(parameter, name, spec, self._depthwise_init)
 
     @property
     def kernels(self) -> dict[str, TrainedKernel]:
@@ -121,7 +139,7 @@ class DOConvOptimizer(Wrapper):
             kernel.start()
             for _, part in kernel.parts:
                 self.optimizer.state.pop(part, None)
-        _make_equal_everywhere([k for k in self._trained.values() if k.is_drawn])
+        start_equally(self._trained.values())
 
     def restore_weights(self) -> None:
         """Write the kernels that W and D' compose to into the network."""
@@ -143,9 +161,15 @@ class DOConvOptimizer(Wrapper):
         # With rates of zero `torch.distributed.checkpoint` makes the state that it loads, maybe
         # after the model's. Such a step moves no W and no D'.
         is_moving = closure is not None or not are_zero(self.param_groups)
-        for kernel in self._trained.values():
-            if closure is not None or (is_moving and kernel.parameter.grad is not None):
-                kernel.check()
+        check_order(self._model(), self._trained.values())
+        kernels = self._trained.values()
+        check(
+            [
+                k
+                for k in kernels
+                if closure is not None or (is_moving and k.parameter.grad is not None)
+            ]
+        )
         try:
             if closure is None:
                 self._differentiate(self._step_fused() if is_moving else ())
@@ -180,11 +204,10 @@ class DOConvOptimizer(Wrapper):
         self._differentiate()
         with self._expanded():
             inside = [p for group in self.param_groups for p in group["params"]]
-            norm = get_total_norm([p.grad for p in inside if p.grad is not None], norm_type)
+            norm = total_norm([p.grad for p in inside if p.grad is not None], norm_type)
         for kernel in self._trained.values():
             kernel.forget_gradients()
-        own = [p for group in self.param_groups for p in group["params"]]
-        clip_grads_with_norm_(own, max_norm, norm)
+        clip((p for group in self.param_groups for p in group["params"]), max_norm, norm)
         return norm
 
     def _step_fused(self) -> set[TrainedKernel]:
@@ -207,6 +230,7 @@ class DOConvOptimizer(Wrapper):
             kernel.forget_gradients()
             if kernel.parameter.grad is not None and kernel not in but:
                 kernel.differentiate()
+        sum_gradients(self._trained.values())
 
     def _evaluation(self, closure: Callable[[], Any], expanded: Expanded) -> Callable[[], Any]:
         """The closure between W' before it and the gradients of W and D' after it."""
@@ -226,12 +250,3 @@ class DOConvOptimizer(Wrapper):
     def __repr__(self) -> str:
         """The optimizer inside, and how many kernels are trained as W and D'."""
         return f"{type(self).__name__}({self.optimizer!r}, {len(self._trained)} kernels)"
-
-
-def _make_equal_everywhere(kernels: list[TrainedKernel]) -> None:
-    """Let every process have the random numbers of the first, as DistributedDataParallel does."""
-    if kernels and distributed.is_available() and distributed.is_initialized():
-        for kernel in kernels:
-            for _, part in kernel.parts:
-                distributed.broadcast(part.detach(), 0)
-            kernel.compose()
