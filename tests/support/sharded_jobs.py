@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -168,8 +169,8 @@ def resumed(rank, processes, folder, name):
     optimizer = optimizer_of(model, name, LARGE)
     train(model, optimizer, part, steps=first)
     checkpoint.save(states_of(model, optimizer), checkpoint_id=folder)
-    full = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    of_optimizer = get_optimizer_state_dict(model, optimizer, options=full)
+    full = StateDictOptions(full_state_dict=True)
+    of_optimizer = copy.deepcopy(get_optimizer_state_dict(model, optimizer, options=full))
     of_model = {key: value.clone() for key, value in model.state_dict().items()}
     train(model, optimizer, part, steps=last)
     expected = trained(model, optimizer)
@@ -182,8 +183,7 @@ def resumed(rank, processes, folder, name):
     again = sharded(has_unused=False)
     restarted = optimizer_of(again, name, LARGE)
     again.load_state_dict(of_model)
-    options = StateDictOptions(full_state_dict=True)
-    set_optimizer_state_dict(again, restarted, of_optimizer, options=options)
+    set_optimizer_state_dict(again, restarted, of_optimizer, options=full)
     train(again, restarted, part, steps=last)
     from_whole = same_bits(trained(again, restarted), expected)
     return {"from files": from_files, "from whole arrays": from_whole}
@@ -209,8 +209,6 @@ def spawned(job, processes, folder, *arguments):
 def _run(rank, job, processes, folder, *arguments):
     torch.set_num_threads(1)
     store = f"file://{folder}/store{processes}"
-    torch.distributed.init_process_group(
-        "gloo", rank=rank, world_size=processes, init_method=store
-    )
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=processes, init_method=store)
     torch.save(job(rank, processes, *arguments), f"{folder}/found{rank}.pt")
     torch.distributed.destroy_process_group()

@@ -1,7 +1,4 @@
-"""What the processes that share the kernels of a network do together.
-
-Where nothing is sharded, nothing is exchanged.
-"""
+"""What several processes do together: a start in common, and steps on kernels that they share."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ def sum_gradients(kernels: Iterable[TrainedKernel]) -> None:
 def check(kernels: Sequence[TrainedKernel]) -> None:
     """Refuse kernels that somebody else has written since they were composed.
 
-    Every process refuses what one of them finds: the others would wait for it.
+    What one process finds is refused by all that share the kernel: they would wait for it.
 
     Raises:
         DOConvError: if there is one, or a kernel has moved to another device or dtype.

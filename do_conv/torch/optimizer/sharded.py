@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import LBFGS, Optimizer
 
 from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
@@ -154,6 +155,26 @@ def _pieces(spec: Spec, first: int, last: int) -> list[tuple[slice, slice, Spec]
         pieces.append((slice(row - first, end - first), slice(start, start + channels), piece))
         row = end
     return pieces
+
+
+def kernel_of(
+    optimizer: Optimizer, parameter: Tensor, name: str, spec: Spec, depthwise_init: DepthwiseInit
+) -> TrainedKernel:
+    """The kernel for a parameter of an optimizer, whole or sharded.
+
+    Raises:
+        DOConvError: if the parameter is sharded, and by another axis than the first, or for an
+            optimizer that joins all parameters.
+    """
+    if not is_sharded(parameter):
+        return TrainedKernel(parameter, name, spec, depthwise_init)
+    if isinstance(optimizer, LBFGS):
+        raise broken(
+            "the optimizer of a sharded network must step on each parameter by itself",
+            "an LBFGS, which joins all parameters",
+            "take another optimizer",
+        )
+    return ShardedKernel(parameter, name, spec, depthwise_init)
 
 
 @torch.no_grad()
