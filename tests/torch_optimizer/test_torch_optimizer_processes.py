@@ -1,4 +1,4 @@
-"""Two processes: DistributedDataParallel, what it exchanges, and sharded models."""
+"""Two processes: DistributedDataParallel, and what it exchanges."""
 
 import pytest
 import torch
@@ -7,7 +7,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 from twins import parameters_of, same_bits
 
-from do_conv import DOConvError
 from do_conv.torch import DOConvOptimizer, convert
 
 OPTIONS = {
@@ -79,23 +78,13 @@ def bytes_of_models(rank):
     return [exchanged(one) for one in (plain, model, convert(network()))]
 
 
-def sharded(rank):
-    from torch.distributed.fsdp import fully_shard
-
-    model = network()
-    fully_shard(model)
-    with pytest.raises(DOConvError) as error:
-        DOConvOptimizer(momentum(model), model)
-    return str(error.value)
-
-
 def everything(rank):
     trained = {
         (name, first): replicas(rank, options, first)
         for name, options in OPTIONS.items()
         for first in (True, False)
     }
-    return {"trained": trained, "bytes": bytes_of_models(rank), "sharded": sharded(rank)}
+    return {"trained": trained, "bytes": bytes_of_models(rank)}
 
 
 def job(rank, store, results):
@@ -138,8 +127,3 @@ def test_the_bytes_exchanged_are_those_of_the_plain_network(found):
     for plain, ours, layers in (one["bytes"] for one in found):
         assert ours == plain == sum(p.numel() * 8 for p in network().parameters())
         assert layers > plain
-
-
-def test_exception_a_sharded_model(found):
-    for one in found:
-        assert "make the optimizer before fully_shard" in one["sharded"]

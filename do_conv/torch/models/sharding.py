@@ -16,8 +16,18 @@ FOLDED_STATE = "load folded_state_dict(model) into the plain network"
 
 def check_whole(model: nn.Module, remedy: str) -> None:
     """Refuse a model if FSDP has divided it, or a part of it."""
-    if _holds(model, "FSDPModule") or _holds(model, "FullyShardedDataParallel"):
+    if is_fully_sharded(model) or _holds(model, "FullyShardedDataParallel"):
         raise _divided(model, remedy)
+
+
+def check_not_flat(model: nn.Module) -> None:
+    """Refuse a model if the older FSDP has divided it, or a part of it."""
+    if _holds(model, "FullyShardedDataParallel"):
+        raise broken(
+            "the parameters of a model must be whole, or divided by fully_shard",
+            f"a {type(model).__name__} of which each process holds a part",
+            "divide the model with fully_shard, the newer FSDP",
+        )
 
 
 def check_summoned(model: nn.Module) -> None:
@@ -45,9 +55,19 @@ def _holds(model: nn.Module, kind: str, but_in: str | None = None) -> bool:
     return any(but_in is None or m.training_state.name != but_in for m in divided)
 
 
+def is_fully_sharded(model: nn.Module) -> bool:
+    """Whether `fully_shard` has divided a model, or a part of it."""
+    return _holds(model, "FSDPModule")
+
+
+def is_sharded(tensor: Any) -> bool:
+    """Whether a process may hold a part of a tensor."""
+    return hasattr(tensor, "full_tensor")
+
+
 def whole(tensor: Any) -> Any:
     """The whole tensor, of which a process may hold a part; every process has to call."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 @contextlib.contextmanager
@@ -55,7 +75,7 @@ def whole_parameters(module: nn.Module) -> Iterator[None]:
     """Let a layer and the modules in it hold whole parameters within the context."""
     held = [(inner, inner._parameters) for inner in module.modules()]
     for inner, parameters in held:
-        if any(hasattr(parameter, "full_tensor") for parameter in parameters.values()):
+        if any(map(is_sharded, parameters.values())):
             inner._parameters = {name: _whole(value) for name, value in parameters.items()}
     try:
         yield

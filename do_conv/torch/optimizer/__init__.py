@@ -7,14 +7,17 @@ its own weight, and from G = dL/dW' follow, for each input channel,
 
 An optimizer steps on W and D' with these, and W' = W (I + D') is written back into the network.
 
-kernels   a plain kernel with its W and D'
-planned   which kernels of a model have them
-wrapper   the groups and the state of the optimizer inside, as the network's parameters see them
-groups    W and D' in the place of their kernel while the optimizer inside works
-states    what a state dict holds of a kernel
-doors     training that goes on in layers, or has begun in them
-layers    W and D' of layers in an optimizer
-fused     steps of SGD and Adam by the C loops
+gradients    of W and D', from that of W'
+kernels      a plain kernel with its W and D'
+planned      which kernels of a model have them
+wrapper      the groups and the state of the optimizer inside, as the network's parameters see them
+groups       W and D' in the place of their kernel while the optimizer inside works
+states       what a state dict holds of a kernel
+doors        training that goes on in layers, or has begun in them
+layers       W and D' of layers in an optimizer
+fused        steps of SGD and Adam by the C loops
+sharded      a kernel that `fully_shard` divides among processes
+collectives  what such processes do together
 """
 
 from __future__ import annotations
@@ -23,8 +26,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from do_conv.core import rules
@@ -33,11 +35,12 @@ from do_conv.core.rules import DepthwiseInit
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.torch.models.structure import unwrapped
-from do_conv.torch.optimizer import fused
+from do_conv.torch.optimizer import collectives, fused
 from do_conv.torch.optimizer.doors import Doors
 from do_conv.torch.optimizer.groups import Expanded, are_zero, rate_of, scheduled
 from do_conv.torch.optimizer.kernels import TrainedKernel
 from do_conv.torch.optimizer.planned import planned
+from do_conv.torch.optimizer.sharded import kernel_of
 
 
 class DOConvOptimizer(Doors):
@@ -51,7 +54,8 @@ class DOConvOptimizer(Doors):
     Args:
         optimizer: the optimizer, over parameters of the model.
         model: a module; of a wrapper (`DataParallel`, `DistributedDataParallel`, a compiled
-            model), what it wraps. Its sizes must be known: run a lazy network once before.
+            model), what it wraps. Its sizes must be known: run a lazy network once before. Call
+            `fully_shard` before, too.
         where: which layers, as for `convert`.
         d_mul: D_mul, at least |K|, the default; or a function of a layer's `Spec`.
         depthwise_init: "identity", which changes no bit of the network, or "he" (Table 7), which
@@ -66,8 +70,8 @@ class DOConvOptimizer(Doors):
         kernels: the kernels that have W and D', by the name of their layer.
 
     Raises:
-        DOConvError: if no kernel of the model is in the optimizer, a size is not known yet,
-            `fully_shard` has divided the model, or an option breaks a rule.
+        DOConvError: if no kernel of the model is in the optimizer, a size is not known yet, or an
+            option breaks a rule.
 
     Example:
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -101,12 +105,14 @@ class DOConvOptimizer(Doors):
         """Give W and D' to the planned kernels among the parameters of a group."""
         self._rates.append(rate_of(group))
         found = [p for p in group["params"] if p in self._planned and p not in self._trained]
-        made = [TrainedKernel(p, *self._planned[p], self._depthwise_init) for p in found]
+        made = [
+            kernel_of(self.optimizer, p, *self._planned[p], self._depthwise_init) for p in found
+        ]
         for kernel in made:
             inherited = kernel.inherited(self.optimizer.state.pop(kernel.parameter, {}))
             if inherited:
                 self.optimizer.state[kernel.weight] = inherited
-        _make_equal_everywhere([kernel for kernel in made if kernel.is_drawn])
+        collectives.start_equally(made)
         self._trained.update(zip(found, made, strict=True))
 
     @property
@@ -125,7 +131,7 @@ class DOConvOptimizer(Doors):
             kernel.start()
             for _, part in kernel.parts:
                 self.optimizer.state.pop(part, None)
-        _make_equal_everywhere([k for k in self._trained.values() if k.is_drawn])
+        collectives.start_equally(self._trained.values())
 
     def restore_weights(self) -> None:
         """Write the kernels that W and D' compose to into the network."""
@@ -141,15 +147,17 @@ class DOConvOptimizer(Doors):
                 may call it several times.
 
         Raises:
-            DOConvError: if somebody else has written a kernel since the last step. Nothing has
-                changed then.
+            DOConvError: if somebody else has written a kernel since the last step, or
+                `fully_shard` has divided it. Nothing has changed then.
         """
         # With rates of zero `torch.distributed.checkpoint` makes the state that it loads, maybe
         # after the model's. Such a step moves no W and no D'.
         is_moving = closure is not None or not are_zero(self.param_groups)
-        for kernel in self._trained.values():
-            if closure is not None or (is_moving and kernel.parameter.grad is not None):
-                kernel.check()
+        collectives.check_order(self.model, self._trained.values())
+        kernels = list(self._trained.values())
+        if closure is None:
+            kernels = [k for k in kernels if is_moving and k.parameter.grad is not None]
+        collectives.check(kernels)
         try:
             if closure is None:
                 self._differentiate(self._step_fused() if is_moving else ())
@@ -184,11 +192,12 @@ class DOConvOptimizer(Doors):
         self._differentiate()
         with self._expanded():
             inside = [p for group in self.param_groups for p in group["params"]]
-            norm = get_total_norm([p.grad for p in inside if p.grad is not None], norm_type)
+            norm = collectives.total_norm([p.grad for p in inside if p.grad is not None], norm_type)
         for kernel in self._trained.values():
             kernel.forget_gradients()
-        own = [p for group in self.param_groups for p in group["params"]]
-        clip_grads_with_norm_(own, max_norm, norm)
+        collectives.clip(
+            (p for group in self.param_groups for p in group["params"]), max_norm, norm
+        )
         return norm
 
     def _step_fused(self) -> list[TrainedKernel]:
@@ -210,6 +219,7 @@ class DOConvOptimizer(Doors):
             kernel.forget_gradients()
             if kernel.parameter.grad is not None and kernel not in but:
                 kernel.differentiate()
+        collectives.sum_gradients(self._trained.values())
 
     def _evaluation(self, closure: Callable[[], Any], expanded: Expanded) -> Callable[[], Any]:
         """The closure between W' before it and the gradients of W and D' after it."""
@@ -229,12 +239,3 @@ class DOConvOptimizer(Doors):
     def __repr__(self) -> str:
         """The optimizer inside, and how many kernels are trained as W and D'."""
         return f"{type(self).__name__}({self.optimizer!r}, {len(self._trained)} kernels)"
-
-
-def _make_equal_everywhere(kernels: list[TrainedKernel]) -> None:
-    """Let every process have the random numbers of the first, as DistributedDataParallel does."""
-    if kernels and distributed.is_available() and distributed.is_initialized():
-        for kernel in kernels:
-            for _, part in kernel.parts:
-                distributed.broadcast(part.detach(), 0)
-            kernel.compose()

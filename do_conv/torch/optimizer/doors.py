@@ -24,6 +24,7 @@ from do_conv.torch.models.sharding import check_whole
 from do_conv.torch.models.structure import holders, unwrapped
 from do_conv.torch.optimizer.groups import lists_of, places_of, rate_of
 from do_conv.torch.optimizer.kernels import TrainedKernel
+from do_conv.torch.optimizer import collectives
 from do_conv.torch.optimizer.layers import held_layers, options_of_deltas
 from do_conv.torch.optimizer.wrapper import Wrapper, check_inner
 
@@ -58,8 +59,7 @@ class Doors(Wrapper):
         """
         _check_states(self.optimizer)
         check_whole(self.model, "make layers before fully_shard")
-        for kernel in self._trained.values():
-            kernel.check()
+        collectives.check(list(self._trained.values()))
         its = self
         if not inplace:
             memo: dict[int, Any] = {}

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
-from do_conv.torch.composition import compose_spec, loops
+from do_conv.torch.composition import compose_spec
+from do_conv.torch.optimizer.gradients import gradients
 from do_conv.torch.starts import start_delta, weight_for
 
 # Dtypes that W and D' have themselves; a kernel of another, such as bfloat16, has them in float32.
@@ -44,27 +45,46 @@ class TrainedKernel:
     ) -> None:
         self.parameter, self.name, self.spec = parameter, name, spec
         self.depthwise_init = depthwise_init
-        self._written: tuple[int, int, Tensor] | None = None
-        self._dtype, self._places = parameter.dtype, _places(parameter)
+        self._written: tuple[tuple[int, int], int, Tensor] | None = None
+        self._dtype, self._places = parameter.dtype, _places(self.held(parameter))
         dtype = parameter.dtype if parameter.dtype in _WIDE else torch.float32
-        like: dict[str, Any] = {"dtype": dtype, "device": parameter.device}
-        self.weight = nn.Parameter(torch.empty(spec.weight_shape, **like))
-        self.delta = nn.Parameter(torch.empty(spec.delta_shape, **like))
+        weight, delta = self._empty({"dtype": dtype, "device": parameter.device})
+        self.weight, self.delta = nn.Parameter(weight), nn.Parameter(delta)
         if values is None:
             self.start()
         else:
             self.load(*values)
             self.compose()
 
+    def held(self, array: Tensor) -> Tensor:
+        """The numbers of W', of W, of D' or of a gradient that this process holds."""
+        return array.detach()
+
+    def _empty(self, like: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """W and D' without values."""
+        return torch.empty(self.spec.weight_shape, **like), torch.empty(
+            self.spec.delta_shape, **like
+        )
+
     @torch.no_grad()
     def start(self) -> None:
         """Take the kernel as the one that D = I gives, then start D'."""
         self._check_place()
-        self.weight.copy_(weight_for(self.parameter.to(self.weight.dtype), self.spec))
-        start_delta(self.delta, self.depthwise_init, self.spec)
+        self._start_parts()
         if self.depthwise_init != "identity":
             self.compose()
         self.mark()
+
+    def _start_parts(self) -> None:
+        """Fill W and D' with their start."""
+        self.weight.copy_(weight_for(self.parameter.to(self.weight.dtype), self.spec))
+        start_delta(self.delta, self.depthwise_init, self.spec)
+
+    def start_equally(self) -> None:
+        """Have the random numbers of the first process, as DistributedDataParallel does."""
+        for _, part in self.parts:
+            distributed.broadcast(part.detach(), 0)
+        self.compose()
 
     def inherited(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """The state with which W goes on, of an optimizer that has trained the kernel before.
@@ -106,18 +126,7 @@ class TrainedKernel:
         grad = self.parameter.grad
         assert grad is not None
         grad = grad.to(self.weight.dtype)
-        if loops.pay(self.weight, self.delta, self.spec) and type(grad) is Tensor:
-            of_weight, of_delta = loops.differentiate(
-                self.weight, self.delta, grad, self.spec.has_plain_weight
-            )
-            if not self.spec.has_plain_weight:
-                _whole_blocks(of_weight, self.spec).add_(grad.flatten(2).unsqueeze(2))
-        else:
-            # Under autocast the products of the gradients would be rounded to its dtype.
-            with torch.enable_grad(), torch.autocast(grad.device.type, enabled=False):
-                composed = compose_spec(self.weight, self.delta, self.spec)
-                of_weight, of_delta = torch.autograd.grad(composed, (self.weight, self.delta), grad)
-        self.weight.grad, self.delta.grad = of_weight, of_delta
+        self.weight.grad, self.delta.grad = gradients(self.weight, self.delta, grad, self.spec)
 
     def forget_gradients(self) -> None:
         """Free the gradients of W and D'."""
@@ -132,7 +141,7 @@ class TrainedKernel:
     def compose(self) -> None:
         """Write W' into the network."""
         self._check_place()
-        self.parameter.copy_(self.composed())
+        self.held(self.parameter).copy_(self.composed())
         self.mark()
 
     def mark(self) -> None:
@@ -140,28 +149,22 @@ class TrainedKernel:
         self._written = self._now()
 
     @torch.no_grad()
-    def check(self) -> None:
-        """Refuse a kernel that somebody else has written since it was composed.
+    def is_foreign(self) -> bool:
+        """Whether somebody else has written the kernel since it was composed.
 
         Raises:
-            DOConvError: if it differs from what W and D' compose to, or has moved to another
-                device or dtype.
+            DOConvError: if it has moved to another device or dtype.
         """
         self._check_place()
         now = self._now()
         if self._written is not None and _is_same(now, self._written):
-            return
+            return False
         # Saved values may come from a machine whose products are rounded in another way.
         is_right = self._is_near if self._written is None else _is_equal
-        if not is_right(self.composed(), self.parameter.detach()):
-            raise broken(
-                "a kernel must be the one that the last step composed of W and D'",
-                f"a kernel of layer '{self.name}' that was written since, or a state of an "
-                "optimizer for another kernel",
-                "call take_weights() of the optimizer to start from the new kernels, or "
-                "restore_weights() to write back those it has",
-            )
+        if not is_right(self.composed(), self.held(self.parameter)):
+            return True
         self._written = now
+        return False
 
     def _check_place(self) -> None:
         """Refuse a kernel that has moved to another device or dtype.
@@ -182,16 +185,19 @@ class TrainedKernel:
 
     def _is_near(self, composed: Tensor, kernel: Tensor) -> bool:
         """Whether a kernel is the composed one, to the rounding of its D_mul products."""
-        largest = self.weight.abs().max() * (1 + self.delta.abs().max())
+        if not kernel.numel():
+            return True
+        largest = self.held(self.weight).abs().max() * (1 + self.held(self.delta).abs().max())
         of_products = torch.finfo(self.weight.dtype).eps * (self.spec.d_mul + 1) * largest
         near = composed.abs() * torch.finfo(self._dtype).eps + of_products
         is_near = (composed - kernel).abs() <= near
         return bool((is_near | (composed == kernel) | (composed.isnan() & kernel.isnan())).all())
 
-    def _now(self) -> tuple[int, int, Tensor]:
+    def _now(self) -> tuple[tuple[int, int], int, Tensor]:
         """What tells of a write: the version, the memory, and some of the values."""
-        sample = self.parameter.detach().take(self._places)
-        return self.parameter._version, self.parameter.data_ptr(), sample
+        kernel = self.held(self.parameter)
+        versions = self.parameter._version, kernel._version
+        return versions, kernel.data_ptr(), kernel.take(self._places)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_written": None}  # a copy has another memory
@@ -203,7 +209,8 @@ def _places(kernel: Tensor) -> Tensor:
     Even spaces would meet the same position of the kernel again and again.
     """
     numbers = kernel.numel()
-    return torch.arange(SAMPLE, device=kernel.device) * int(0.6180339887 * numbers) % numbers
+    sample = torch.arange(SAMPLE if numbers else 0, device=kernel.device)
+    return sample * int(0.6180339887 * numbers) % max(numbers, 1)
 
 
 def _is_same(now: Any, written: Any) -> bool:
@@ -213,12 +220,6 @@ def _is_same(now: Any, written: Any) -> bool:
 def _is_equal(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors have the same values, NaN being one."""
     return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
-
-
-def _whole_blocks(weight: Tensor, spec: Spec) -> Tensor:
-    """The slots of W that the identity of D multiplies, `(rows, channels, blocks, |K|)`."""
-    slots = spec.whole_blocks * spec.area
-    return weight[..., :slots].unflatten(-1, (spec.whole_blocks, spec.area))
 
 
 def _words(device: torch.device, dtype: torch.dtype) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from do_conv.core import rules
 from do_conv.core.errors import broken
+from do_conv.torch.models.sharding import is_sharded
 from do_conv.torch.optimizer.kernels import TrainedKernel
 
 
@@ -39,7 +40,7 @@ def unpacked(
 
 
 def check_saved(kernel: TrainedKernel, values: Mapping[str, Any]) -> None:
-    """Refuse a state without W and D' of a kernel, or of other sizes.
+    """Refuse a state without W and D' of a kernel, of other sizes, or divided in another way.
 
     Raises:
         DOConvError: if it is such a state.
@@ -51,4 +52,12 @@ def check_saved(kernel: TrainedKernel, values: Mapping[str, Any]) -> None:
             "load the state of a plain optimizer before it is wrapped",
         )
     for name, part in kernel.parts:
+        if is_sharded(values[name]) != is_sharded(part):
+            kinds = "whole arrays", "arrays that fully_shard divides"
+            found, own = (kinds[is_sharded(array)] for array in (values[name], part))
+            raise broken(
+                "a state must be divided among processes as the network is",
+                f"{found} for layer '{kernel.name}', which has {own}",
+                "load it with set_optimizer_state_dict of torch.distributed.checkpoint.state_dict",
+            )
         rules.stored_shape(f"{kernel.name}.{name}", tuple(part.shape), tuple(values[name].shape))
