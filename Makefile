@@ -14,7 +14,7 @@ KERAS_OWN := tests/framework_suites/test_keras_own.py
 KERAS_TESTS := tests/keras_layers tests/keras_models $(KERAS_OWN)
 COVERAGE := --cov=do_conv --cov-append --cov-report=
 
-.PHONY: install demo test test-frameworks test-zoo lint docs pictures results bench lock clean
+.PHONY: install demo test test-frameworks test-zoo lint docs results bench lock clean
 
 install: $(STAMP)
 
@@ -56,14 +56,16 @@ lint: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
 
-# The drawings, the site's first page, and the tables of both, from the files of the runs.
-pictures: $(STAMP)
-	$(BIN)/python -m pictures
-
 # The pages of results and of speed, and their pictures, from the files of the runs.
-results: pictures
+results: $(STAMP)
 	$(BIN)/python -m examples.report
 	$(BIN)/python -m benchmarks.page
+	$(BIN)/python -m pictures
+
+# The drawings, and what the first page and the page on choosing have from the files of the runs.
+.PHONY: pictures
+pictures: $(STAMP)
+	$(BIN)/python -m pictures
 
 # What DO-Conv costs, for an hour; `make bench QUICK=1` measures the most telling sizes alone.
 bench: $(STAMP)
