@@ -13,13 +13,10 @@ from pictures.markdown import KEEP, table
 # Names of the contenders in the files, and ours for them.
 SHOWN = {"DO-Conv": "DO-Conv", "authors": "the authors' formula"}
 COLOURS = {"DO-Conv": BLUE, "authors": MUTED.mixed(CARD, 0.55)}
-MODES = {
-    ("torch", "eager"): "PyTorch",
-    ("torch", "compiled"): "PyTorch, `torch.compile`",
-    ("torch", "contiguous"): "PyTorch, `torch.compile` without layout optimization",
-    ("gluon", "imperative"): "Gluon",
-    ("gluon", "hybridized"): "Gluon, hybridized",
-}
+FRAMEWORKS = {"torch": "PyTorch", "keras-tensorflow": "Keras on TensorFlow",
+              "keras-jax": "Keras on JAX", "gluon": "Gluon"}  # fmt: skip
+MODES = {"eager": "", "imperative": "", "compiled": ", `torch.compile`",
+         "contiguous": ", `torch.compile` without layout optimization"}  # fmt: skip
 SAME = {"network": "ResNet-18", "size": 32, "batch": 32}  # measured in every framework and mode
 WIDTH, LEFT, RIGHT, HEAD, GROUP, BAR = 660, 284, 76, 98, 48, 18
 
@@ -79,14 +76,16 @@ def by_framework() -> str:
     lines = []
     names = sorted((path.stem for path in RESULTS.glob("networks-*.json")), reverse=True)
     for name in names:  # PyTorch first
-        framework, report = name.partition("-")[2], load(name)
-        rows = {(row["mode"], row["step"]): row["found"] for row in report["rows"]
+        framework = name.partition("-")[2]
+        rows = {(row["mode"], row["step"]): row["found"] for row in load(name)["rows"]
                 if SAME.items() <= row.items()}  # fmt: skip
         for mode in dict.fromkeys(mode for mode, _ in rows):
-            step, run = rows[mode, "training"], rows[mode, "evaluation"]
+            step, run = rows[mode, "training"], rows.get((mode, "evaluation"), {})
+            folded = run.get("folded")
             lines.append((
-                MODES[framework, mode], *(_time(step[arm]) for arm in ("plain", "DO-Conv")),
-                f"**{step['DO-Conv']['ratio']:.2f}**", f"{run['folded']['ratio']:.2f}",
+                FRAMEWORKS.get(framework, framework) + MODES.get(mode, f", {mode}"),
+                *(_time(step[arm]) for arm in ("plain", "DO-Conv")),
+                f"**{step['DO-Conv']['ratio']:.2f}**", f"{folded['ratio']:.2f}" if folded else "",
             ))  # fmt: skip
     head = ("ResNet-18, 32 images of 32 × 32", "plain step, ms", "DO-Conv step, ms", "ratio",
             "folded, evaluation: ratio")  # fmt: skip
