@@ -66,6 +66,12 @@ docs-check: docs
 results: $(STAMP)
 	$(BIN)/python -m examples.report
 	$(BIN)/python -m benchmarks.page
+	$(BIN)/python -m pictures
+
+# The drawings, and what the first page and the page on choosing have from the files of the runs.
+.PHONY: pictures
+pictures: $(STAMP)
+	$(BIN)/python -m pictures
 
 # What DO-Conv costs, for an hour; `make bench QUICK=1` measures the most telling sizes alone.
 bench: $(STAMP)

@@ -25,7 +25,7 @@ PACKAGE = Path(do_conv.__file__).parent
 # sections, are a program each: a person who has one framework reads and runs one of them.
 SECTIONS = {"PyTorch": ["torch"], "Keras": ["keras"], "MXNet Gluon": ["mxnet"]}
 PAGES = {
-    "index.md": ["torch"],
+    "how-it-works.md": ["numpy"],
     "mathematics.md": ["numpy"],
     "torch.md": ["torch"],
     "optimizer.md": {"PyTorch": ["torch"], "Keras": ["keras"], "MXNet Gluon": ["mxnet"]},
@@ -98,7 +98,7 @@ def test_the_examples_of_a_page(page, section, needed, tmp_path):
 
 def test_pages_with_examples_are_the_ones_that_are_run():
     found = {str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md") if examples(p)}
-    assert found == set(PAGES)
+    assert found - {"index.md"} == set(PAGES)  # the first page's are the README's
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if isinstance(PAGES[page], dict)])

@@ -1,0 +1,1 @@
+"""The pictures of the documentation, its first page, and the tables that come from kept results."""

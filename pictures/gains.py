@@ -1,0 +1,95 @@
+"""What training gains, from the kept runs, beside the paper's figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from examples.records import RESULTS
+from examples.report import paper, runs
+from pictures.markdown import KEEP, table
+
+ON_MNIST = {"mnist-torch": "PyTorch", "mnist-keras": "Keras", "mnist-gluon": "MXNet Gluon"}
+SCHEDULES = ("", "medium", "full")  # in an experiment's name, after the network
+# Rows of the paper's tables, by a pattern of their labels, that are summed up in one line.
+SUMMED = (
+    ("CIFAR-10, 20 layers", "Table 1", r"CIFAR-10, .*-20"),
+    ("CIFAR-10, 56 to 164 layers", "Table 1", r"CIFAR-10, .*-(56|110|164)"),
+    ("CIFAR-100, 20 layers", "Table 1", r"CIFAR-100, .*-20"),
+    ("CIFAR-100, 56 to 164 layers", "Table 1", r"CIFAR-100, .*-(56|110|164)"),
+    ("ImageNet, 18 and 34 layers", "Tables 2 and 3", r"(Plain|ResNet).*-(18|34)"),
+    ("ImageNet, 50 to 152 layers", "Tables 2 and 3", r"ResNet.*-(50|101|152)"),
+    ("ImageNet, MobileNets", "Tables 2 and 3", r"MobileNet.*"),
+    ("ImageNet, ResNeXt-50", "Tables 2 and 3", r"ResNeXt.*"),
+    ("segmentation, mIoU", "Table 4", r".*segmentation DO-Conv"),
+    ("detection, AP", "Table 5", r".*detection DO-Conv"),
+)
+HEAD = ("", "plain → DO-Conv, %", "gain", "theirs", "seeds")
+
+
+def gains(folder: Path = RESULTS) -> str:
+    """A table with a line for each experiment that several seeds of both arms have run."""
+    return table(HEAD, _lines(runs.load(folder)))
+
+
+def of_the_paper() -> str:
+    """A table: the smallest and the largest gain of each group of the paper's experiments."""
+    lines = []
+    for shown, name, pattern in SUMMED:
+        rows = [row for group in paper.TABLES if group.name == name for row in group.rows]
+        found = [row.gain for row in rows if re.fullmatch(pattern, row.label)]
+        gains_ = sorted(gain for gain in found if gain is not None)
+        ends = [_signed(gain) for gain in dict.fromkeys((gains_[0], gains_[-1]))]
+        lines.append((shown, name, str(len(gains_)), " to ".join(ends)))
+    return table(("", "paper", "networks", "gain"), lines)
+
+
+def _lines(found: dict[str, runs.Experiment]) -> Iterator[tuple[str, ...]]:
+    for row in paper.MNIST.rows:
+        if row.experiment in found:
+            one = found[row.experiment]
+            label = f"MNIST, {ON_MNIST[row.experiment]}, {_epochs(one)}"
+            yield from _line(label, one, 1, row.gain)
+    if "mnist-torch" in found:
+        first = {arm: {seed: line[:1] for seed, line in of_seed.items()}
+                 for arm, of_seed in found["mnist-torch"].runs.items()}  # fmt: skip
+        one = replace(found["mnist-torch"], runs=first)
+        yield from _line("MNIST, PyTorch, 1 epoch", one, 1, None)
+    seen = set()
+    for group in paper.TABLES:
+        for row in group.rows:
+            for name in _names(row.experiment):
+                if name in found and name not in seen:
+                    seen.add(name)
+                    one = found[name]
+                    yield from _line(f"{row.label}, {_epochs(one)}", one, group.last, row.gain)
+
+
+def _line(
+    label: str, one: runs.Experiment, last: int, theirs: float | None
+) -> Iterator[tuple[str, ...]]:
+    result = runs.compare(one, last)
+    if result is not None and result.interval is not None:
+        gain = f"{_signed(result.gain)} ± {result.interval:.2f}".replace(" ", KEEP)
+        if abs(result.gain) > result.interval:  # the interval excludes zero
+            gain = f"**{gain}**"
+        accuracies = f"{result.plain.mean():.2f} → {result.ours.mean():.2f}".replace(" ", KEEP)
+        their = "" if theirs is None else _signed(theirs)
+        yield label, accuracies, gain, their, str(result.seeds)
+
+
+def _signed(gain: float) -> str:
+    return f"{gain:+.2f}".replace("-", "−")
+
+
+def _names(experiment: str) -> Iterator[str]:
+    """The name of an experiment under each schedule."""
+    data, network, *variant = experiment.split("-")
+    for schedule in SCHEDULES:
+        yield "-".join([data, network, *([schedule] if schedule else []), *variant])
+
+
+def _epochs(one: runs.Experiment) -> str:
+    return f"{one.settings['epochs']} epochs"
