@@ -22,9 +22,9 @@ from do_conv.torch.models.folding import fold, fold_inside
 from do_conv.torch.models.guards import guard
 from do_conv.torch.models.sharding import check_whole
 from do_conv.torch.models.structure import holders, unwrapped
+from do_conv.torch.optimizer import collectives
 from do_conv.torch.optimizer.groups import lists_of, places_of, rate_of
 from do_conv.torch.optimizer.kernels import TrainedKernel
-from do_conv.torch.optimizer import collectives
 from do_conv.torch.optimizer.layers import held_layers, options_of_deltas
 from do_conv.torch.optimizer.wrapper import Wrapper, check_inner
 
