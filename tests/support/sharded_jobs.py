@@ -21,6 +21,7 @@ OPTIMIZERS = {
     "foreach": lambda p: SGD(p, 0.05, momentum=0.9, nesterov=True, foreach=True),
     "adamw": lambda p: AdamW(p, 0.01, eps=1e-4, weight_decay=0.1, fused=True),
 }
+CLIPPED = 0.5, 2.0
 LARGE = {"d_mul": 11, "depthwise_init": "he"}
 # An optimizer, options, and the norm to clip to with its p.
 CASES = {
@@ -81,6 +82,11 @@ def whole(array):
     return (array.full_tensor() if hasattr(array, "full_tensor") else array).detach().clone()
 
 
+def held(array):
+    """What this process holds of an array."""
+    return (array.to_local() if hasattr(array, "to_local") else array).detach()
+
+
 def trained(model, optimizer):
     """All that has been trained, as whole arrays."""
     arrays = {name: whole(p) for name, p in model.named_parameters()}
@@ -104,10 +110,12 @@ def of_case(case, rank=0, processes=1, mesh=None):
     torch.manual_seed(rank)  # the start is that of the first process
     optimizer = optimizer_of(model, name, options)
     norms = train(model, optimizer, part_of(rank, processes), clipping)
-    local = [kernel.delta.detach() for kernel in optimizer.kernels.values()]
-    if processes > 1:
-        local = [delta.to_local().clone() for delta in local]
-    return {"trained": trained(model, optimizer), "norms": norms, "deltas": local}
+    kernels = optimizer.kernels.values()
+    shares = [(held(k.parameter).shape[:2], held(k.weight).shape[:2]) for k in kernels]
+    return {
+        "trained": trained(model, optimizer), "norms": norms, "shares": shares,
+        "deltas": [held(kernel.delta).clone() for kernel in kernels],
+    }  # fmt: skip
 
 
 def in_bfloat16(rank, processes):
@@ -167,24 +175,24 @@ def resumed(rank, processes, folder, name):
     part, first, last = part_of(rank, processes), range(2), range(2, STEPS)
     model = sharded(has_unused=False)
     optimizer = optimizer_of(model, name, LARGE)
-    train(model, optimizer, part, steps=first)
+    train(model, optimizer, part, CLIPPED, steps=first)
     checkpoint.save(states_of(model, optimizer), checkpoint_id=folder)
     full = StateDictOptions(full_state_dict=True)
     of_optimizer = copy.deepcopy(get_optimizer_state_dict(model, optimizer, options=full))
     of_model = {key: value.clone() for key, value in model.state_dict().items()}
-    train(model, optimizer, part, steps=last)
+    train(model, optimizer, part, CLIPPED, steps=last)
     expected = trained(model, optimizer)
-    torch.manual_seed(5)  # another start
     again = sharded(has_unused=False)
+    torch.manual_seed(5)  # another start
     restarted = optimizer_of(again, name, LARGE)
     load(again, restarted, folder)
-    train(again, restarted, part, steps=last)
+    train(again, restarted, part, CLIPPED, steps=last)
     from_files = same_bits(trained(again, restarted), expected)
     again = sharded(has_unused=False)
     restarted = optimizer_of(again, name, LARGE)
     again.load_state_dict(of_model)
     set_optimizer_state_dict(again, restarted, of_optimizer, options=full)
-    train(again, restarted, part, steps=last)
+    train(again, restarted, part, CLIPPED, steps=last)
     from_whole = same_bits(trained(again, restarted), expected)
     return {"from files": from_files, "from whole arrays": from_whole}
 
@@ -194,7 +202,7 @@ def continued(rank, processes, folder, name):
     model = sharded(has_unused=False) if processes > 1 else network(has_unused=False)
     optimizer = optimizer_of(model, name, LARGE)
     load(model, optimizer, folder)
-    train(model, optimizer, part_of(rank, processes), steps=range(2, STEPS))
+    train(model, optimizer, part_of(rank, processes), CLIPPED, range(2, STEPS))
     return trained(model, optimizer)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from sharded_jobs import (
     CASES,
+    CLIPPED,
     LARGE,
     continued,
     images,
@@ -22,13 +23,14 @@ from sharded_jobs import (
     trained,
 )
 from torch import nn
-from torch.optim import LBFGS
+from torch.optim import LBFGS, SGD
 from twins import same_bits
 
 from do_conv import DOConvError
 from do_conv.torch import DOConvOptimizer
 
 SAVED = ["momentum", "adamw"]
+OF_THREE = ["momentum", "adamw, large d_mul, he"]
 
 
 def refused(function, *arguments):
@@ -94,6 +96,16 @@ def written_by_one(rank):
     return {"message": message, "is restored": is_restored}
 
 
+def after_an_evaluation():
+    """The kernels of a network that holds whole parameters from its last forward pass."""
+    model = sharded()
+    inner = SGD(model.parameters(), 0.1)
+    with torch.no_grad():
+        model(images(0)[0])
+    assert type(model[0].weight) is nn.Parameter
+    return sorted(DOConvOptimizer(inner, model).kernels)
+
+
 def with_a_scaler(rank, processes):
     """Steps of which one overflows, in one process."""
     model = sharded() if processes > 1 else network()
@@ -122,13 +134,14 @@ def of_two(rank, processes, folder):
         "resumed": {name: resumed(rank, processes, f"{folder}/{name}", name) for name in SAVED},
         "refusals": refusals(rank),
         "written": written_by_one(rank),
+        "after an evaluation": after_an_evaluation(),
         "scaled": with_a_scaler(rank, processes),
     }
 
 
 def of_three(rank, processes, folder):
     return {
-        "cases": {case: of_case(case, rank, processes) for case in CASES},
+        "cases": {case: of_case(case, rank, processes) for case in OF_THREE},
         "continued": {name: continued(rank, processes, f"{folder}/{name}", name) for name in SAVED},
     }
 
@@ -156,12 +169,15 @@ def one():
 def assert_trained_as_one(found, expected):
     for process in found:
         assert all(map(torch.equal, process["deltas"], found[0]["deltas"]))
+        assert all(of_kernel == of_weight for of_kernel, of_weight in process["shares"])
         torch.testing.assert_close(process["norms"], expected["norms"], rtol=1e-12, atol=0)
         torch.testing.assert_close(process["trained"], expected["trained"], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("processes", ["two", "three"])
+@pytest.mark.parametrize(
+    ("processes", "case"),
+    [*(("two", case) for case in CASES), *(("three", case) for case in OF_THREE)],
+)
 def test_processes_that_share_a_network_train_as_one(processes, case, one, request):
     found = request.getfixturevalue(processes)
     assert_trained_as_one([process["cases"][case] for process in found], one[case])
@@ -193,9 +209,8 @@ def test_resumed_training_is_equal_to_the_last_bit(name, two):
 @pytest.mark.parametrize("name", SAVED)
 def test_another_number_of_processes_goes_on(name, two, three, folder):
     model = network(has_unused=False)
-    torch.manual_seed(0)
     optimizer = optimizer_of(model, name, LARGE)
-    train(model, optimizer)
+    train(model, optimizer, clipping=CLIPPED)
     expected = trained(model, optimizer)
     found = [process["continued"][name] for process in three]
     found.append(continued(0, 1, f"{folder}/{name}", name))
@@ -207,6 +222,11 @@ def test_steps_that_overflow_in_one_process_are_left_out(two):
     expected = with_a_scaler(0, 1)
     for process in two:
         torch.testing.assert_close(process["scaled"], expected, rtol=0, atol=1e-12)
+
+
+def test_all_kernels_are_found_after_an_evaluation(two):
+    names = sorted(optimizer_of(network(), "sgd", {}).kernels)
+    assert [process["after an evaluation"] for process in two] == [names, names]
 
 
 def test_exception_a_kernel_that_one_process_has_written(two):

@@ -47,12 +47,24 @@ def _divided(model: nn.Module, remedy: str) -> DOConvError:
 
 def _holds(model: nn.Module, kind: str, but_in: str | None = None) -> bool:
     """Whether a module is of a class of FSDP's, and not in the state `but_in`."""
+    divided = _of_kind(model, kind)
+    return any(but_in is None or m.training_state.name != but_in for m in divided)
+
+
+def _of_kind(model: nn.Module, kind: str) -> list[Any]:
+    """The modules of a class of FSDP's."""
     # Importing FSDP takes half as long as importing PyTorch; whoever has used it has imported it.
     fsdp = sys.modules.get("torch.distributed.fsdp")
-    if fsdp is None:
-        return False
-    divided = [m for m in model.modules() if isinstance(m, vars(fsdp)[kind])]
-    return any(but_in is None or m.training_state.name != but_in for m in divided)
+    return [m for m in model.modules() if isinstance(m, vars(fsdp)[kind])] if fsdp else []
+
+
+def reshard(model: nn.Module) -> None:
+    """Let a model hold the parameters that `fully_shard` has divided.
+
+    After a forward pass without a backward pass it may hold others, which are whole for a time.
+    """
+    for module in _of_kind(model, "FSDPModule"):
+        module.reshard()
 
 
 def is_fully_sharded(model: nn.Module) -> bool:

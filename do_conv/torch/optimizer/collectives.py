@@ -90,7 +90,7 @@ def total_norm(grads: Sequence[Tensor], norm_type: float) -> Tensor:
     """The norm of gradients together, some of which may be divided among processes."""
     if not any(map(is_sharded, grads)):
         return get_total_norm(grads, norm_type)
-    norms, kinds = [], defaultdict(list)
+    norms, kinds, norm_type = [], defaultdict(list), float(norm_type)
     for grad in grads:
         kinds[_processes(grad), grad.dtype].append(grad)
     for ((mesh, axes), dtype), alike in kinds.items():
