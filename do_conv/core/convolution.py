@@ -36,6 +36,11 @@ class Window:
 
     Raises:
         DOConvError: if a number is not an integer in its range, or a word is unknown.
+
+    Examples:
+        >>> from do_conv import Window
+        >>> Window((3, 3), stride=2, padding=1).output_size((8, 8))
+        (4, 4)
     """
 
     kernel_size: Shape

@@ -28,6 +28,12 @@ class Spec:
     Raises:
         DOConvError: if a size is not a positive integer, groups does not divide the channels,
             or d_mul is below |K|.
+
+    Examples:
+        >>> from do_conv import Spec
+        >>> spec = Spec(in_channels=4, out_channels=6, kernel_size=(3, 3), groups=2)
+        >>> spec.d_mul, spec.weight_shape, spec.delta_shape
+        (9, (6, 2, 3, 3), (4, 9, 3, 3))
     """
 
     in_channels: Any  # an int, or None
@@ -169,7 +175,14 @@ class Spec:
 class SeparableSpec(Spec):
     """The sizes of a depthwise separable convolution: the same pair, where I is zero.
 
-    What is stored is D itself, so D_mul may be any positive number; it is 1 by default.
+    What is stored is D itself, so D_mul may be any positive number; it is 1 by default. The
+    arguments and errors are those of `Spec`.
+
+    Examples:
+        >>> from do_conv import SeparableSpec
+        >>> spec = SeparableSpec(in_channels=4, out_channels=6, kernel_size=(3, 3), d_mul=2)
+        >>> spec.weight_shape, spec.delta_shape
+        ((6, 4, 2), (4, 2, 3, 3))
     """
 
     def _depth_multiplier(self) -> int:

@@ -39,7 +39,7 @@ class _DOConv(OverParameterized):
         composition: CompositionName = "kernel",
         **kwargs: Unpack[BlockOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `nn.Conv1D`, `2D` or `3D`.
+        """The arguments before `d_mul` are those of `nn.Conv1D`, `2D` or `3D`.
 
         Args:
             groups: G; 1 is DO-Conv, C_in is DO-DConv, anything between is DO-GConv.
@@ -75,18 +75,60 @@ class _DOConv(OverParameterized):
 
 
 class DOConv1D(_DOConv, nn.Conv1D):
-    """An over-parameterized `nn.Conv1D`: its arguments, and ours by keyword."""
+    """An over-parameterized `nn.Conv1D`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, C_in, W)`, output `(N, channels, W')`; `weight` (W)
+    `(channels, C_in/G, *K)`, `depthwise_delta` (D') `(C_in, D_mul, *K)`, `bias` `(channels,)`.
+
+    Examples:
+        >>> from do_conv.gluon import DOConv1D
+        >>> import mxnet as mx
+        >>> layer = DOConv1D(16, 3, padding=1, in_channels=3)
+        >>> layer.initialize()
+        >>> layer(mx.nd.ones((1, 3, 8))).shape
+        (1, 16, 8)
+        >>> layer.fold()
+        Conv1D(3 -> 16, kernel_size=(3,), stride=(1,), padding=(1,))
+    """
 
     _plain, _rank = nn.Conv1D, 1
 
 
 class DOConv2D(_DOConv, nn.Conv2D):
-    """An over-parameterized `nn.Conv2D`: its arguments, and ours by keyword."""
+    """An over-parameterized `nn.Conv2D`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, C_in, H, W)`, output `(N, channels, H', W')`; `weight` (W)
+    `(channels, C_in/G, *K)`, `depthwise_delta` (D') `(C_in, D_mul, *K)`, `bias` `(channels,)`.
+
+    Examples:
+        >>> from do_conv.gluon import DOConv2D
+        >>> import mxnet as mx
+        >>> layer = DOConv2D(16, 3, padding=1, in_channels=3)
+        >>> layer.initialize()
+        >>> layer(mx.nd.ones((1, 3, 8, 8))).shape
+        (1, 16, 8, 8)
+        >>> layer.fold()
+        Conv2D(3 -> 16, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
+    """
 
     _plain, _rank = nn.Conv2D, 2
 
 
 class DOConv3D(_DOConv, nn.Conv3D):
-    """An over-parameterized `nn.Conv3D`: its arguments, and ours by keyword."""
+    """An over-parameterized `nn.Conv3D`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, C_in, D, H, W)`, output `(N, channels, D', H', W')`; `weight` (W)
+    `(channels, C_in/G, *K)`, `depthwise_delta` (D') `(C_in, D_mul, *K)`, `bias` `(channels,)`.
+
+    Examples:
+        >>> from do_conv.gluon import DOConv3D
+        >>> import mxnet as mx
+        >>> layer = DOConv3D(16, 3, padding=1, in_channels=3)
+        >>> layer.initialize()
+        >>> layer(mx.nd.ones((1, 3, 8, 8, 8))).shape
+        (1, 16, 8, 8, 8)
+        >>> layer.fold()
+        Conv3D(3 -> 16, kernel_size=(3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1))
+    """
 
     _plain, _rank = nn.Conv3D, 3

@@ -65,7 +65,7 @@ class _DepthwiseSeparable(Composed):
         composition: CompositionName = "kernel",
         **kwargs: Unpack[BlockOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `nn.Conv1D`, `2D` or `3D`.
+        """The arguments before `d_mul` are those of `nn.Conv1D`, `2D` or `3D`.
 
         Args:
             strides, padding, dilation: of the depthwise convolution.
@@ -114,7 +114,7 @@ class _DepthwiseSeparable(Composed):
         *,
         composition: CompositionName = "kernel",
     ) -> LayerT:
-        """Make the layer that does what two plain ones do, with copies of their weights.
+        """Build the layer from a depthwise and a pointwise one, with copies of their weights.
 
         Args:
             depthwise: an `nn.Conv` with a group for each input channel, no bias and no activation.
@@ -224,18 +224,63 @@ def _reshaped(parameter: Any, shape: tuple[int, ...]) -> Any:
 
 
 class DepthwiseSeparableConv1D(_DepthwiseSeparable, nn.Conv1D):
-    """A depthwise and a pointwise `nn.Conv1D`, trained as one."""
+    """A depthwise and a pointwise `nn.Conv1D`, trained as one.
+
+    Shapes: input `(N, C_in, W)`, output `(N, channels, W')`; `weight` (W)
+    `(channels, C_in/G, D_mul)`, `depthwise_weight` (D) `(C_in, D_mul, *K)`, `bias`
+    `(channels,)`.
+
+    Examples:
+        >>> from do_conv.gluon import DepthwiseSeparableConv1D
+        >>> import mxnet as mx
+        >>> layer = DepthwiseSeparableConv1D(16, 3, padding=1, in_channels=3)
+        >>> layer.initialize()
+        >>> layer(mx.nd.ones((1, 3, 8))).shape
+        (1, 16, 8)
+        >>> [type(one).__name__ for one in layer.fold()]
+        ['Conv1D', 'Conv1D']
+    """
 
     _plain, _rank = nn.Conv1D, 1
 
 
 class DepthwiseSeparableConv2D(_DepthwiseSeparable, nn.Conv2D):
-    """A depthwise and a pointwise `nn.Conv2D`, trained as one."""
+    """A depthwise and a pointwise `nn.Conv2D`, trained as one.
+
+    Shapes: input `(N, C_in, H, W)`, output `(N, channels, H', W')`; `weight` (W)
+    `(channels, C_in/G, D_mul)`, `depthwise_weight` (D) `(C_in, D_mul, *K)`, `bias`
+    `(channels,)`.
+
+    Examples:
+        >>> from do_conv.gluon import DepthwiseSeparableConv2D
+        >>> import mxnet as mx
+        >>> layer = DepthwiseSeparableConv2D(16, 3, padding=1, in_channels=3)
+        >>> layer.initialize()
+        >>> layer(mx.nd.ones((1, 3, 8, 8))).shape
+        (1, 16, 8, 8)
+        >>> [type(one).__name__ for one in layer.fold()]
+        ['Conv2D', 'Conv2D']
+    """
 
     _plain, _rank = nn.Conv2D, 2
 
 
 class DepthwiseSeparableConv3D(_DepthwiseSeparable, nn.Conv3D):
-    """A depthwise and a pointwise `nn.Conv3D`, trained as one."""
+    """A depthwise and a pointwise `nn.Conv3D`, trained as one.
+
+    Shapes: input `(N, C_in, D, H, W)`, output `(N, channels, D', H', W')`; `weight` (W)
+    `(channels, C_in/G, D_mul)`, `depthwise_weight` (D) `(C_in, D_mul, *K)`, `bias`
+    `(channels,)`.
+
+    Examples:
+        >>> from do_conv.gluon import DepthwiseSeparableConv3D
+        >>> import mxnet as mx
+        >>> layer = DepthwiseSeparableConv3D(16, 3, padding=1, in_channels=3)
+        >>> layer.initialize()
+        >>> layer(mx.nd.ones((1, 3, 8, 8, 8))).shape
+        (1, 16, 8, 8, 8)
+        >>> [type(one).__name__ for one in layer.fold()]
+        ['Conv3D', 'Conv3D']
+    """
 
     _plain, _rank = nn.Conv3D, 3

@@ -48,7 +48,7 @@ class _DOConvTranspose(OverParameterized):
         composition: CompositionName = "kernel",
         **kwargs: Unpack[BlockOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of the plain layer.
+        """The arguments before `d_mul` are those of the plain layer.
 
         Args:
             padding: an integer or one per axis, taken away from the output.
@@ -149,18 +149,63 @@ class _DOConvTranspose(OverParameterized):
 
 
 class DOConv1DTranspose(_DOConvTranspose, nn.Conv1DTranspose):
-    """An over-parameterized `nn.Conv1DTranspose`: its arguments, and ours by keyword."""
+    """An over-parameterized `nn.Conv1DTranspose`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, C_in, W)`, output `(N, channels, W')`; `weight` (W)
+    `(C_in, channels/G, *K)`, `depthwise_delta` (D') `(channels, D_mul, *K)`, `bias`
+    `(channels,)`.
+
+    Examples:
+        >>> from do_conv.gluon import DOConv1DTranspose
+        >>> import mxnet as mx
+        >>> layer = DOConv1DTranspose(16, 3, strides=2, in_channels=3)
+        >>> layer.initialize()
+        >>> layer(mx.nd.ones((1, 3, 8))).shape
+        (1, 16, 17)
+        >>> layer.fold()
+        Conv1DTranspose(16 -> 3, kernel_size=(3,), stride=(2,))
+    """
 
     _plain, _rank = nn.Conv1DTranspose, 1
 
 
 class DOConv2DTranspose(_DOConvTranspose, nn.Conv2DTranspose):
-    """An over-parameterized `nn.Conv2DTranspose`: its arguments, and ours by keyword."""
+    """An over-parameterized `nn.Conv2DTranspose`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, C_in, H, W)`, output `(N, channels, H', W')`; `weight` (W)
+    `(C_in, channels/G, *K)`, `depthwise_delta` (D') `(channels, D_mul, *K)`, `bias`
+    `(channels,)`.
+
+    Examples:
+        >>> from do_conv.gluon import DOConv2DTranspose
+        >>> import mxnet as mx
+        >>> layer = DOConv2DTranspose(16, 3, strides=2, in_channels=3)
+        >>> layer.initialize()
+        >>> layer(mx.nd.ones((1, 3, 8, 8))).shape
+        (1, 16, 17, 17)
+        >>> layer.fold()
+        Conv2DTranspose(16 -> 3, kernel_size=(3, 3), stride=(2, 2))
+    """
 
     _plain, _rank = nn.Conv2DTranspose, 2
 
 
 class DOConv3DTranspose(_DOConvTranspose, nn.Conv3DTranspose):
-    """An over-parameterized `nn.Conv3DTranspose`: its arguments, and ours by keyword."""
+    """An over-parameterized `nn.Conv3DTranspose`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, C_in, D, H, W)`, output `(N, channels, D', H', W')`; `weight` (W)
+    `(C_in, channels/G, *K)`, `depthwise_delta` (D') `(channels, D_mul, *K)`, `bias`
+    `(channels,)`.
+
+    Examples:
+        >>> from do_conv.gluon import DOConv3DTranspose
+        >>> import mxnet as mx
+        >>> layer = DOConv3DTranspose(16, 3, strides=2, in_channels=3)
+        >>> layer.initialize()
+        >>> layer(mx.nd.ones((1, 3, 8, 8, 8))).shape
+        (1, 16, 17, 17, 17)
+        >>> layer.fold()
+        Conv3DTranspose(16 -> 3, kernel_size=(3, 3, 3), stride=(2, 2, 2))
+    """
 
     _plain, _rank = nn.Conv3DTranspose, 3

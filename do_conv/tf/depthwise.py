@@ -41,7 +41,21 @@ class OverDepthwise(OverParameterized):
 
 @keras.saving.register_keras_serializable("do_conv")
 class DODepthwiseConv2D(OverDepthwise, keras.layers.DepthwiseConv2D):
-    """An over-parameterized `keras.layers.DepthwiseConv2D`: its arguments, and ours by keyword."""
+    """An over-parameterized `keras.layers.DepthwiseConv2D`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, H, W, C_in)`, output `(N, H', W', depth_multiplier * C_in)` (channels
+    last); `kernel` (W) `(*K, C_in, depth_multiplier)`, `depthwise_delta` (D')
+    `(*K, C_in, D_mul)`, `bias` `(depth_multiplier * C_in,)`.
+
+    Examples:
+        >>> import keras
+        >>> from do_conv.tf import DODepthwiseConv2D
+        >>> layer = DODepthwiseConv2D(3, padding="same")
+        >>> tuple(layer(keras.ops.ones((1, 8, 8, 3))).shape)
+        (1, 8, 8, 3)
+        >>> type(layer.fold()).__name__
+        'DepthwiseConv2D'
+    """
 
     _plain = keras.layers.DepthwiseConv2D
 
@@ -70,7 +84,7 @@ class DODepthwiseConv2D(OverDepthwise, keras.layers.DepthwiseConv2D):
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `DepthwiseConv2D`.
+        """The arguments before `d_mul` are those of `DepthwiseConv2D`.
 
         Args:
             depth_multiplier: output channels of each input channel: C_out is this times C_in.

@@ -48,7 +48,7 @@ class _DOConv(OverParameterized):
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `Conv1D`, `2D` or `3D`.
+        """The arguments before `d_mul` are those of `Conv1D`, `2D` or `3D`.
 
         Args:
             groups: G; 1 is DO-Conv, C_in is DO-DConv, anything between is DO-GConv.
@@ -130,7 +130,20 @@ class _DOConv(OverParameterized):
 
 @keras.saving.register_keras_serializable("do_conv")
 class DOConv1D(_DOConv, keras.layers.Conv1D):
-    """An over-parameterized `keras.layers.Conv1D`: its arguments, and ours by keyword."""
+    """An over-parameterized `keras.layers.Conv1D`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, L, C_in)`, output `(N, L', filters)` (channels last); `kernel` (W)
+    `(*K, C_in/G, filters)`, `depthwise_delta` (D') `(*K, C_in, D_mul)`, `bias` `(filters,)`.
+
+    Examples:
+        >>> import keras
+        >>> from do_conv.tf import DOConv1D
+        >>> layer = DOConv1D(16, 3, padding="same")
+        >>> tuple(layer(keras.ops.ones((1, 8, 3))).shape)
+        (1, 8, 16)
+        >>> type(layer.fold()).__name__
+        'Conv1D'
+    """
 
     _plain, _rank = keras.layers.Conv1D, 1
 
@@ -154,13 +167,40 @@ class DOConv1D(_DOConv, keras.layers.Conv1D):
 
 @keras.saving.register_keras_serializable("do_conv")
 class DOConv2D(_DOConv, keras.layers.Conv2D):
-    """An over-parameterized `keras.layers.Conv2D`: its arguments, and ours by keyword."""
+    """An over-parameterized `keras.layers.Conv2D`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, H, W, C_in)`, output `(N, H', W', filters)` (channels last); `kernel` (W)
+    `(*K, C_in/G, filters)`, `depthwise_delta` (D') `(*K, C_in, D_mul)`, `bias` `(filters,)`.
+
+    Examples:
+        >>> import keras
+        >>> from do_conv.tf import DOConv2D
+        >>> layer = DOConv2D(16, 3, padding="same")
+        >>> tuple(layer(keras.ops.ones((1, 8, 8, 3))).shape)
+        (1, 8, 8, 16)
+        >>> type(layer.fold()).__name__
+        'Conv2D'
+    """
 
     _plain, _rank = keras.layers.Conv2D, 2
 
 
 @keras.saving.register_keras_serializable("do_conv")
 class DOConv3D(_DOConv, keras.layers.Conv3D):
-    """An over-parameterized `keras.layers.Conv3D`: its arguments, and ours by keyword."""
+    """An over-parameterized `keras.layers.Conv3D`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, D, H, W, C_in)`, output `(N, D', H', W', filters)` (channels last);
+    `kernel` (W) `(*K, C_in/G, filters)`, `depthwise_delta` (D') `(*K, C_in, D_mul)`, `bias`
+    `(filters,)`.
+
+    Examples:
+        >>> import keras
+        >>> from do_conv.tf import DOConv3D
+        >>> layer = DOConv3D(16, 3, padding="same")
+        >>> tuple(layer(keras.ops.ones((1, 8, 8, 8, 3))).shape)
+        (1, 8, 8, 8, 16)
+        >>> type(layer.fold()).__name__
+        'Conv3D'
+    """
 
     _plain, _rank = keras.layers.Conv3D, 3

@@ -59,7 +59,7 @@ class _DepthwiseSeparable(Composed):
         composition: CompositionName = "kernel",
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `composition` are those of `SeparableConv2D`.
+        """The arguments before `composition` are those of `SeparableConv2D`.
 
         Args:
             depth_multiplier: D_mul, the depthwise convolution's outputs for each input channel.
@@ -129,13 +129,41 @@ class _DepthwiseSeparable(Composed):
 
 @keras.saving.register_keras_serializable("do_conv")
 class DepthwiseSeparableConv1D(_DepthwiseSeparable, keras.layers.SeparableConv1D):
-    """A `keras.layers.SeparableConv1D` that is trained by kernel composition."""
+    """A `keras.layers.SeparableConv1D` that is trained by kernel composition.
+
+    Shapes: input `(N, L, C_in)`, output `(N, L', filters)` (channels last); `pointwise_kernel`
+    (W) `(1, ..., D_mul * C_in, filters)`, `depthwise_kernel` (D) `(*K, C_in, D_mul)`, `bias`
+    `(filters,)`.
+
+    Examples:
+        >>> import keras
+        >>> from do_conv.tf import DepthwiseSeparableConv1D
+        >>> layer = DepthwiseSeparableConv1D(16, 3, padding="same")
+        >>> tuple(layer(keras.ops.ones((1, 8, 3))).shape)
+        (1, 8, 16)
+        >>> type(layer.fold()).__name__
+        'SeparableConv1D'
+    """
 
     _plain, _rank = keras.layers.SeparableConv1D, 1
 
 
 @keras.saving.register_keras_serializable("do_conv")
 class DepthwiseSeparableConv2D(_DepthwiseSeparable, keras.layers.SeparableConv2D):
-    """A `keras.layers.SeparableConv2D` that is trained by kernel composition."""
+    """A `keras.layers.SeparableConv2D` that is trained by kernel composition.
+
+    Shapes: input `(N, H, W, C_in)`, output `(N, H', W', filters)` (channels last);
+    `pointwise_kernel` (W) `(1, ..., D_mul * C_in, filters)`, `depthwise_kernel` (D)
+    `(*K, C_in, D_mul)`, `bias` `(filters,)`.
+
+    Examples:
+        >>> import keras
+        >>> from do_conv.tf import DepthwiseSeparableConv2D
+        >>> layer = DepthwiseSeparableConv2D(16, 3, padding="same")
+        >>> tuple(layer(keras.ops.ones((1, 8, 8, 3))).shape)
+        (1, 8, 8, 16)
+        >>> type(layer.fold()).__name__
+        'SeparableConv2D'
+    """
 
     _plain, _rank = keras.layers.SeparableConv2D, 2

@@ -65,7 +65,7 @@ class _DOSeparable(OverDepthwise):
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `SeparableConv2D`.
+        """The arguments before `d_mul` are those of `SeparableConv2D`.
 
         Args:
             depth_multiplier: outputs of the depthwise convolution for each input channel.
@@ -126,13 +126,42 @@ class _DOSeparable(OverDepthwise):
 
 @keras.saving.register_keras_serializable("do_conv")
 class DOSeparableConv1D(_DOSeparable, keras.layers.SeparableConv1D):
-    """A `keras.layers.SeparableConv1D` whose depthwise kernel is over-parameterized."""
+    """A `keras.layers.SeparableConv1D` whose depthwise kernel is over-parameterized.
+
+    Shapes: input `(N, L, C_in)`, output `(N, L', filters)` (channels last); `depthwise_kernel`
+    (W) `(*K, C_in, depth_multiplier)`, `depthwise_delta` (D') `(*K, C_in, D_mul)`,
+    `pointwise_kernel` `(1, ..., depth_multiplier * C_in, filters)`, `bias` `(filters,)`.
+
+    Examples:
+        >>> import keras
+        >>> from do_conv.tf import DOSeparableConv1D
+        >>> layer = DOSeparableConv1D(16, 3, padding="same")
+        >>> tuple(layer(keras.ops.ones((1, 8, 3))).shape)
+        (1, 8, 16)
+        >>> type(layer.fold()).__name__
+        'SeparableConv1D'
+    """
 
     _plain, _rank = keras.layers.SeparableConv1D, 1
 
 
 @keras.saving.register_keras_serializable("do_conv")
 class DOSeparableConv2D(_DOSeparable, keras.layers.SeparableConv2D):
-    """A `keras.layers.SeparableConv2D` whose depthwise kernel is over-parameterized."""
+    """A `keras.layers.SeparableConv2D` whose depthwise kernel is over-parameterized.
+
+    Shapes: input `(N, H, W, C_in)`, output `(N, H', W', filters)` (channels last);
+    `depthwise_kernel` (W) `(*K, C_in, depth_multiplier)`, `depthwise_delta` (D')
+    `(*K, C_in, D_mul)`, `pointwise_kernel` `(1, ..., depth_multiplier * C_in, filters)`, `bias`
+    `(filters,)`.
+
+    Examples:
+        >>> import keras
+        >>> from do_conv.tf import DOSeparableConv2D
+        >>> layer = DOSeparableConv2D(16, 3, padding="same")
+        >>> tuple(layer(keras.ops.ones((1, 8, 8, 3))).shape)
+        (1, 8, 8, 16)
+        >>> type(layer.fold()).__name__
+        'SeparableConv2D'
+    """
 
     _plain, _rank = keras.layers.SeparableConv2D, 2

@@ -53,7 +53,7 @@ class _DOConvTranspose(OverParameterized):
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of the plain layer.
+        """The arguments before `d_mul` are those of the plain layer.
 
         Args:
             kernel_initializer, kernel_regularizer, kernel_constraint: those of W.
@@ -109,21 +109,61 @@ class _DOConvTranspose(OverParameterized):
 
 @keras.saving.register_keras_serializable("do_conv")
 class DOConv1DTranspose(_DOConvTranspose, keras.layers.Conv1DTranspose):
-    """An over-parameterized `keras.layers.Conv1DTranspose`: its arguments, and ours by keyword."""
+    """An over-parameterized `keras.layers.Conv1DTranspose`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, L, C_in)`, output `(N, L', filters)` (channels last); `kernel` (W)
+    `(*K, filters, C_in)`, `depthwise_delta` (D') `(*K, filters, D_mul)`, `bias` `(filters,)`.
+
+    Examples:
+        >>> import keras
+        >>> from do_conv.tf import DOConv1DTranspose
+        >>> layer = DOConv1DTranspose(16, 3, strides=2, padding="same")
+        >>> tuple(layer(keras.ops.ones((1, 8, 3))).shape)
+        (1, 16, 16)
+        >>> type(layer.fold()).__name__
+        'Conv1DTranspose'
+    """
 
     _plain, _rank = keras.layers.Conv1DTranspose, 1
 
 
 @keras.saving.register_keras_serializable("do_conv")
 class DOConv2DTranspose(_DOConvTranspose, keras.layers.Conv2DTranspose):
-    """An over-parameterized `keras.layers.Conv2DTranspose`: its arguments, and ours by keyword."""
+    """An over-parameterized `keras.layers.Conv2DTranspose`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, H, W, C_in)`, output `(N, H', W', filters)` (channels last); `kernel` (W)
+    `(*K, filters, C_in)`, `depthwise_delta` (D') `(*K, filters, D_mul)`, `bias` `(filters,)`.
+
+    Examples:
+        >>> import keras
+        >>> from do_conv.tf import DOConv2DTranspose
+        >>> layer = DOConv2DTranspose(16, 3, strides=2, padding="same")
+        >>> tuple(layer(keras.ops.ones((1, 8, 8, 3))).shape)
+        (1, 16, 16, 16)
+        >>> type(layer.fold()).__name__
+        'Conv2DTranspose'
+    """
 
     _plain, _rank = keras.layers.Conv2DTranspose, 2
 
 
 @keras.saving.register_keras_serializable("do_conv")
 class DOConv3DTranspose(_DOConvTranspose, keras.layers.Conv3DTranspose):
-    """An over-parameterized `keras.layers.Conv3DTranspose`: its arguments, and ours by keyword."""
+    """An over-parameterized `keras.layers.Conv3DTranspose`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, D, H, W, C_in)`, output `(N, D', H', W', filters)` (channels last);
+    `kernel` (W) `(*K, filters, C_in)`, `depthwise_delta` (D') `(*K, filters, D_mul)`, `bias`
+    `(filters,)`.
+
+    Examples:
+        >>> import keras
+        >>> from do_conv.tf import DOConv3DTranspose
+        >>> layer = DOConv3DTranspose(16, 3, strides=2, padding="same")
+        >>> tuple(layer(keras.ops.ones((1, 8, 8, 8, 3))).shape)
+        (1, 16, 16, 16, 16)
+        >>> type(layer.fold()).__name__
+        'Conv3DTranspose'
+    """
 
     _plain, _rank = keras.layers.Conv3DTranspose, 3
 
@@ -153,7 +193,7 @@ class DOConv3DTranspose(_DOConvTranspose, keras.layers.Conv3DTranspose):
         delta_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        """Make the layer; `data_format` stands before `output_padding`, as in the plain layer.
+        """`data_format` stands before `output_padding`, as in the plain layer.
 
         The arguments are otherwise those of `DOConv2DTranspose`, with three axes.
 

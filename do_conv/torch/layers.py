@@ -38,7 +38,7 @@ class _DOConv(OverParameterized):
         depthwise_init: DepthwiseInit = "identity",
         composition: CompositionName = "kernel",
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `nn.Conv1d`, `2d` or `3d`.
+        """The arguments before `d_mul` are those of `nn.Conv1d`, `2d` or `3d`.
 
         Args:
             groups: G; 1 is DO-Conv, C_in is DO-DConv, anything between is DO-GConv.
@@ -74,7 +74,20 @@ class _DOConv(OverParameterized):
 
 
 class DOConv1d(_DOConv, nn.Conv1d):
-    """An over-parameterized `nn.Conv1d`; its arguments, and three of our own, by keyword."""
+    """An over-parameterized `nn.Conv1d`; its arguments, and three of our own, by keyword.
+
+    Shapes: input `(N, C_in, L)`, output `(N, C_out, L')`; `weight` (W) `(C_out, C_in/G, *K)`,
+    `depthwise_delta` (D') `(C_in, D_mul, *K)`, `bias` `(C_out,)`.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import DOConv1d
+        >>> layer = DOConv1d(3, 16, 3, padding=1)
+        >>> layer(torch.randn(1, 3, 8)).shape
+        torch.Size([1, 16, 8])
+        >>> layer.fold()
+        Conv1d(3, 16, kernel_size=(3,), stride=(1,), padding=(1,))
+    """
 
     _plain, _operator, _rank = nn.Conv1d, staticmethod(functional.conv1d), 1
 
@@ -85,7 +98,20 @@ class DOConv1d(_DOConv, nn.Conv1d):
 
 
 class DOConv2d(_DOConv, nn.Conv2d):
-    """An over-parameterized `nn.Conv2d`; its arguments, and three of our own, by keyword."""
+    """An over-parameterized `nn.Conv2d`; its arguments, and three of our own, by keyword.
+
+    Shapes: input `(N, C_in, H, W)`, output `(N, C_out, H', W')`; `weight` (W)
+    `(C_out, C_in/G, *K)`, `depthwise_delta` (D') `(C_in, D_mul, *K)`, `bias` `(C_out,)`.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import DOConv2d
+        >>> layer = DOConv2d(3, 16, 3, padding=1)
+        >>> layer(torch.randn(1, 3, 8, 8)).shape
+        torch.Size([1, 16, 8, 8])
+        >>> layer.fold()
+        Conv2d(3, 16, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
+    """
 
     _plain, _operator, _rank = nn.Conv2d, staticmethod(functional.conv2d), 2
 
@@ -96,7 +122,20 @@ class DOConv2d(_DOConv, nn.Conv2d):
 
 
 class DOConv3d(_DOConv, nn.Conv3d):
-    """An over-parameterized `nn.Conv3d`; its arguments, and three of our own, by keyword."""
+    """An over-parameterized `nn.Conv3d`; its arguments, and three of our own, by keyword.
+
+    Shapes: input `(N, C_in, D, H, W)`, output `(N, C_out, D', H', W')`; `weight` (W)
+    `(C_out, C_in/G, *K)`, `depthwise_delta` (D') `(C_in, D_mul, *K)`, `bias` `(C_out,)`.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import DOConv3d
+        >>> layer = DOConv3d(3, 16, 3, padding=1)
+        >>> layer(torch.randn(1, 3, 8, 8, 8)).shape
+        torch.Size([1, 16, 8, 8, 8])
+        >>> layer.fold()
+        Conv3d(3, 16, kernel_size=(3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1))
+    """
 
     _plain, _operator, _rank = nn.Conv3d, staticmethod(functional.conv3d), 3
 

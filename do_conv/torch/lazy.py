@@ -70,36 +70,90 @@ class _Lazy(LazyModuleMixin, OverParameterized):
 
 
 class LazyDOConv1d(_Lazy, DOConv1d):
-    """A lazy `DOConv1d`."""
+    """A lazy `DOConv1d`: the same arguments without `in_channels`, the same shapes.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import LazyDOConv1d
+        >>> layer = LazyDOConv1d(16, 3, padding=1)
+        >>> output = layer(torch.randn(1, 3, 8))
+        >>> type(layer).__name__, layer.in_channels
+        ('DOConv1d', 3)
+    """
 
     cls_to_become = DOConv1d
 
 
 class LazyDOConv2d(_Lazy, DOConv2d):
-    """A lazy `DOConv2d`."""
+    """A lazy `DOConv2d`: the same arguments without `in_channels`, the same shapes.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import LazyDOConv2d
+        >>> layer = LazyDOConv2d(16, 3, padding=1)
+        >>> output = layer(torch.randn(1, 3, 8, 8))
+        >>> type(layer).__name__, layer.in_channels
+        ('DOConv2d', 3)
+    """
 
     cls_to_become = DOConv2d
 
 
 class LazyDOConv3d(_Lazy, DOConv3d):
-    """A lazy `DOConv3d`."""
+    """A lazy `DOConv3d`: the same arguments without `in_channels`, the same shapes.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import LazyDOConv3d
+        >>> layer = LazyDOConv3d(16, 3, padding=1)
+        >>> output = layer(torch.randn(1, 3, 8, 8, 8))
+        >>> type(layer).__name__, layer.in_channels
+        ('DOConv3d', 3)
+    """
 
     cls_to_become = DOConv3d
 
 
 class LazyDOConvTranspose1d(_Lazy, DOConvTranspose1d):
-    """A lazy `DOConvTranspose1d`."""
+    """A lazy `DOConvTranspose1d`: the same arguments without `in_channels`, the same shapes.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import LazyDOConvTranspose1d
+        >>> layer = LazyDOConvTranspose1d(16, 3, stride=2)
+        >>> output = layer(torch.randn(1, 3, 8))
+        >>> type(layer).__name__, layer.in_channels
+        ('DOConvTranspose1d', 3)
+    """
 
     cls_to_become = DOConvTranspose1d
 
 
 class LazyDOConvTranspose2d(_Lazy, DOConvTranspose2d):
-    """A lazy `DOConvTranspose2d`."""
+    """A lazy `DOConvTranspose2d`: the same arguments without `in_channels`, the same shapes.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import LazyDOConvTranspose2d
+        >>> layer = LazyDOConvTranspose2d(16, 3, stride=2)
+        >>> output = layer(torch.randn(1, 3, 8, 8))
+        >>> type(layer).__name__, layer.in_channels
+        ('DOConvTranspose2d', 3)
+    """
 
     cls_to_become = DOConvTranspose2d
 
 
 class LazyDOConvTranspose3d(_Lazy, DOConvTranspose3d):
-    """A lazy `DOConvTranspose3d`."""
+    """A lazy `DOConvTranspose3d`: the same arguments without `in_channels`, the same shapes.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import LazyDOConvTranspose3d
+        >>> layer = LazyDOConvTranspose3d(16, 3, stride=2)
+        >>> output = layer(torch.randn(1, 3, 8, 8, 8))
+        >>> type(layer).__name__, layer.in_channels
+        ('DOConvTranspose3d', 3)
+    """
 
     cls_to_become = DOConvTranspose3d

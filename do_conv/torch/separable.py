@@ -57,7 +57,7 @@ class _DepthwiseSeparable(Composed):
         d_mul: int = 1,
         composition: CompositionName = "kernel",
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of `nn.Conv1d`, `2d` or `3d`.
+        """The arguments before `d_mul` are those of `nn.Conv1d`, `2d` or `3d`.
 
         Args:
             stride, padding, dilation: of the depthwise convolution.
@@ -88,7 +88,7 @@ class _DepthwiseSeparable(Composed):
         *,
         composition: CompositionName = "kernel",
     ) -> LayerT:
-        """Make the layer that does what two plain ones do, with copies of their weights.
+        """Build the layer from a depthwise and a pointwise one, with copies of their weights.
 
         Args:
             depthwise: an `nn.Conv` with a group for each input channel and no bias.
@@ -185,18 +185,57 @@ def _is_pair(depthwise: Any, pointwise: Any) -> bool:
 
 
 class DepthwiseSeparableConv1d(_DepthwiseSeparable, nn.Conv1d):
-    """A depthwise and a pointwise `nn.Conv1d`, trained as one."""
+    """A depthwise and a pointwise `nn.Conv1d`, trained as one.
+
+    Shapes: input `(N, C_in, L)`, output `(N, C_out, L')`; `weight` (W)
+    `(C_out, C_in/G, D_mul)`, `depthwise_weight` (D) `(C_in, D_mul, *K)`, `bias` `(C_out,)`.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import DepthwiseSeparableConv1d
+        >>> layer = DepthwiseSeparableConv1d(3, 16, 3, padding=1)
+        >>> layer(torch.randn(1, 3, 8)).shape
+        torch.Size([1, 16, 8])
+        >>> [type(one).__name__ for one in layer.fold()]
+        ['Conv1d', 'Conv1d']
+    """
 
     _plain, _operator, _rank = nn.Conv1d, staticmethod(functional.conv1d), 1
 
 
 class DepthwiseSeparableConv2d(_DepthwiseSeparable, nn.Conv2d):
-    """A depthwise and a pointwise `nn.Conv2d`, trained as one."""
+    """A depthwise and a pointwise `nn.Conv2d`, trained as one.
+
+    Shapes: input `(N, C_in, H, W)`, output `(N, C_out, H', W')`; `weight` (W)
+    `(C_out, C_in/G, D_mul)`, `depthwise_weight` (D) `(C_in, D_mul, *K)`, `bias` `(C_out,)`.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import DepthwiseSeparableConv2d
+        >>> layer = DepthwiseSeparableConv2d(3, 16, 3, padding=1)
+        >>> layer(torch.randn(1, 3, 8, 8)).shape
+        torch.Size([1, 16, 8, 8])
+        >>> [type(one).__name__ for one in layer.fold()]
+        ['Conv2d', 'Conv2d']
+    """
 
     _plain, _operator, _rank = nn.Conv2d, staticmethod(functional.conv2d), 2
 
 
 class DepthwiseSeparableConv3d(_DepthwiseSeparable, nn.Conv3d):
-    """A depthwise and a pointwise `nn.Conv3d`, trained as one."""
+    """A depthwise and a pointwise `nn.Conv3d`, trained as one.
+
+    Shapes: input `(N, C_in, D, H, W)`, output `(N, C_out, D', H', W')`; `weight` (W)
+    `(C_out, C_in/G, D_mul)`, `depthwise_weight` (D) `(C_in, D_mul, *K)`, `bias` `(C_out,)`.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import DepthwiseSeparableConv3d
+        >>> layer = DepthwiseSeparableConv3d(3, 16, 3, padding=1)
+        >>> layer(torch.randn(1, 3, 8, 8, 8)).shape
+        torch.Size([1, 16, 8, 8, 8])
+        >>> [type(one).__name__ for one in layer.fold()]
+        ['Conv3d', 'Conv3d']
+    """
 
     _plain, _operator, _rank = nn.Conv3d, staticmethod(functional.conv3d), 3

@@ -41,7 +41,7 @@ class _DOConvTranspose(OverParameterized):
         depthwise_init: DepthwiseInit = "identity",
         composition: CompositionName = "kernel",
     ) -> None:
-        """Make the layer; the arguments before `d_mul` are those of the plain layer.
+        """The arguments before `d_mul` are those of the plain layer.
 
         Args:
             padding: an integer or one per axis, taken away from the output.
@@ -126,7 +126,20 @@ class _DOConvTranspose(OverParameterized):
 
 
 class DOConvTranspose1d(_DOConvTranspose, nn.ConvTranspose1d):
-    """An over-parameterized `nn.ConvTranspose1d`: its arguments, and ours by keyword."""
+    """An over-parameterized `nn.ConvTranspose1d`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, C_in, L)`, output `(N, C_out, L')`; `weight` (W) `(C_in, C_out/G, *K)`,
+    `depthwise_delta` (D') `(C_out, D_mul, *K)`, `bias` `(C_out,)`.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import DOConvTranspose1d
+        >>> layer = DOConvTranspose1d(3, 16, 3, stride=2)
+        >>> layer(torch.randn(1, 3, 8)).shape
+        torch.Size([1, 16, 17])
+        >>> layer.fold()
+        ConvTranspose1d(3, 16, kernel_size=(3,), stride=(2,))
+    """
 
     _plain, _operator, _rank = nn.ConvTranspose1d, staticmethod(functional.conv_transpose1d), 1
 
@@ -137,7 +150,20 @@ class DOConvTranspose1d(_DOConvTranspose, nn.ConvTranspose1d):
 
 
 class DOConvTranspose2d(_DOConvTranspose, nn.ConvTranspose2d):
-    """An over-parameterized `nn.ConvTranspose2d`: its arguments, and ours by keyword."""
+    """An over-parameterized `nn.ConvTranspose2d`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, C_in, H, W)`, output `(N, C_out, H', W')`; `weight` (W)
+    `(C_in, C_out/G, *K)`, `depthwise_delta` (D') `(C_out, D_mul, *K)`, `bias` `(C_out,)`.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import DOConvTranspose2d
+        >>> layer = DOConvTranspose2d(3, 16, 3, stride=2)
+        >>> layer(torch.randn(1, 3, 8, 8)).shape
+        torch.Size([1, 16, 17, 17])
+        >>> layer.fold()
+        ConvTranspose2d(3, 16, kernel_size=(3, 3), stride=(2, 2))
+    """
 
     _plain, _operator, _rank = nn.ConvTranspose2d, staticmethod(functional.conv_transpose2d), 2
 
@@ -148,7 +174,20 @@ class DOConvTranspose2d(_DOConvTranspose, nn.ConvTranspose2d):
 
 
 class DOConvTranspose3d(_DOConvTranspose, nn.ConvTranspose3d):
-    """An over-parameterized `nn.ConvTranspose3d`: its arguments, and ours by keyword."""
+    """An over-parameterized `nn.ConvTranspose3d`: its arguments, and ours by keyword.
+
+    Shapes: input `(N, C_in, D, H, W)`, output `(N, C_out, D', H', W')`; `weight` (W)
+    `(C_in, C_out/G, *K)`, `depthwise_delta` (D') `(C_out, D_mul, *K)`, `bias` `(C_out,)`.
+
+    Examples:
+        >>> import torch
+        >>> from do_conv.torch import DOConvTranspose3d
+        >>> layer = DOConvTranspose3d(3, 16, 3, stride=2)
+        >>> layer(torch.randn(1, 3, 8, 8, 8)).shape
+        torch.Size([1, 16, 17, 17, 17])
+        >>> layer.fold()
+        ConvTranspose3d(3, 16, kernel_size=(3, 3, 3), stride=(2, 2, 2))
+    """
 
     _plain, _operator, _rank = nn.ConvTranspose3d, staticmethod(functional.conv_transpose3d), 3
 

@@ -63,22 +63,22 @@ def problems(site: Path, pages: list[str], pictures: Path | None = None) -> Iter
     Raises:
         AbsentError: if Chromium, its driver or Selenium is not installed.
     """
-    with _browser() as browser, _server(site) as address:
+    with browser() as chrome, server(site) as address:
         for page, scheme, width in itertools.product(pages, SCHEMES, WIDTHS):
-            _show(browser, address, page, scheme, width)
-            for problem in [*browser.execute_async_script(LOOK), *_failures(browser)]:
+            _show(chrome, address, page, scheme, width)
+            for problem in [*chrome.execute_async_script(LOOK), *_failures(chrome)]:
                 yield f"{page}, {width} pixels, {scheme}: {problem}"
             if pictures is not None:
                 name = page.replace("/", "-").removesuffix(".html")
-                _picture(browser, pictures / f"{name}-{width}-{scheme}.png")
+                _picture(chrome, pictures / f"{name}-{width}-{scheme}.png")
 
 
 @contextmanager
-def _browser() -> Iterator[Any]:
+def browser() -> Iterator[Any]:
     """Chromium, to which no name but this machine's own exists."""
-    browser, driver = (next(filter(None, map(shutil.which, names)), None)
+    binary, driver = (next(filter(None, map(shutil.which, names)), None)
                        for names in (BROWSERS, DRIVERS))  # fmt: skip
-    if browser is None or driver is None:
+    if binary is None or driver is None:
         raise AbsentError(
             "Chromium and its driver must be installed: apt-get install chromium-driver"
         )
@@ -89,7 +89,7 @@ def _browser() -> Iterator[Any]:
             "Selenium must be installed: pip install -r docs/tools/requirements.lock"
         ) from error
     options = ChromeOptions()
-    options.binary_location = browser
+    options.binary_location = binary
     for option in OPTIONS:
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -102,12 +102,13 @@ def _browser() -> Iterator[Any]:
 
 
 @contextmanager
-def _server(site: Path) -> Iterator[str]:
+def server(site: Path) -> Iterator[str]:
+    """The address of a site, while it is served on this machine."""
     handler = functools.partial(_Quiet, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{served.server_port}"
+        served.shutdown()
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -167,7 +167,9 @@ def _ours(result: Comparison) -> tuple[str, str, str, str]:
 def _figures(
     found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]], start: str
 ) -> Iterable[str]:
-    for name, paths in pictures.items():
+    rows = (row for table in (paper.MNIST, *paper.TABLES) for row in table.rows)
+    for name in dict.fromkeys([*(row.experiment for row in rows), *pictures]):
+        paths = pictures.get(name, ())
         if name.startswith(start) and name in found:
             shown = (f"Test accuracy by epoch of {name}, plain and with DO-Conv: the mean over the "
                      "seeds, and their range (Figure 5)",

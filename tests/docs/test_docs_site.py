@@ -52,6 +52,31 @@ def test_a_problem_is_found_at_every_width_light_and_dark(found, page):
     assert len(problems) == 4, found
 
 
+def test_a_table_is_searched_by_words(tmp_path):
+    script = (DOCS / "javascripts" / "search-table.js").read_text("utf-8")
+    rows = "".join(f"<tr><td>{zoo}<td>{name}" for zoo, name in
+                   [("timm", "resnet18"), ("keras", "ResNet50"), ("timm", "vgg11")])  # fmt: skip
+    table = f"<table><thead><tr><th>zoo<th>network<tbody>{rows}</table>"
+    (tmp_path / "zoo.html").write_text(
+        f"<div class=searchable>{table}</div><script>{script}</script>"
+    )
+    shown = (
+        "return [...document.querySelectorAll('tbody tr')].filter(r => r.checkVisibility()).length"
+    )
+    try:
+        with check.browser() as chrome, check.server(tmp_path) as address:
+            chrome.get(f"{address}/zoo.html")
+            field = chrome.find_element("css selector", "input")
+            counts = [chrome.execute_script(shown)]
+            for typed in ("resnet", " timm", "x"):
+                field.send_keys(typed)
+                counts.append(chrome.execute_script(shown))
+            assert counts == [3, 2, 1, 0]
+            assert chrome.find_element("css selector", "output").text == "0 of 3"
+    except check.AbsentError as error:
+        pytest.skip(str(error))
+
+
 def formulas():
     for page in sorted(DOCS.rglob("*.md")):
         for formula in FORMULA.findall(CODE.sub("", page.read_text("utf-8"))):
