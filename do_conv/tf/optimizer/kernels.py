@@ -76,7 +76,7 @@ class TrainedKernel:
     def compose(self) -> None:
         """Write W', of W and D' as they are now, into the network."""
         kernel, delta = self._tensor(self.kernel), self._delta()
-        composed = compose_spec(kernel, delta, self.spec, differentiable=False)
+        composed = compose_spec(kernel, delta, self.spec)
         composed = ops.cast(ops.reshape(composed, self.variable.shape), self._dtype)
         self._written.assign(self._sample(composed))
         self.variable.assign(composed)
