@@ -67,6 +67,11 @@ class TrainedKernel:
         else:
             self.compose()
 
+    @property
+    def parts(self) -> tuple[Any, Any]:
+        """W and D'."""
+        return self.kernel, self.depthwise_delta
+
     def differentiate(self, grad: Any) -> tuple[Any, Any]:
         """The gradients of W and D', by the chain rule from that of W'."""
         grad = ops.cast(grad, self.kernel.dtype)
