@@ -11,6 +11,7 @@ plain            the plain layers' arguments, and layers made from the configura
 starts           how W and D' start
 optimizer        DOConvOptimizer: W and D' beside a model that stays plain
 composition      W' from W and D' in `keras.ops`
+unrolled         the same on jax, where it is fastest
 models           `convert`, `fold`, `plan`, `verify` and `folded_weights`: whole models
 """
 

@@ -8,9 +8,9 @@ from keras import ops
 
 from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
+from do_conv.core.spec import Spec
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul, to_convert
-from do_conv.models.plan import Row
 from do_conv.tf.models.classes import class_for, kernel_of
 from do_conv.tf.models.copies import copied
 from do_conv.tf.models.planning import described
@@ -61,19 +61,22 @@ def convert(
     rows = {id(layer): row for layer, row in converted}
 
     def replace(layer: Any) -> Any:
-        return _over_parameterized(layer, rows[id(layer)], start) if id(layer) in rows else None
+        row = rows.get(id(layer))
+        return None if row is None else over_parameterized(layer, row.spec, start, row.composition)
 
-    return copied(model, replace, _fill)
+    return copied(model, replace, fill)
 
 
-def _over_parameterized(layer: Any, row: Row, start: DepthwiseInit) -> Any:
+def over_parameterized(
+    layer: Any, spec: Spec | None, start: DepthwiseInit, composition: CompositionName
+) -> Any:
     """A layer of ours with a plain one's configuration, without variables."""
-    assert row.spec is not None
-    ours = {"d_mul": row.spec.d_mul, "depthwise_init": start, "composition": row.composition}
+    assert spec is not None
+    ours = {"d_mul": spec.d_mul, "depthwise_init": start, "composition": composition}
     return made_like(layer, class_for(type(layer)), ours)
 
 
-def _fill(layer: Any, ours: Any) -> None:
+def fill(layer: Any, ours: Any) -> None:
     """Give a layer of ours the plain one's values; D' is trained if the kernel is."""
     kernel, slots = kernel_of(layer), kernel_of(ours)
     for name in ("kernel", "depthwise_kernel", "pointwise_kernel", "bias"):

@@ -24,16 +24,17 @@ Replace = Callable[[Any], Any]
 Fill = Callable[[Any, Any], None]
 
 
-def copied(model: Any, replace: Replace, fill: Fill) -> Any:
+def copied(model: Any, replace: Replace, fill: Fill, *, compiles: bool = True) -> Any:
     """A new model, with the layers that `replace` makes in the place of others.
 
     Args:
         model: a Functional or Sequential model, or a layer.
         replace: returns an unbuilt layer for one of the model, or None to keep its kind.
         fill: called with each replaced layer and its successor, once the successor is built.
+        compiles: whether the new model is compiled as `model` is, with a new optimizer.
 
     Returns:
-        the new model, with the values, what is trained, and what `compile` was given.
+        the new model, with the values and what is trained.
     """
     copying = _Copying(replace)
     copy = copying.successor(model)
@@ -51,7 +52,8 @@ def copied(model: Any, replace: Replace, fill: Fill) -> Any:
                     _copy_state(child, new_child)  # an activation may be a layer
         elif isinstance(old, keras.layers.Layer) and new is not old and not is_remade(old):
             _copy_state(old, new)
-    _compile_as(model, copy)
+    if compiles:
+        compile_as(model, copy)
     return copy
 
 
@@ -141,9 +143,15 @@ def _copy_state(old: Any, new: Any) -> None:
                 copy.load_assets(folder)
 
 
-def _compile_as(old: Any, new: Any) -> None:
-    """Compile as the old model was, with the same loss; the optimizer starts anew."""
-    trouble = _compile(old, new) if getattr(old, "compiled", False) else None
+def compile_as(old: Any, new: Any, optimizer: Any = None) -> None:
+    """Compile as the old model was, with the same loss.
+
+    Args:
+        old: a model, which may not be compiled: then the new one is not, either.
+        new: the new model.
+        optimizer: its optimizer; None is one like the old model's, which starts anew.
+    """
+    trouble = _compile(old, new, optimizer) if getattr(old, "compiled", False) else None
     if trouble is not None:
         refused = broken(
             "a compiled model must be one that Keras can compile again",
@@ -153,10 +161,13 @@ def _compile_as(old: Any, new: Any) -> None:
         warnings.warn(str(refused), stacklevel=4)
 
 
-def _compile(old: Any, new: Any) -> str | None:
+def _compile(old: Any, new: Any, optimizer: Any) -> str | None:
     """Compile the new model, or say why it cannot be compiled."""
     if type(old).compile is not keras.Model.compile:
         return f"a {type(old).__name__}, with a compile() of its own"
+    its = getattr(old.optimizer, "inner_optimizer", old.optimizer)
+    if optimizer is None and hasattr(its, "kernels"):
+        return f"one with a {type(its).__name__}, which is for the kernels of that model"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras warns of storing a lambda
@@ -164,9 +175,14 @@ def _compile(old: Any, new: Any) -> str | None:
         # A loss holds no state. Made again, it may differ: Keras forgets the delta of a `Huber`,
         # and knows a function by its name alone.
         del config["loss"]
-        new.compile(loss=old.loss, **keras.saving.deserialize_keras_object(config))
+        if optimizer is not None:
+            del config["optimizer"]
+        options = keras.saving.deserialize_keras_object(config)
+        if optimizer is not None:
+            options["optimizer"] = optimizer
+        new.compile(loss=old.loss, **options)
     except (TypeError, ValueError, NotImplementedError) as error:
         return f"one of which it says: {error.args[0]}"
-    if new.built and new.optimizer is not None:
+    if new.built and new.optimizer is not None and not new.optimizer.built:
         new.optimizer.build(new.trainable_variables)
     return None

@@ -39,6 +39,11 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
         DOConvError: if it holds no layer of ours, one has no parameters yet, a kernel is not
             finite, the model is subclassed, or a layer of ours is inside a layer of another class.
     """
+    return folded(model, check_finite=check_finite)
+
+
+def folded(model: Any, *, check_finite: bool, compiles: bool = True) -> Any:
+    """`fold`; the plain model may be left without what `compile` was given."""
     check_model(model)
     ours = [(name, layer, owner) for name, layer, owner in named_layers(model) if _is_ours(layer)]
     checks.something_to_fold(len(ours), type(model).__name__)
@@ -61,7 +66,10 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
             if isinstance(kernel, keras.Variable):  # with a LoRA it is a sum
                 variable.trainable = kernel.trainable
 
-    return copied(model, lambda layer: layer._unbuilt_plain() if _is_ours(layer) else None, fill)
+    def replace(layer: Any) -> Any:
+        return layer._unbuilt_plain() if _is_ours(layer) else None
+
+    return copied(model, replace, fill, compiles=compiles)
 
 
 def _is_ours(layer: Any) -> bool:

@@ -24,20 +24,13 @@ from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.tf.models.structure import check_model
 from do_conv.tf.optimizer.compiled import at_once, is_symbolic, step_if
+from do_conv.tf.optimizer.doors import Doors
 from do_conv.tf.optimizer.kernels import TrainedKernel
-from do_conv.tf.optimizer.planned import (
-    Find,
-    Planned,
-    loaded,
-    planned,
-    saved,
-    states_of,
-)
-from do_conv.tf.optimizer.wrapper import Wrapper
+from do_conv.tf.optimizer.planned import Planned, loaded, planned, saved
 
 
 @keras.saving.register_keras_serializable("do_conv")
-class DOConvOptimizer(Wrapper):
+class DOConvOptimizer(Doors):
     """An optimizer that trains a plain network's convolutions as DO-Conv layers.
 
     It wraps a Keras optimizer and takes its place in `compile`. The network needs no layers of
@@ -81,7 +74,7 @@ class DOConvOptimizer(Wrapper):
     ) -> None:
         super().__init__(optimizer, name)
         self.depthwise_init = rules.depthwise_init(depthwise_init)
-        self._find: Find | None = None
+        self._find = None
         if model is not None:
             check_model(model)
             # A closure, so that neither Keras nor TensorFlow takes the model for a part of this.
@@ -112,11 +105,6 @@ class DOConvOptimizer(Wrapper):
         super().build(variables)
         self._exclude_both()
         self.optimizer.build(self._expanded(variables))
-
-    @property
-    def kernels(self) -> dict[str, TrainedKernel]:
-        """The kernels that have W and D', by the name of their layer."""
-        return {kernel.name: kernel for kernel in self._trained}
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Step W, D' and all other variables, and write W' into the network.
@@ -186,33 +174,6 @@ class DOConvOptimizer(Wrapper):
         for kernel in self._trained if self.optimizer.use_ema else stepped:
             kernel.compose()
 
-    def _expanded(self, variables: Sequence[Any]) -> list[Any]:
-        """The variables with W in the place of W', and every D' behind them."""
-        own = {self._var_key(kernel.variable): kernel.kernel for kernel in self._trained}
-        deltas = [kernel.depthwise_delta for kernel in self._trained]
-        return [own.get(self._var_key(variable), variable) for variable in variables] + deltas
-
-    def _is_as_composed(self) -> Any:
-        return ops.all(ops.stack([kernel.is_as_composed() for kernel in self._trained]))
-
-    def _check(self) -> None:
-        """Refuse kernels that somebody else has written."""
-        if self._trained and not bool(self._is_as_composed()):
-            checks.kernel_as_composed([k.name for k in self._trained if not k.is_as_composed()])
-
-    def take_weights(self) -> None:
-        """Start from the kernels that the network has now, as when the optimizer was built."""
-        for kernel in self._trained:
-            kernel.start(self.depthwise_init)
-        parts = [part for k in self._trained for part in (k.kernel, k.depthwise_delta)]
-        for state, new in states_of(self.optimizer, parts):
-            state.assign(ops.convert_to_numpy(new))
-
-    def restore_weights(self) -> None:
-        """Write the kernels that W and D' compose to into the network."""
-        for kernel in self._trained:
-            kernel.compose()
-
     def finalize_variable_values(self, var_list: Any) -> None:
         """End the training: with `use_ema` the network has the averages from here on.
 
@@ -226,18 +187,6 @@ class DOConvOptimizer(Wrapper):
         if self.built and self.optimizer.use_ema:
             self.optimizer.finalize_variable_values(self._expanded(var_list))
             self.restore_weights()
-
-    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
-        """As Keras's optimizers; a kernel in `var_list` stands for its W and its D'."""
-        self.optimizer.exclude_from_weight_decay(var_list, var_names)
-        self._exclude_both()
-
-    def _exclude_both(self) -> None:
-        excluded: set[Any] = getattr(self.optimizer, "_exclude_from_weight_decay", set())
-        for kernel in self._trained:
-            if self._var_key(kernel.variable) in excluded:
-                parts = kernel.kernel, kernel.depthwise_delta
-                excluded.update(self._var_key(part) for part in parts)
 
     def get_config(self) -> dict[str, Any]:
         """The optimizer inside, and the place and sizes of each kernel; never the model."""

@@ -67,6 +67,11 @@ class TrainedKernel:
         else:
             self.compose()
 
+    @property
+    def parts(self) -> tuple[Any, Any]:
+        """W and D'."""
+        return self.kernel, self.depthwise_delta
+
     def differentiate(self, grad: Any) -> tuple[Any, Any]:
         """The gradients of W and D', by the chain rule from that of W'."""
         grad = ops.cast(grad, self.kernel.dtype)
@@ -76,7 +81,7 @@ class TrainedKernel:
     def compose(self) -> None:
         """Write W', of W and D' as they are now, into the network."""
         kernel, delta = self._tensor(self.kernel), self._delta()
-        composed = compose_spec(kernel, delta, self.spec, differentiable=False)
+        composed = compose_spec(kernel, delta, self.spec)
         composed = ops.cast(ops.reshape(composed, self.variable.shape), self._dtype)
         self._written.assign(self._sample(composed))
         self.variable.assign(composed)

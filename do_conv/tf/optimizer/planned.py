@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
-
-import keras
 
 from do_conv.core import rules
 from do_conv.core.spec import Spec
@@ -62,21 +60,3 @@ def loaded(configs: Sequence[Mapping[str, Any]], variables: Sequence[Any]) -> Pl
         expected = tuple(spec.kernel_size)
         rules.stored_shape(f"{name}.kernel", expected, shape[: spec.rank])
     return kernels
-
-
-def states_of(optimizer: Any, variables: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    """Each state that a built optimizer has of these variables, with one as it starts."""
-    fresh = type(optimizer).from_config(optimizer.get_config())
-    fresh.build(list(variables))
-    places = [optimizer._get_variable_index(variable) for variable in variables]
-    # Keras's optimizers have a list for each kind of state, with an entry for each variable.
-    counts = len(variables), len(optimizer._trainable_variables)
-    for name, new in vars(fresh).items():
-        old = getattr(optimizer, name, None)
-        if name in ("_variables", "_trainable_variables") or not isinstance(old, list):
-            continue
-        if isinstance(new, list) and (len(new), len(old)) == counts:
-            # An average begins at the value that it is the average of.
-            starts = variables if name == "_model_variables_moving_average" else new
-            pairs = ((old[place], one) for place, one in zip(places, starts, strict=True))
-            yield from (pair for pair in pairs if isinstance(pair[0], keras.Variable))

@@ -1,0 +1,65 @@
+"""The W and D' that an optimizer has, beside the network's kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from do_conv.core.rules import DepthwiseInit
+from do_conv.models import checks
+from do_conv.tf.optimizer.kernels import TrainedKernel
+from do_conv.tf.optimizer.states import states_of
+from do_conv.tf.optimizer.wrapper import Wrapper
+
+
+class Holder(Wrapper):
+    """An optimizer around another, which steps on the W and D' that this one has."""
+
+    depthwise_init: DepthwiseInit
+    _trained: list[TrainedKernel]
+
+    @property
+    def kernels(self) -> dict[str, TrainedKernel]:
+        """The kernels that have W and D', by the name of their layer."""
+        return {kernel.name: kernel for kernel in self._trained}
+
+    def _expanded(self, variables: Sequence[Any]) -> list[Any]:
+        """The variables with W in the place of W', and every D' behind them."""
+        own = {self._var_key(kernel.variable): kernel.kernel for kernel in self._trained}
+        deltas = [kernel.depthwise_delta for kernel in self._trained]
+        return [own.get(self._var_key(variable), variable) for variable in variables] + deltas
+
+    def _is_as_composed(self) -> Any:
+        return ops.all(ops.stack([kernel.is_as_composed() for kernel in self._trained]))
+
+    def _check(self) -> None:
+        """Refuse kernels that somebody else has written."""
+        if self._trained and not bool(self._is_as_composed()):
+            checks.kernel_as_composed([k.name for k in self._trained if not k.is_as_composed()])
+
+    def take_weights(self) -> None:
+        """Start from the kernels that the network has now, as when the optimizer was built."""
+        for kernel in self._trained:
+            kernel.start(self.depthwise_init)
+        parts = [part for k in self._trained for part in (k.kernel, k.depthwise_delta)]
+        for state, new in states_of(self.optimizer, parts):
+            state.assign(ops.convert_to_numpy(new))
+
+    def restore_weights(self) -> None:
+        """Write the kernels that W and D' compose to into the network."""
+        for kernel in self._trained:
+            kernel.compose()
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """As Keras's optimizers; a kernel in `var_list` stands for its W and its D'."""
+        self.optimizer.exclude_from_weight_decay(var_list, var_names)
+        self._exclude_both()
+
+    def _exclude_both(self) -> None:
+        excluded: set[Any] = getattr(self.optimizer, "_exclude_from_weight_decay", set())
+        for kernel in self._trained:
+            if self._var_key(kernel.variable) in excluded:
+                parts = kernel.kernel, kernel.depthwise_delta
+                excluded.update(self._var_key(part) for part in parts)
