@@ -15,6 +15,7 @@ from do_conv.core import layouts, rules
 from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.tf.base import OverParameterized
 from do_conv.tf.composed import Composed
+from do_conv.tf.models.structure import check_model
 
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
@@ -59,8 +60,9 @@ def model_layers(model: Any) -> Iterator[ModelLayer]:
     a D', and its pointwise one.
 
     Raises:
-        DOConvError: if a layer has not been built.
+        DOConvError: if a layer has not been built, or it is no model.
     """
+    check_model(model)
     seen: set[int] = set()
     for name, layer in _named(model, ""):
         if id(layer) in seen:
