@@ -151,8 +151,6 @@ class Adapter(Protocol):
     def model_layers(self, model: Any) -> Iterator[ModelLayer]:
         """Each layer with arrays of its own, a shared one once, in the model's order.
 
-        Of an optimizer of W and D', the layers of its network, whose kernels are W and D' then.
-
         Raises:
             DOConvError: if a layer has no parameters yet.
         """
@@ -187,6 +185,12 @@ class Adapter(Protocol):
     ) -> Any:
         """The backend's optimizer of the W and D' of a plain model's kernels."""
 
+    def kernel_layers(self, model: Any, optimizer: Any) -> Iterator[ModelLayer]:
+        """`model_layers` of a plain model, with the W and D' of its optimizer as arrays.
+
+        Whatever is written to one of them composes the kernel.
+        """
+
     def trainer(
         self, model: Any, loss: Loss, options: Options, by: Any = None
     ) -> Callable[[np.ndarray, np.ndarray], None]:
@@ -198,7 +202,7 @@ class Adapter(Protocol):
             model: a model.
             loss: a mean over the batch.
             options: the options of the optimizer.
-            by: the optimizer; None is `optimizer(model, options)`.
+            by: the optimizer; None is one that steps as the options say, with SGD's decay.
         """
 
     def in_own_order(self, model: Any, shape: Shape) -> Shape:

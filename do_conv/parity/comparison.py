@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from do_conv.adapter import Adapter
+from do_conv.adapter import Adapter, Options
 from do_conv.parity import doors, training
 from do_conv.parity.cases import Case
 from do_conv.parity.layer import arrays, core_results, framework_results
@@ -77,10 +77,12 @@ def compare_training(name: str, adapter: Adapter, dtype: str) -> Iterator[Result
         yield Result(name, dtype, key, TRAINING, error, TOLERANCES[dtype][1])
 
 
-def compare_doors(name: str, adapter: Adapter, dtype: str) -> Iterator[Result]:
+def compare_doors(
+    name: str, adapter: Adapter, dtype: str, optimizers: Mapping[str, Options] = DOORS
+) -> Iterator[Result]:
     """Every parameter and kernel after training in the optimizer, against that in layers."""
     run = training.make_run(dtype)
-    for quantity, options in DOORS.items():
+    for quantity, options in optimizers.items():
         tolerance = doors.tolerance(options, dtype)
         reason = adapter.no_optimizer(options)
         if reason is not None:

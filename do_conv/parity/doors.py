@@ -6,12 +6,12 @@ network with the backend's. A step has two micro-batches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from do_conv.adapter import SGD, Adam, Adapter, LayerArray, Options
+from do_conv.adapter import SGD, Adam, Adapter, LayerArray, ModelLayer, Options
 from do_conv.core.spec import Spec
 from do_conv.parity.training import DECAY, LAYERS, MOMENTUM, RATE, Parameters, Run
 
@@ -40,8 +40,8 @@ def train_layers(adapter: Adapter, options: Options, run: Run) -> Parameters:
     with adapter.precision(dtype):
         first, second = (adapter.layer(case, dtype) for case in LAYERS)
         network = adapter.network([first, "relu", second])
-        arrays = _arrays(adapter, network)
-        _train(adapter, network, options, run, arrays, None)
+        arrays = _arrays(adapter.model_layers(network))
+        _train(adapter, network, options, run, arrays, adapter.optimizer(network, options))
         kernels = {
             f"{case.name}.kernel": adapter.composed_kernel(layer)
             for case, layer in zip(LAYERS, (first, second), strict=True)
@@ -56,7 +56,7 @@ def train_kernels(adapter: Adapter, options: Options, run: Run) -> Parameters:
         first, second = (adapter.layer(case, dtype).fold() for case in LAYERS)
         network = adapter.network([first, "relu", second])
         optimizer = adapter.kernel_optimizer(network, options, _d_mul)
-        arrays = _arrays(adapter, optimizer)
+        arrays = _arrays(adapter.kernel_layers(network, optimizer))
         _train(adapter, network, options, run, arrays, optimizer)
         kernels = {
             f"{case.name}.kernel": layer.arrays["weight"].read()
@@ -71,10 +71,10 @@ def _d_mul(spec: Spec) -> int:
     return case.spec.d_mul
 
 
-def _arrays(adapter: Adapter, trained: object) -> dict[str, LayerArray]:
+def _arrays(layers: Iterable[ModelLayer]) -> dict[str, LayerArray]:
     return {
         f"{case.name}.{name}": array
-        for case, layer in zip(LAYERS, adapter.model_layers(trained), strict=True)
+        for case, layer in zip(LAYERS, layers, strict=True)
         for name, array in layer.arrays.items()
     }
 

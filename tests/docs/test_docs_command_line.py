@@ -32,7 +32,7 @@ def test_the_cases_that_pytorch_offers():
     absent = sum(
         frameworks.adapter("torch").not_offered(case) is not None for case in CASES.values()
     )
-    table = PAGE.partition("  quantity            torch")[2]
+    table = PAGE.partition("  quantity              torch")[2]
     counts = re.search(r"  cases +(\d+) compared\n +(\d+) not offered\n", table)
     assert (int(counts[1]), int(counts[2])) == (len(CASES) - absent, absent)
 
