@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from examples import doors
 from examples.report import paper
 from examples.report.runs import Comparison, Experiment, compare
 
@@ -36,7 +38,8 @@ default is three, and `--seeds 0 1 2 3 4` makes five. All others are those after
 
 The schedule `full` has 64,000 iterations, as He et al. have; `short` and `medium` have 12 and 40
 epochs, with lower accuracies and gains of an earlier stage of training. They show which way DO-Conv
-goes, not the paper's figure.
+goes, not the paper's figure. Runs with W and D' in the optimizer (`--door optimizer`) have rows of
+their own, which say so after the schedule.
 """
 NOT_RUN = "not run"
 
@@ -93,36 +96,44 @@ def _table(table: paper.Table, found: Mapping[str, Experiment]) -> str:
     for row in table.rows:
         plain, gain = f"{row.plain:.{table.digits}f}", _signed(row.gain, table.digits)
         theirs = (row.label, plain, gain, *row.more)
-        ran = [(schedule, compare(one, table.last)) for schedule, one in _runs_of(row, found)]
-        for schedule, result in ((schedule, one) for schedule, one in ran if one is not None):
+        ran = [(one, compare(one, table.last)) for one in _runs_of(row, found)]
+        for one, result in ((one, result) for one, result in ran if result is not None):
+            schedule = _schedule(one)
             reached = " / ".join("-" if epoch is None else str(epoch) for epoch in result.reached)
             ours = (*_ours(result), schedule, reached)
             if row.gain is None:  # of the plain network alone
                 ours = (ours[0], "", "", ours[3], schedule, "")
-            lines.append((*theirs, *ours, _code(row)))
+            lines.append((*theirs, *ours, _code(row, one.door)))
         if not any(result for _, result in ran):
             lines.append((*theirs, NOT_RUN, *[""] * 5, _code(row)))
     return _markdown(head, lines)
 
 
-def _runs_of(row: paper.Row, found: Mapping[str, Experiment]) -> Iterable[tuple[str, Experiment]]:
-    """The runs of a row by their schedules, beside the plain runs they are compared with."""
-    for schedule, one in _schedules(row.experiment, found):
+def _runs_of(row: paper.Row, found: Mapping[str, Experiment]) -> Iterable[Experiment]:
+    """The runs of a row, beside the plain runs they are compared with."""
+    for one in _variants(row.experiment, found):
         if row.baseline:
             plain = found.get(row.baseline, Experiment()).runs["plain"]
-            yield schedule, replace(one, runs={**one.runs, "plain": plain})
+            yield replace(one, runs={**one.runs, "plain": plain})
         else:
-            yield schedule, one
+            yield one
 
 
-def _schedules(name: str, found: Mapping[str, Experiment]) -> Iterable[tuple[str, Experiment]]:
-    """The runs of an experiment by their schedules; the short one is not in the name."""
+def _variants(name: str, found: Mapping[str, Experiment]) -> Iterable[Experiment]:
+    """The runs of an experiment by schedules and doors; the name has neither short nor layers."""
     data, network, *variant = name.split("-")
-    for schedule in ("short", "medium", "full"):
+    for schedule, door in itertools.product(("short", "medium", "full"), doors.DOORS):
         between = [] if schedule == "short" else [schedule]
-        one = found.get("-".join([data, network, *between, *variant]))
+        parts = [data, network, *between, *variant, *doors.in_name("do-conv", door)]
+        one = found.get("-".join(parts))
         if one is not None:
-            yield str(one.settings.get("schedule", "as published")), one
+            yield one
+
+
+def _schedule(one: Experiment) -> str:
+    """The schedule of an experiment, and its door if that is not the usual one."""
+    schedule = str(one.settings.get("schedule", "as published"))
+    return f"{schedule}, optimizer" if one.door == doors.OPTIMIZER else schedule
 
 
 def _ours(result: Comparison | None) -> tuple[str, str, str, str]:
@@ -167,8 +178,9 @@ def _settings(settings: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def _code(row: paper.Row) -> str:
-    return f"`python -m {row.command}`" if row.command else ""
+def _code(row: paper.Row, door: str | None = None) -> str:
+    more = " --door optimizer" if door == doors.OPTIMIZER else ""
+    return f"`python -m {row.command}{more}`" if row.command else ""
 
 
 def _signed(value: float | None, digits: int = 2) -> str:
