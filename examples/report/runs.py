@@ -14,13 +14,8 @@ from examples import doors
 
 CONFIDENCE = 0.95
 LAST = 5  # epochs whose accuracies are averaged on CIFAR, as in the paper
-OF_D = {
-    "where",
-    "stages",
-    "depthwise_init",
-    "d_mul",
-    "door",
-}  # settings that a plain network has not
+# Settings that a plain network has not.
+OF_D = {"where", "stages", "depthwise_init", "d_mul", "door"}
 Seeds = dict[int, list[float]]  # accuracies in % by seed, by epoch
 
 
