@@ -26,6 +26,7 @@ CONVOLUTIONS = ("convolution", "transposed", "separable")
 KINDS = (*CONVOLUTIONS, "dense", "normalization")
 
 Loss = Literal["mean squared error", "cross-entropy"]
+Door = Literal["layers", "optimizer"]  # where W and D' are
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,18 @@ class Adapter(Protocol):
                 "average" (the mean over all positions, which leaves the channels).
         """
 
+    def offers_optimizer(self) -> bool:
+        """True if the backend has an optimizer that trains a plain model as W and D'."""
+
     def trainer(
-        self, model: Any, loss: Loss, options: SGD
+        self, model: Any, loss: Loss, options: SGD, door: Door = "layers"
     ) -> Callable[[np.ndarray, np.ndarray], None]:
-        """A function that takes a batch and its targets, and makes one step of SGD."""
+        """A function that takes a batch and its targets, and makes one step of SGD.
+
+        Args:
+            door: "layers" steps on the parameters that the model has; "optimizer", where the
+                backend offers it, on W and D' beside a plain model.
+        """
 
     def in_own_order(self, model: Any, shape: Shape) -> Shape:
         """The shape `(N, C, *size)` of a batch, with its axes in the order the model takes."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from do_conv import frameworks
-from do_conv.adapter import DELTA, SGD, Adapter, Dense, LayerArray
+from do_conv.adapter import DELTA, SGD, Adapter, Dense, Door, LayerArray
 from do_conv.parity.cases import Case
 
 KERNEL, CLASSES, SIZE = 3, 10, (8, 8)
@@ -29,12 +29,12 @@ class Network:
         model: the framework's model.
     """
 
-    def __init__(self, adapter: Adapter, model: Any) -> None:
+    def __init__(self, adapter: Adapter, model: Any, door: Door = "layers") -> None:
         self._adapter, self.model = adapter, model
-        self.train = adapter.trainer(model, "cross-entropy", OPTIONS)
+        self.train = adapter.trainer(model, "cross-entropy", OPTIONS, door)
 
     def over_parameterized(self) -> Network:
-        """The same network with DO-Conv."""
+        """The same network with DO-Conv layers."""
         return Network(self._adapter, frameworks.backend(self.model).convert(self.model))
 
     def folded(self) -> Network:
@@ -61,10 +61,10 @@ class Network:
         return (layer.arrays for layer in self._adapter.model_layers(self.model))
 
 
-def plain(adapter: Adapter, seed: int) -> Network:
+def plain(adapter: Adapter, seed: int, door: Door = "layers") -> Network:
     """A network of plain layers: He's normal start, and Glorot's uniform one for the dense layer.
 
-    Every bias starts at zero.
+    Every bias starts at zero. Through the door "optimizer" it is trained with DO-Conv.
     """
     first, second, third = (adapter.layer(case, "float32").fold() for case in LAYERS)
     parts = (first, "relu", second, "relu", "pool", third, "relu", "average", DENSE)
@@ -73,7 +73,7 @@ def plain(adapter: Adapter, seed: int) -> Network:
     for layer, weight in zip(layers, _weights(seed), strict=True):
         layer.arrays["weight"].write(weight)
         layer.arrays["bias"].write(np.zeros(len(weight), "float32"))
-    return Network(adapter, model)
+    return Network(adapter, model, door)
 
 
 def _weights(seed: int) -> Iterator[np.ndarray]:

@@ -13,14 +13,14 @@ import numpy as np
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 
-from do_conv.adapter import SGD, Dense, Loss
+from do_conv.adapter import SGD, Dense, Door, Loss
 from do_conv.core.spec import Shape
 from do_conv.gluon.layer_arrays import model_layers
 from do_conv.parity.cases import Case
 
 __all__ = [
     "composed_kernel", "differentiate", "in_own_order", "layer", "model_layers", "network",
-    "not_offered", "offers_features", "precision", "run", "trainer", "versions",
+    "not_offered", "offers_features", "offers_optimizer", "precision", "run", "trainer", "versions",
 ]  # fmt: skip
 
 _LAYERS = {
@@ -154,10 +154,20 @@ def network(parts: Sequence[Any]) -> Any:
     return made
 
 
-def trainer(model: Any, loss: Loss, options: SGD) -> Callable[[np.ndarray, np.ndarray], None]:
+def offers_optimizer() -> bool:
+    """`DOConvTrainer`."""
+    return True
+
+
+def trainer(
+    model: Any, loss: Loss, options: SGD, door: Door = "layers"
+) -> Callable[[np.ndarray, np.ndarray], None]:
     """A step of MXNet's SGD with `gluon.Trainer`."""
     sgd = {"learning_rate": options.rate, "momentum": options.momentum, "wd": options.decay}
-    optimizer = gluon.Trainer(model.collect_params(), "sgd", sgd)
+    if door == "optimizer":
+        optimizer = do_gluon.DOConvTrainer(model, "sgd", sgd)
+    else:
+        optimizer = gluon.Trainer(model.collect_params(), "sgd", sgd)
     error = _LOSSES[loss]()
 
     def step(x: np.ndarray, target: np.ndarray) -> None:

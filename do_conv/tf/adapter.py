@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from do_conv.adapter import SGD, Dense, Loss
+from do_conv.adapter import SGD, Dense, Door, Loss
 from do_conv.core import layouts
 from do_conv.core.convolution import Window
 from do_conv.parity.cases import Case
@@ -21,7 +21,7 @@ from do_conv.tf.models.planning import in_own_order
 
 __all__ = [
     "composed_kernel", "differentiate", "in_own_order", "layer", "model_layers", "network",
-    "not_offered", "offers_features", "precision", "run", "trainer", "versions",
+    "not_offered", "offers_features", "offers_optimizer", "precision", "run", "trainer", "versions",
 ]  # fmt: skip
 
 _LAYERS: dict[str, dict[int, Any]] = {
@@ -222,7 +222,14 @@ def network(parts: Sequence[Any]) -> Any:
     return keras.Sequential([keras.Input((*size, input_channels(layers[0]))), *layers])
 
 
-def trainer(model: Any, loss: Loss, options: SGD) -> Callable[[np.ndarray, np.ndarray], None]:
+def offers_optimizer() -> bool:
+    """Keras has layers alone."""
+    return False
+
+
+def trainer(
+    model: Any, loss: Loss, options: SGD, door: Door = "layers"
+) -> Callable[[np.ndarray, np.ndarray], None]:
     """A step of `keras.optimizers.SGD`.
 
     Keras's own weight decay is not multiplied by the momentum, and `SGD`'s is: it is a penalty of
@@ -231,7 +238,8 @@ def trainer(model: Any, loss: Loss, options: SGD) -> Callable[[np.ndarray, np.nd
     if options.decay:
         for variable in model.trainable_variables:
             variable.regularizer = keras.regularizers.L2(options.decay / 2)
-    model.compile(keras.optimizers.SGD(options.rate, options.momentum), _LOSSES[loss]())
+    optimizer = keras.optimizers.SGD(options.rate, options.momentum)
+    model.compile(optimizer, _LOSSES[loss]())
 
     def step(x: np.ndarray, target: np.ndarray) -> None:
         expected = layouts.channels_last(target) if target.ndim > 2 else target

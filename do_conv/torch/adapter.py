@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from do_conv.adapter import SGD, Dense, Loss
+from do_conv.adapter import SGD, Dense, Door, Loss
 from do_conv.core.spec import Shape
 from do_conv.parity.cases import Case
 from do_conv.torch.layer_arrays import model_layers
 
 __all__ = [
     "composed_kernel", "differentiate", "in_own_order", "layer", "model_layers", "network",
-    "not_offered", "offers_features", "precision", "run", "trainer", "versions",
+    "not_offered", "offers_features", "offers_optimizer", "precision", "run", "trainer", "versions",
 ]  # fmt: skip
 
 _LAYERS = {
@@ -126,11 +126,20 @@ def network(parts: Sequence[Any]) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def trainer(model: nn.Module, loss: Loss, options: SGD) -> Callable[[np.ndarray, np.ndarray], None]:
+def offers_optimizer() -> bool:
+    """`DOConvOptimizer`."""
+    return True
+
+
+def trainer(
+    model: nn.Module, loss: Loss, options: SGD, door: Door = "layers"
+) -> Callable[[np.ndarray, np.ndarray], None]:
     """A step of `torch.optim.SGD`."""
-    optimizer = torch.optim.SGD(
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(
         model.parameters(), options.rate, options.momentum, weight_decay=options.decay
     )
+    if door == "optimizer":
+        optimizer = do_torch.DOConvOptimizer(optimizer, model)
 
     def step(x: np.ndarray, target: np.ndarray) -> None:
         expected = torch.from_numpy(target)

@@ -9,6 +9,7 @@ sizes are those of GluonCV's script; `--backbone-weights` is a parameter file of
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,10 +70,12 @@ def _run(given: argparse.Namespace) -> int:
         return 0
     train, test = (_images(given, split) for split in ("train", "val"))
     np.random.seed(given.seed)
+    random.seed(given.seed)  # crops and flips of GluonCV's data sets
+    # Gluon draws the weights when it learns their sizes: all arms have the same.
+    network(mx.nd.zeros((1, 3, given.crop, given.crop)))
     door = doors.Door(given.arm, given.door)
     model = door.network(network)
     model.hybridize()
-    model(mx.nd.zeros((1, 3, given.crop, given.crop)))  # from it Gluon learns all sizes
     steps = given.epochs * (-(-len(train) // given.batch))
     options = {"learning_rate": given.rate, "momentum": MOMENTUM, "wd": DECAY}
     trainer = door.trainer(model, "sgd", options)

@@ -184,8 +184,12 @@ def network(parts):
     return Network(Relu() if part == "relu" else part for part in parts)
 
 
-def trainer(model, loss, options):
-    assert loss == "mean squared error"
+def offers_optimizer():
+    return False
+
+
+def trainer(model, loss, options, door="layers"):
+    assert (loss, door) == ("mean squared error", "layers")
     velocity = {}
 
     def step(x, target):
