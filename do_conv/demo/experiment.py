@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from do_conv import frameworks
+from do_conv.adapter import Adapter
 from do_conv.demo import digits, network
 from do_conv.demo.digits import Digits
 from do_conv.demo.network import Network
@@ -70,6 +71,15 @@ def run(
     """Train all arms for every seed, fold, compare and time; `advance` is called each epoch."""
     adapter = frameworks.adapter(framework)
     outcome = Outcome(framework, adapter.versions())
+    with adapter.precision(network.DTYPE):
+        _run(outcome, adapter, data, seeds, epochs, advance)
+    return outcome
+
+
+def _run(
+    outcome: Outcome, adapter: Adapter, data: Digits, seeds: int, epochs: int,
+    advance: Callable[[], object],
+) -> None:  # fmt: skip
     for seed in range(seeds):
         plain = network.plain(adapter, seed)
         networks = {"plain": plain, "layers": plain.over_parameterized()}
@@ -95,7 +105,6 @@ def run(
             outcome.parameters = (trained.parameters(), folded.parameters())
             timed = {"plain": plain, "layers": trained, "folded": folded}
             outcome.seconds = _time(timed, data.test_x)
-    return outcome
 
 
 def _time(networks: dict[str, Network], x: np.ndarray, rounds: int = 15) -> dict[str, float]:

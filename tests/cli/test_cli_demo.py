@@ -37,7 +37,6 @@ def test_a_short_run(framework, tmp_path, capsys):
 
 @pytest.mark.parametrize("framework", ["torch", "gluon", "keras"])
 def test_both_doors_have_the_same_accuracies(framework):
-    """In the first epochs: later the roundings of float32 have grown to a picture or two."""
     if "optimizer" not in experiment.arms(framework):
         pytest.skip(f"{framework} has no optimizer of ours")
     found = experiment.run(framework, digits.load(), seeds=1, epochs=3, advance=lambda: None)
