@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 
 PYTEST := $(BIN)/python -m pytest
 KERAS_OWN := tests/framework_suites/test_keras_own.py
-KERAS_TESTS := tests/keras_layers tests/keras_models $(KERAS_OWN)
+KERAS_TESTS := tests/keras_layers tests/keras_models tests/keras_optimizer $(KERAS_OWN)
 COVERAGE := --cov=do_conv --cov-append --cov-report=
 
 .PHONY: install demo test test-frameworks test-zoo lint docs results bench lock clean

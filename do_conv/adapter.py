@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from do_conv.core import rules
-from do_conv.core.spec import Shape
+from do_conv.core.spec import Shape, Spec
 
 if TYPE_CHECKING:
     from do_conv.parity.cases import Case
@@ -26,7 +26,6 @@ CONVOLUTIONS = ("convolution", "transposed", "separable")
 KINDS = (*CONVOLUTIONS, "dense", "normalization")
 
 Loss = Literal["mean squared error", "cross-entropy"]
-Door = Literal["layers", "optimizer"]  # where W and D' are
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,32 @@ class Dense:
 
 @dataclass(frozen=True)
 class SGD:
-    """The options of SGD: `v <- momentum * v + gradient + decay * p`, `p <- p - rate * v`."""
+    """The options of SGD: `v <- momentum * v + gradient + decay * p`, `p <- p - rate * v`.
+
+    Attributes:
+        is_nesterov: whether the momentum is Nesterov's.
+        micro_batches: how many batches give the gradients of a step.
+    """
 
     rate: float
     momentum: float = 0.0
     decay: float = 0.0
+    is_nesterov: bool = False
+    micro_batches: int = 1
+
+
+@dataclass(frozen=True)
+class Adam:
+    """The options of Adam, or of AdamW, whose decay is decoupled from the gradient."""
+
+    rate: float
+    decay: float
+    epsilon: float
+    is_decoupled: bool = False
+    micro_batches: int = 1
+
+
+Options = SGD | Adam
 
 
 class Adapter(Protocol):
@@ -154,17 +174,35 @@ class Adapter(Protocol):
                 "average" (the mean over all positions, which leaves the channels).
         """
 
-    def offers_optimizer(self) -> bool:
-        """True if the backend has an optimizer that trains a plain model as W and D'."""
+    def no_optimizer(self, options: Options) -> str | None:
+        """Why there is no such optimizer of W and D' beside a plain network, or None."""
+
+    def optimizer(self, model: Any, options: Options) -> Any:
+        """The framework's optimizer of a model's parameters."""
+
+    def kernel_optimizer(
+        self, model: Any, options: Options, d_mul: Callable[[Spec], int] | None
+    ) -> Any:
+        """The backend's optimizer of the W and D' of a plain model's kernels."""
+
+    def kernel_layers(self, model: Any, optimizer: Any) -> Iterator[ModelLayer]:
+        """`model_layers` of a plain model, with the W and D' of its optimizer as arrays.
+
+        Whatever is written to one of them composes the kernel.
+        """
 
     def trainer(
-        self, model: Any, loss: Loss, options: SGD, door: Door = "layers"
+        self, model: Any, loss: Loss, options: Options, by: Any = None
     ) -> Callable[[np.ndarray, np.ndarray], None]:
-        """A function that takes a batch and its targets, and makes one step of SGD.
+        """A function that takes a batch and its targets, and makes one step.
+
+        With several micro-batches it is called with each of them.
 
         Args:
-            door: "layers" steps on the parameters that the model has; "optimizer", where the
-                backend offers it, on W and D' beside a plain model.
+            model: a model.
+            loss: a mean over the batch.
+            options: the options of the optimizer.
+            by: the optimizer; None is one that steps as the options say, with SGD's decay.
         """
 
     def in_own_order(self, model: Any, shape: Shape) -> Shape:

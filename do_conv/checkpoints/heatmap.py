@@ -15,7 +15,8 @@ def kernel_changes(source: str | Path) -> dict[str, np.ndarray]:
     """`do_conv.core.composition.kernel_change` of each over-parameterized layer of a file.
 
     Args:
-        source: a `.pt`, `.pth`, `.safetensors`, `.weights.h5` or `.params` file.
+        source: a `.pt`, `.pth`, `.safetensors`, `.weights.h5`, `.params` or `.states` file; with W
+            and D' of layers, or of a `DOConvOptimizer` or `DOConvTrainer`.
 
     Returns:
         by the layer's name, in the file's order, an array of the kernel's shape.
@@ -25,9 +26,10 @@ def kernel_changes(source: str | Path) -> dict[str, np.ndarray]:
         MissingFrameworkError: if what reads the format is not installed.
     """
     source = Path(source)
-    format = formats.of(source, formats.FOLDED)
+    format = formats.of(source, formats.DRAWN)
     changes = {}
-    for state in formats.read(format, source).states:
+    checkpoint = formats.read(format, source)
+    for state in (*checkpoint.states, *checkpoint.kernels):
         for stored in folding.layers_in(state, format):
             if stored.kind == "separable":
                 continue  # there is no kernel without its D
@@ -38,7 +40,7 @@ def kernel_changes(source: str | Path) -> dict[str, np.ndarray]:
             changes[stored.name] = kernel_change(wide["weight"], wide["delta"], spec.groups)
     if not changes:
         raise broken(
-            "a checkpoint to draw must hold an over-parameterized layer of do_conv",
+            "a checkpoint to draw must hold W and D' of do_conv, in layers or in an optimizer",
             f"{source} without one",
             "give the checkpoint as it was before folding, or import it first if it is of the "
             "original authors' layers",

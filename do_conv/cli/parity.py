@@ -31,7 +31,7 @@ def add_to(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a case of the table; may be repeated (default: all, and a training run)",
+        help="a case of the table; may be repeated (default: all, and the training runs)",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.set_defaults(run=run)
@@ -64,6 +64,7 @@ def run(given: argparse.Namespace) -> int:
                     progress.advance(task)
                 if not given.case:
                     results += comparison.compare_training(name, adapter, dtype)
+                    results += comparison.compare_doors(name, adapter, dtype)
     agrees = comparison.agrees(results)
     if given.json:
         print(json.dumps(report.as_json(results, versions, missing, agrees=agrees), indent=1))

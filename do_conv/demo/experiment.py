@@ -62,7 +62,8 @@ class Outcome:
 
 def arms(framework: str) -> tuple[str, ...]:
     """The arms that a framework has."""
-    return ARMS if frameworks.adapter(framework).offers_optimizer() else ARMS[:-1]
+    is_there = frameworks.adapter(framework).no_optimizer(network.OPTIONS) is None
+    return ARMS if is_there else ARMS[:-1]
 
 
 def run(
@@ -83,8 +84,8 @@ def _run(
     for seed in range(seeds):
         plain = network.plain(adapter, seed)
         networks = {"plain": plain, "layers": plain.over_parameterized()}
-        if adapter.offers_optimizer():
-            networks["optimizer"] = network.plain(adapter, seed, "optimizer")
+        if "optimizer" in arms(outcome.framework):
+            networks["optimizer"] = network.plain(adapter, seed).in_optimizer()
         first, *others = (net.logits(data.test_x) for net in networks.values())
         outcome.equal_at_start &= all(np.array_equal(first, other) for other in others)
         for arm, net in networks.items():

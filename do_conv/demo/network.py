@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from do_conv import frameworks
-from do_conv.adapter import DELTA, SGD, Adapter, Dense, Door, LayerArray
+from do_conv.adapter import DELTA, SGD, Adapter, Dense, LayerArray
 from do_conv.parity.cases import Case
 
 KERNEL, CLASSES, SIZE = 3, 10, (8, 8)
@@ -27,13 +27,16 @@ DTYPE = "float64"
 class Network:
     """A network with its optimizer; images `(n, 1, 8, 8)` and outputs `(n, 10)`.
 
+    Args:
+        by: the optimizer of a plain network's W and D'; None is one of the network's parameters.
+
     Attributes:
         model: the framework's model.
     """
 
-    def __init__(self, adapter: Adapter, model: Any, door: Door = "layers") -> None:
+    def __init__(self, adapter: Adapter, model: Any, by: Any = None) -> None:
         self._adapter, self.model = adapter, model
-        self._step = adapter.trainer(model, "cross-entropy", OPTIONS, door)
+        self._step = adapter.trainer(model, "cross-entropy", OPTIONS, by)
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Make one step on images and their classes."""
@@ -42,6 +45,11 @@ class Network:
     def over_parameterized(self) -> Network:
         """The same network with DO-Conv layers."""
         return Network(self._adapter, frameworks.backend(self.model).convert(self.model))
+
+    def in_optimizer(self) -> Network:
+        """This network, which stays plain, with DO-Conv in its optimizer."""
+        by = self._adapter.kernel_optimizer(self.model, OPTIONS, None)
+        return Network(self._adapter, self.model, by)
 
     def folded(self) -> Network:
         """The same network with plain layers."""
@@ -67,10 +75,10 @@ class Network:
         return (layer.arrays for layer in self._adapter.model_layers(self.model))
 
 
-def plain(adapter: Adapter, seed: int, door: Door = "layers") -> Network:
+def plain(adapter: Adapter, seed: int) -> Network:
     """A network of plain layers: He's normal start, and Glorot's uniform one for the dense layer.
 
-    Every bias starts at zero. Through the door "optimizer" it is trained with DO-Conv.
+    Every bias starts at zero.
     """
     first, second, third = (adapter.layer(case, DTYPE).fold() for case in LAYERS)
     parts = (first, "relu", second, "relu", "pool", third, "relu", "average", DENSE)
@@ -79,7 +87,7 @@ def plain(adapter: Adapter, seed: int, door: Door = "layers") -> Network:
     for layer, weight in zip(layers, _weights(seed), strict=True):
         layer.arrays["weight"].write(weight)
         layer.arrays["bias"].write(np.zeros(len(weight), DTYPE))
-    return Network(adapter, model, door)
+    return Network(adapter, model)
 
 
 def _weights(seed: int) -> Iterator[np.ndarray]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,14 +14,15 @@ import numpy as np
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 
-from do_conv.adapter import SGD, Dense, Door, Loss
-from do_conv.core.spec import Shape
+from do_conv.adapter import SGD, Adam, Dense, Loss, ModelLayer, Options
+from do_conv.core.spec import Shape, Spec
 from do_conv.gluon.layer_arrays import model_layers
 from do_conv.parity.cases import Case
 
 __all__ = [
-    "composed_kernel", "differentiate", "in_own_order", "layer", "model_layers", "network",
-    "not_offered", "offers_features", "offers_optimizer", "precision", "run", "trainer", "versions",
+    "composed_kernel", "differentiate", "in_own_order", "kernel_layers", "kernel_optimizer",
+    "layer", "model_layers", "network", "no_optimizer", "not_offered", "offers_features",
+    "optimizer", "precision", "run", "trainer", "versions",
 ]  # fmt: skip
 
 _LAYERS = {
@@ -155,27 +157,52 @@ def network(parts: Sequence[Any]) -> Any:
     return made
 
 
-def offers_optimizer() -> bool:
+def no_optimizer(options: Options) -> str | None:
+    """MXNet has no AdamW."""
+    return "no AdamW" if isinstance(options, Adam) and options.is_decoupled else None
+
+
+def optimizer(model: Any, options: Options) -> gluon.Trainer:
+    """A `gluon.Trainer` with MXNet's SGD, NAG or Adam."""
+    return gluon.Trainer(model.collect_params(), *_named(options))
+
+
+def kernel_optimizer(model: Any, options: Options, d_mul: Callable[[Spec], int] | None) -> Any:
     """`DOConvTrainer`."""
-    return True
+    return do_gluon.DOConvTrainer(model, *_named(options), d_mul=d_mul)
+
+
+def _named(options: Options) -> tuple[str, dict[str, Any]]:
+    """The name and the options of MXNet's optimizer."""
+    common = {"learning_rate": options.rate, "wd": options.decay}
+    if isinstance(options, SGD):
+        return "nag" if options.is_nesterov else "sgd", {**common, "momentum": options.momentum}
+    return "adam", {**common, "epsilon": options.epsilon}
+
+
+def kernel_layers(model: Any, optimizer: Any) -> Iterator[ModelLayer]:
+    """The layers of the network, with the W and D' of a `DOConvTrainer`."""
+    return model_layers(optimizer)
 
 
 def trainer(
-    model: Any, loss: Loss, options: SGD, door: Door = "layers"
+    model: Any, loss: Loss, options: Options, by: Any = None
 ) -> Callable[[np.ndarray, np.ndarray], None]:
-    """A step of MXNet's SGD with `gluon.Trainer`."""
-    sgd = {"learning_rate": options.rate, "momentum": options.momentum, "wd": options.decay}
-    if door == "optimizer":
-        optimizer = do_gluon.DOConvTrainer(model, "sgd", sgd)
-    else:
-        optimizer = gluon.Trainer(model.collect_params(), "sgd", sgd)
-    error = _LOSSES[loss]()
+    """A step of a `gluon.Trainer`, whose gradients are the sums over micro-batches."""
+    its, error = by or optimizer(model, options), _LOSSES[loss]()
+    done = itertools.count(1)
+    trained = [p for p in model.collect_params().values() if p.grad_req != "null"]
+    for parameter in trained:
+        parameter.grad_req = "add"
 
     def step(x: np.ndarray, target: np.ndarray) -> None:
         with autograd.record():
             losses = error(model(_array(x)), _array(target))
         losses.backward()
-        optimizer.step(len(x))
+        if next(done) % options.micro_batches == 0:
+            its.step(len(x))
+            for parameter in trained:
+                parameter.zero_grad()
 
     return step
 

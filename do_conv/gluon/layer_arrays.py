@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import do_conv.gluon  # noqa: F401 - before mxnet, which reads names that this module restores
@@ -19,6 +19,8 @@ from do_conv.gluon.arrays import as_given
 from do_conv.gluon.base import Composed
 from do_conv.gluon.models.classes import is_transposed
 from do_conv.gluon.models.structure import named_layers
+from do_conv.gluon.optimizer import DOConvTrainer
+from do_conv.gluon.optimizer.kernels import TrainedKernel
 from do_conv.gluon.plain import first
 
 _CONVOLUTIONS = (
@@ -32,9 +34,16 @@ _NORMALIZATION = {
 def model_layers(model: Any) -> Iterator[ModelLayer]:
     """Each layer with parameters of its own, a shared one once, in the block's order.
 
+    Of a `DOConvTrainer`, the layers of its network; a kernel's are W and D'. Whatever is written to
+    one of them composes the kernel. Kernels inside of a graph belong to no layer.
+
     Raises:
         DOConvError: if a layer has no parameters yet.
     """
+    kernels: dict[Any, TrainedKernel] = {}
+    if isinstance(model, DOConvTrainer):
+        kernels = {kernel.parameter: kernel for kernel in model.kernels.values()}
+        model = model.net
     for name, block in named_layers(model):
         description, names = _description(block), {}
         if description is not None and description.kind == "normalization":
@@ -45,8 +54,15 @@ def model_layers(model: Any) -> Iterator[ModelLayer]:
             if parameter is not None and not _is_constant(block, own)
         }
         arrays = {role: _array(block, one) for role, one in parameters.items()}
+        if (kernel := kernels.get(parameters.get("weight"))) is not None:
+            description = _convolution(block, kernel.spec.d_mul)
+            arrays = _parts(block, kernel) | {k: v for k, v in arrays.items() if k != "weight"}
         if arrays:
             yield ModelLayer(name, description, arrays)
+
+
+def _parts(block: Any, kernel: TrainedKernel) -> dict[str, LayerArray]:
+    return {name: _array(block, part, kernel.compose) for name, part in kernel.parts}
 
 
 _ORDER = {role: i for i, role in enumerate(("weight", DELTA, SEPARABLE, "bias"))}
@@ -65,7 +81,8 @@ def _description(block: Any) -> Description | None:
     """What a layer is; None if other frameworks have no such layer."""
     kind = block._plain if isinstance(block, Composed) else type(block)
     if kind in _CONVOLUTIONS:
-        return _convolution(block)
+        has_delta = block._reg_params.get(DELTA) is not None
+        return _convolution(block, block.spec.d_mul if has_delta else None)
     if kind is nn.Dense:
         return Description("dense")
     if isinstance(block, BatchNorm):
@@ -75,16 +92,15 @@ def _description(block: Any) -> Description | None:
     return None
 
 
-def _convolution(layer: Any) -> Description:
+def _convolution(layer: Any, d_mul: int | None) -> Description:
     size, groups = tuple(layer._kwargs["kernel"]), layer._kwargs["num_group"]
     if SEPARABLE in layer._reg_params:
         return Description("separable", size, groups, layer.spec.d_mul)
     kind = "transposed" if is_transposed(layer) else "convolution"
-    has_delta = layer._reg_params.get(DELTA) is not None
-    return Description(kind, size, groups, layer.spec.d_mul if has_delta else None)
+    return Description(kind, size, groups, d_mul)
 
 
-def _array(block: Any, parameter: Any) -> LayerArray:
+def _array(block: Any, parameter: Any, then: Callable[[], None] = lambda: None) -> LayerArray:
     rules.built(block.name, parameter._data is not None)
 
     dtype = np.dtype(parameter.dtype).name
@@ -96,5 +112,6 @@ def _array(block: Any, parameter: Any) -> LayerArray:
     def write(array: np.ndarray) -> None:
         # As MXNet's array: a NumPy one cannot be written where a convolution has moved the axes.
         parameter.set_data(as_given(mx.nd.array(array, dtype=parameter.dtype)))
+        then()
 
     return LayerArray(tuple(parameter.shape), dtype, read, write)

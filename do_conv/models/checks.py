@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from do_conv.core.errors import broken
@@ -77,4 +78,48 @@ def weight_of_its_own(source: str | None, kind: str) -> None:
             "a weight that is pruned or normalised must be the kernel that is applied",
             f"a {kind} whose W is computed from {source}",
             "fold first; for spectral_norm, give the plain layer to over_parameterize before it",
+        )
+
+
+def something_to_optimize(found: int, kind: str) -> None:
+    """An optimizer for W and D' holds a kernel that can have them."""
+    if not found:
+        raise broken(
+            "an optimizer must hold a kernel of the model that can be over-parameterized",
+            f"a {kind} without one",
+            "give it the variables of the model that are trained, or look at plan(model)",
+        )
+
+
+def kernel_as_composed(others: Sequence[str]) -> None:
+    """A kernel that somebody else wrote is not overwritten in silence."""
+    if others:
+        listed = ", ".join(f"'{name}'" for name in others)
+        raise broken(
+            "a kernel must be the one that the last step composed of W and D'",
+            f"{'kernels' if len(others) > 1 else 'a kernel'} of layer {listed} written since, or "
+            "a state of an optimizer for another kernel",
+            "call take_weights() of the optimizer to start from the new kernels, or "
+            "restore_weights() to write back those it has",
+        )
+
+
+def optimizer_inside(is_one: bool, found: str) -> None:
+    """What steps on W and D' is an optimizer of Keras that has no variables yet."""
+    if not is_one:
+        raise broken(
+            "the optimizer inside must be a plain Keras optimizer that has not been built",
+            f"a {found}",
+            "give a new one of keras.optimizers, and put a LossScaleOptimizer around the "
+            "DOConvOptimizer",
+        )
+
+
+def optimizer_of_a_model(has_model: bool) -> None:
+    """Which variables are kernels is known from their model, or from a configuration."""
+    if not has_model:
+        raise broken(
+            "an optimizer must be given the model whose kernels it trains",
+            "None",
+            "leave the model out in from_config only",
         )

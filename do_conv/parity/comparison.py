@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from do_conv.adapter import Adapter
-from do_conv.parity import training
+from do_conv.adapter import Adapter, Options
+from do_conv.parity import doors, training
 from do_conv.parity.cases import Case
 from do_conv.parity.layer import arrays, core_results, framework_results
 
 # The largest error allowed in one layer, and after the training run.
 TOLERANCES = {"float64": (1e-12, 1e-9), "float32": (5e-6, 1e-4)}
 TRAINING = "20 training steps"
+# 20 steps of W and D' in the optimizer, against the same in layers, by each optimizer.
+DOORS = {f"optimizer: {name}": options for name, options in doors.OPTIMIZERS.items()}
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,21 @@ def compare_training(name: str, adapter: Adapter, dtype: str) -> Iterator[Result
     for key in expected:
         error = relative_error(found[key], expected[key]) if key in found else np.inf
         yield Result(name, dtype, key, TRAINING, error, TOLERANCES[dtype][1])
+
+
+def compare_doors(
+    name: str, adapter: Adapter, dtype: str, optimizers: Mapping[str, Options] = DOORS
+) -> Iterator[Result]:
+    """Every parameter and kernel after training in the optimizer, against that in layers."""
+    run = training.make_run(dtype)
+    for quantity, options in optimizers.items():
+        tolerance = doors.tolerance(options, dtype)
+        reason = adapter.no_optimizer(options)
+        if reason is not None:
+            yield Result(name, dtype, "all", quantity, None, tolerance, reason)
+            continue
+        found = doors.train_kernels(adapter, options, run)
+        expected = doors.train_layers(adapter, options, run)
+        for key in expected:
+            error = relative_error(found[key], expected[key]) if key in found else np.inf
+            yield Result(name, dtype, key, quantity, error, tolerance)

@@ -12,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from do_conv.parity.comparison import TOLERANCES, TRAINING, Result
+from do_conv.parity import doors
+from do_conv.parity.comparison import DOORS, TOLERANCES, TRAINING, Result
 from do_conv.parity.layer import QUANTITIES
 
 # The columns of a terminal of 80 beside the quantities, and those between two frameworks.
@@ -35,16 +36,17 @@ def table(
     room = _ROOM // len([*versions, *missing] or [""]) - _GAP
     for dtype in dict.fromkeys(result.dtype for result in results):
         layer, training = TOLERANCES[dtype]
+        own = " and ".join(dict.fromkeys(f"{one:g}" for one in doors.TOLERANCES[dtype]))
         shown = Table(
             title=f"{dtype}: largest error relative to the largest value "
-            f"(allowed {layer:g}, after training {training:g})",
+            f"(allowed {layer:g}, after training {training:g}, in the optimizer {own})",
             box=box.SIMPLE_HEAVY,
             title_justify="left",
         )
         shown.add_column("quantity")
         for framework in (*versions, *missing):
             shown.add_column(versions.get(framework, framework))
-        for quantity in (*QUANTITIES, TRAINING):
+        for quantity in (*QUANTITIES, TRAINING, *DOORS):
             cells = [_cell(results, name, dtype, quantity, room) for name in versions]
             shown.add_row(quantity, *cells, *("" for _ in missing))
         cases = [_cases(results, name, dtype) for name in versions]
@@ -81,7 +83,7 @@ def as_json(
         "not_installed": list(missing),
         "left_out": missing,
         "tolerances": {
-            dtype: {"layer": layer, "training": training}
+            dtype: {"layer": layer, "training": training, "optimizer": doors.TOLERANCES[dtype]}
             for dtype, (layer, training) in TOLERANCES.items()
         },
         "results": [
@@ -106,6 +108,8 @@ def _cell(results: list[Result], framework: str, dtype: str, quantity: str, room
     if not chosen:
         return Text("-", "dim")
     most = worst(chosen)
+    if most.error is None:
+        return Text("not offered", "dim")
     shown = f"{most.error:.1e}  {most.case}"
     if len(shown) > room:  # rich would break a name anywhere
         shown = "\n".join([f"{most.error:.1e}", *textwrap.wrap(most.case, room)])
@@ -113,7 +117,7 @@ def _cell(results: list[Result], framework: str, dtype: str, quantity: str, room
 
 
 def _cases(results: list[Result], framework: str, dtype: str) -> str:
-    mine = _of(results, framework, dtype)
+    mine = [r for r in _of(results, framework, dtype) if r.quantity not in (TRAINING, *DOORS)]
     absent = sum(r.error is None for r in mine)
-    compared = {r.case for r in mine if r.error is not None and r.quantity != TRAINING}
+    compared = {r.case for r in mine if r.error is not None}
     return f"{len(compared)} compared\n{absent} not offered"

@@ -8,7 +8,8 @@ separable_delta  DOSeparableConv1D, DOSeparableConv2D
 composed         the base of all of these
 base             the base of those with a D'
 plain            the plain layers' arguments, and layers made from the configuration of others
-starts           how D' starts
+starts           how W and D' start
+optimizer        DOConvOptimizer: W and D' beside a model that stays plain
 composition      W' from W and D' in `keras.ops`
 models           `convert`, `fold`, `plan`, `verify` and `folded_weights`: whole models
 """
@@ -34,6 +35,7 @@ from do_conv.tf.models.folding import fold  # noqa: E402
 from do_conv.tf.models.planning import plan  # noqa: E402
 from do_conv.tf.models.state import folded_weights  # noqa: E402
 from do_conv.tf.models.verification import verify  # noqa: E402
+from do_conv.tf.optimizer import DOConvOptimizer  # noqa: E402
 from do_conv.tf.separable import DepthwiseSeparableConv1D, DepthwiseSeparableConv2D  # noqa: E402
 from do_conv.tf.separable_delta import DOSeparableConv1D, DOSeparableConv2D  # noqa: E402
 from do_conv.tf.transposed import (  # noqa: E402
@@ -49,6 +51,7 @@ __all__ = [
     "DOConv2DTranspose",
     "DOConv3D",
     "DOConv3DTranspose",
+    "DOConvOptimizer",
     "DODepthwiseConv2D",
     "DOSeparableConv1D",
     "DOSeparableConv2D",

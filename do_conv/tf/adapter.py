@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import do_conv.tf as do_keras  # isort: skip  # says what is missing before keras is imported
@@ -11,17 +12,19 @@ import keras
 import numpy as np
 from keras import ops
 
-from do_conv.adapter import SGD, Dense, Door, Loss
+from do_conv.adapter import SGD, Dense, Loss, Options
 from do_conv.core import layouts
 from do_conv.core.convolution import Window
+from do_conv.core.spec import Spec
 from do_conv.parity.cases import Case
-from do_conv.tf.layer_arrays import VariableArray, model_layers
+from do_conv.tf.layer_arrays import VariableArray, kernel_layers, model_layers
 from do_conv.tf.models.classes import input_channels
 from do_conv.tf.models.planning import in_own_order
 
 __all__ = [
-    "composed_kernel", "differentiate", "in_own_order", "layer", "model_layers", "network",
-    "not_offered", "offers_features", "offers_optimizer", "precision", "run", "trainer", "versions",
+    "composed_kernel", "differentiate", "in_own_order", "kernel_layers", "kernel_optimizer",
+    "layer", "model_layers", "network", "no_optimizer", "not_offered", "offers_features",
+    "optimizer", "precision", "run", "trainer", "versions",
 ]  # fmt: skip
 
 _LAYERS: dict[str, dict[int, Any]] = {
@@ -222,24 +225,42 @@ def network(parts: Sequence[Any]) -> Any:
     return keras.Sequential([keras.Input((*size, input_channels(layers[0]))), *layers])
 
 
-def offers_optimizer() -> bool:
-    """Keras has layers alone."""
-    return False
+def no_optimizer(options: Options) -> str | None:
+    """Keras has all of them."""
+    return None
+
+
+def optimizer(model: Any, options: Options) -> Any:
+    """`keras.optimizers.SGD`, `Adam` or `AdamW`; each of them decays apart from the gradient."""
+    several = options.micro_batches if options.micro_batches > 1 else None
+    common = {"weight_decay": options.decay or None, "gradient_accumulation_steps": several}
+    if isinstance(options, SGD):
+        own = {"momentum": options.momentum, "nesterov": options.is_nesterov}
+        return keras.optimizers.SGD(options.rate, **own, **common)
+    kind = keras.optimizers.AdamW if options.is_decoupled else keras.optimizers.Adam
+    return kind(options.rate, epsilon=options.epsilon, **common)
+
+
+def kernel_optimizer(model: Any, options: Options, d_mul: Callable[[Spec], int] | None) -> Any:
+    """`DOConvOptimizer`, built."""
+    made = do_keras.DOConvOptimizer(optimizer(model, options), model, d_mul=d_mul)
+    made.build(model.trainable_variables)
+    return made
 
 
 def trainer(
-    model: Any, loss: Loss, options: SGD, door: Door = "layers"
+    model: Any, loss: Loss, options: Options, by: Any = None
 ) -> Callable[[np.ndarray, np.ndarray], None]:
-    """A step of `keras.optimizers.SGD`.
+    """A step of a Keras optimizer.
 
-    Keras's own weight decay is not multiplied by the momentum, and `SGD`'s is: it is a penalty of
-    `decay / 2 * p**2`.
+    Keras's own weight decay is not multiplied by the momentum, and `SGD`'s is: without an optimizer
+    it is a penalty of `decay / 2 * p**2`.
     """
-    if options.decay:
+    if by is None and options.decay:
         for variable in model.trainable_variables:
             variable.regularizer = keras.regularizers.L2(options.decay / 2)
-    optimizer = keras.optimizers.SGD(options.rate, options.momentum)
-    model.compile(optimizer, _LOSSES[loss]())
+    its = optimizer(model, replace(options, decay=0.0)) if by is None else by
+    model.compile(its, _LOSSES[loss]())
 
     def step(x: np.ndarray, target: np.ndarray) -> None:
         expected = layouts.channels_last(target) if target.ndim > 2 else target

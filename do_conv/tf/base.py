@@ -10,7 +10,6 @@ from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
-from do_conv.core.starts import delta_start
 from do_conv.tf.composed import Composed
 from do_conv.tf.composition import depthwise_kernel, pointwise_kernel
 from do_conv.tf.starts import DeltaStart
@@ -56,7 +55,7 @@ class OverParameterized(Composed):
             self.depthwise_delta = self.add_weight(
                 name="depthwise_delta",
                 shape=(*self.spec.kernel_size, self.spec.depthwise_channels, self.spec.d_mul),
-                initializer=DeltaStart(delta_start(self.depthwise_init, self.spec)),
+                initializer=DeltaStart(self.depthwise_init, self.spec),
                 regularizer=self.delta_regularizer,
                 constraint=self.delta_constraint,
                 dtype=self.dtype,

@@ -11,6 +11,9 @@ from do_conv.core import layouts
 from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.core.starts import identity
 
+# Slots up to which sums over them are written out: 25 take longer than the einsum.
+_UNROLLED = 16
+
 
 def compose(kernel: Any, delta: Any, groups: int = 1) -> Any:
     """The composed kernel W' (equation 3 of the paper, kernel composition).
@@ -53,18 +56,24 @@ def compose_separable(kernel: Any, depthwise: Any, groups: int = 1) -> Any:
     return compose_spec(kernel, depthwise, spec)
 
 
-def compose_spec(kernel: Any, delta: Any, spec: Spec) -> Any:
+def compose_spec(kernel: Any, delta: Any, spec: Spec, *, differentiable: bool = True) -> Any:
     """`compose`, or `compose_separable`, for a layer that knows its sizes.
 
-    `kernel` may be a depthwise layer's, too.
+    `kernel` may be a depthwise layer's, too. Where nobody asks for gradients, jax is faster slot by
+    slot: 2.1 ms in place of 6.6 for 512 x 512 x 3 x 3; the gradients of that would take 90 for 24.
     """
     channels = (spec.group_channels, spec.groups, spec.group_rows)
     slots = ops.reshape(kernel, (spec.d_mul, *channels))
     matrices = ops.reshape(delta, (spec.area, spec.groups, spec.group_channels, spec.d_mul))
-    change = _each_channel(
-        ops.transpose(matrices, (1, 2, 0, 3)), ops.transpose(slots, (2, 1, 0, 3))
-    )
-    change = ops.transpose(change, (2, 1, 0, 3))
+    is_on_jax = keras.backend.backend() == "jax"
+    if is_on_jax and not differentiable and spec.d_mul <= _UNROLLED:
+        columns = ops.expand_dims(ops.transpose(matrices, (3, 0, 2, 1)), -1)
+        change = sum(columns[slot] * slots[slot] for slot in range(spec.d_mul))
+    else:
+        change = _each_channel(
+            ops.transpose(matrices, (1, 2, 0, 3)), ops.transpose(slots, (2, 1, 0, 3))
+        )
+        change = ops.transpose(change, (2, 1, 0, 3))
     shape = (*spec.kernel_size, spec.group_channels, spec.rows)
     if not spec.whole_blocks:
         return ops.reshape(change, shape)
@@ -75,12 +84,43 @@ def compose_spec(kernel: Any, delta: Any, spec: Spec) -> Any:
     return ops.reshape(identity_part + change, shape)
 
 
-def _each_channel(matrices: Any, slots: Any) -> Any:
-    """Matrices of `(|K|, D_mul)` by slots of `(D_mul, C_out/G)`, both `(G, C_in/G, ...)`."""
+def gradients(grad: Any, kernel: Any, delta: Any, spec: Spec) -> tuple[Any, Any]:
+    """The gradients of a loss with respect to W and D', given `grad`, the one with respect to W'.
+
+    Args:
+        grad: dL/dW', in the shape of the plain layer's kernel.
+        kernel, delta, spec: as for `compose_spec`.
+
+    Returns:
+        dL/dW in the shape of `kernel`, and dL/dD' in the shape of `delta`.
+    """
+    channels = (spec.groups, spec.group_channels)
+
+    def per_channel(array: Any, slots: int) -> Any:
+        """As a matrix per input channel: `(G, C_in/G, slots, C_out/G)`."""
+        grouped = ops.reshape(array, (slots, spec.group_channels, spec.groups, spec.group_rows))
+        return ops.transpose(grouped, (2, 1, 0, 3))
+
+    of_composed = per_channel(grad, spec.area)
+    matrices = ops.transpose(ops.reshape(delta, (spec.area, *channels, spec.d_mul)), (1, 2, 3, 0))
+    change = ops.transpose(_each_channel(matrices, of_composed), (2, 1, 0, 3))
+    # The adjoint of the identity: each whole block receives the gradient.
+    whole = ops.reshape(grad, (spec.area, *change.shape[1:]))
+    rest = spec.d_mul - spec.whole_blocks * spec.area
+    spread = whole if spec.has_plain_weight else ops.pad(
+        ops.tile(whole, (spec.whole_blocks, 1, 1, 1)), ((0, rest), (0, 0), (0, 0), (0, 0))
+    )  # fmt: skip
+    slots = ops.transpose(per_channel(kernel, spec.d_mul), (0, 1, 3, 2))
+    of_delta = ops.transpose(_each_channel(of_composed, slots), (2, 0, 1, 3))
+    return ops.reshape(spread + change, kernel.shape), ops.reshape(of_delta, delta.shape)
+
+
+def _each_channel(one: Any, other: Any) -> Any:
+    """The matrix products of two arrays `(G, C_in/G, ...)`, one for each input channel."""
     if keras.backend.backend() == "tensorflow":
-        return ops.matmul(matrices, slots)  # an einsum takes a third longer there
+        return ops.matmul(one, other)  # an einsum takes a third longer there
     # `ops.matmul` rounds float64 to float32 on torch.
-    return ops.einsum("gcks,gcso->gcko", matrices, slots)
+    return ops.einsum("gcks,gcso->gcko", one, other)
 
 
 def depthwise_kernel(delta: Any, spec: Spec) -> Any:

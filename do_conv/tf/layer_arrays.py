@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ from do_conv.core import layouts, rules
 from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.tf.base import OverParameterized
 from do_conv.tf.composed import Composed
+from do_conv.tf.models.structure import check_model
 
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
@@ -44,10 +45,12 @@ class VariableArray(LayerArray):
     Attributes:
         variable: where it is, in Keras's order of axes.
         to_core: bring an array of the variable's shape, such as its gradient, to the core's order.
+        from_core: the way back.
     """
 
     variable: Any
     to_core: Callable[[np.ndarray], np.ndarray]
+    from_core: Callable[[np.ndarray], np.ndarray]
 
 
 def model_layers(model: Any) -> Iterator[ModelLayer]:
@@ -57,8 +60,9 @@ def model_layers(model: Any) -> Iterator[ModelLayer]:
     a D', and its pointwise one.
 
     Raises:
-        DOConvError: if a layer has not been built.
+        DOConvError: if a layer has not been built, or it is no model.
     """
+    check_model(model)
     seen: set[int] = set()
     for name, layer in _named(model, ""):
         if id(layer) in seen:
@@ -66,6 +70,27 @@ def model_layers(model: Any) -> Iterator[ModelLayer]:
         seen.add(id(layer))
         rules.built(layer.name, layer.built or not _may_have_variables(layer))
         yield from _layers_of(name, layer)
+
+
+def kernel_layers(model: Any, optimizer: Any) -> Iterator[ModelLayer]:
+    """The layers of a plain model, with the W and D' of its `DOConvOptimizer`, which is built.
+
+    Whatever is written to one of them composes the kernel.
+    """
+    kernels = {id(kernel.variable): kernel for kernel in optimizer.kernels.values()}
+    for layer in model_layers(model):
+        weight: Any = layer.arrays.get("weight")
+        kernel = None if weight is None else kernels.get(id(weight.variable))
+        if kernel is None or layer.description is None:
+            yield layer
+            continue
+        layout = weight.to_core, weight.from_core
+        parts = {
+            "weight": _array(kernel.kernel, layout, kernel.compose),
+            DELTA: _array(kernel.depthwise_delta, _DELTA, kernel.compose),
+        }
+        description = replace(layer.description, d_mul=kernel.spec.d_mul)
+        yield ModelLayer(layer.name, description, {**layer.arrays, **parts})
 
 
 def _named(layer: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -177,7 +202,7 @@ def _unknown(name: str, layer: Any) -> Iterator[ModelLayer]:
         yield ModelLayer(name, None, {one.name: _array(one, _SAME) for one in own})
 
 
-def _array(variable: Any, layout: Layout) -> VariableArray:
+def _array(variable: Any, layout: Layout, then: Callable[[], None] = lambda: None) -> VariableArray:
     to_core, from_core = layout
     dtype = keras.backend.standardize_dtype(variable.dtype)
 
@@ -187,6 +212,7 @@ def _array(variable: Any, layout: Layout) -> VariableArray:
 
     def write(array: np.ndarray) -> None:
         variable.assign(from_core(array))
+        then()
 
     shape = tuple(to_core(np.broadcast_to(np.zeros(()), tuple(variable.shape))).shape)
-    return VariableArray(shape, dtype, read, write, variable, to_core)
+    return VariableArray(shape, dtype, read, write, variable, to_core, from_core)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,15 +12,17 @@ import do_conv.torch as do_torch  # isort: skip  # says what is missing before t
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from do_conv.adapter import SGD, Dense, Door, Loss
-from do_conv.core.spec import Shape
+from do_conv.adapter import SGD, Dense, Loss, ModelLayer, Options
+from do_conv.core.spec import Shape, Spec
 from do_conv.parity.cases import Case
 from do_conv.torch.layer_arrays import model_layers
 
 __all__ = [
-    "composed_kernel", "differentiate", "in_own_order", "layer", "model_layers", "network",
-    "not_offered", "offers_features", "offers_optimizer", "precision", "run", "trainer", "versions",
+    "composed_kernel", "differentiate", "in_own_order", "kernel_layers", "kernel_optimizer",
+    "layer", "model_layers", "network", "no_optimizer", "not_offered", "offers_features",
+    "optimizer", "precision", "run", "trainer", "versions",
 ]  # fmt: skip
 
 _LAYERS = {
@@ -127,27 +130,47 @@ def network(parts: Sequence[Any]) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def offers_optimizer() -> bool:
+def no_optimizer(options: Options) -> str | None:
+    """PyTorch has all of them."""
+    return None
+
+
+def optimizer(model: nn.Module, options: Options) -> Optimizer:
+    """`torch.optim.SGD`, `Adam` or `AdamW`."""
+    common: dict[str, Any] = {"lr": options.rate, "weight_decay": options.decay}
+    if isinstance(options, SGD):
+        own: dict[str, Any] = {"momentum": options.momentum, "nesterov": options.is_nesterov}
+        return torch.optim.SGD(model.parameters(), **common, **own)
+    kind = torch.optim.AdamW if options.is_decoupled else torch.optim.Adam
+    return kind(model.parameters(), eps=options.epsilon, **common)
+
+
+def kernel_optimizer(
+    model: nn.Module, options: Options, d_mul: Callable[[Spec], int] | None
+) -> Optimizer:
     """`DOConvOptimizer`."""
-    return True
+    return do_torch.DOConvOptimizer(optimizer(model, options), model, d_mul=d_mul)
+
+
+def kernel_layers(model: nn.Module, optimizer: Any) -> Iterator[ModelLayer]:
+    """The layers of the network, with the W and D' of a `DOConvOptimizer`."""
+    return model_layers(optimizer)
 
 
 def trainer(
-    model: nn.Module, loss: Loss, options: SGD, door: Door = "layers"
+    model: nn.Module, loss: Loss, options: Options, by: Any = None
 ) -> Callable[[np.ndarray, np.ndarray], None]:
-    """A step of `torch.optim.SGD`."""
-    optimizer: torch.optim.Optimizer = torch.optim.SGD(
-        model.parameters(), options.rate, options.momentum, weight_decay=options.decay
-    )
-    if door == "optimizer":
-        optimizer = do_torch.DOConvOptimizer(optimizer, model)
+    """A step of an optimizer, whose gradients are the sums over micro-batches."""
+    its = by or optimizer(model, options)
+    done = itertools.count(1)
 
     def step(x: np.ndarray, target: np.ndarray) -> None:
         expected = torch.from_numpy(target)
         expected = expected if expected.is_floating_point() else expected.long()
-        optimizer.zero_grad()
         _LOSSES[loss](model.train()(torch.from_numpy(x)), expected).backward()
-        optimizer.step()
+        if next(done) % options.micro_batches == 0:
+            its.step()
+            its.zero_grad()
 
     return step
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,27 @@ from do_conv.checkpoints import checks
 from do_conv.core import rules
 from do_conv.torch.base import Composed, OverParameterized
 from do_conv.torch.models.structure import unwrapped
+from do_conv.torch.optimizer import DOConvOptimizer
+from do_conv.torch.optimizer.kernels import TrainedKernel
 from do_conv.torch.parametrization import is_over_parameterized
 
 # They count their steps, which nothing that is computed depends on.
 _COUNTERS = ("num_batches_tracked",)
 
 
-def model_layers(model: nn.Module) -> Iterator[ModelLayer]:
+def model_layers(model: nn.Module | DOConvOptimizer) -> Iterator[ModelLayer]:
     """Each layer with arrays of its own, a shared one once, in the module's order.
+
+    Of a `DOConvOptimizer`, the layers of its network; a kernel's are W and D'. Whatever is written
+    to one of them composes the kernel.
 
     Raises:
         DOConvError: if a layer has no parameters yet.
     """
+    kernels: dict[Any, TrainedKernel] = {}
+    if isinstance(model, DOConvOptimizer):
+        kernels = {kernel.parameter: kernel for kernel in model.kernels.values()}
+        model = model.model
     inside: set[nn.Module] = set()  # what gives our parametrized layers their kernels
     for name, module in unwrapped(model).named_modules():
         if module in inside:
@@ -37,6 +46,12 @@ def model_layers(model: nn.Module) -> Iterator[ModelLayer]:
             inside.update(module.parametrizations.modules())
         description, tensors = _description(module), _tensors(module)
         arrays = {role: _array(module, tensor) for role, tensor in tensors.items()}
+        if (kernel := kernels.get(tensors.get("weight"))) is not None:
+            description = _convolution(module, kernel.delta)
+            arrays = {
+                **_parts(module, kernel),
+                **{k: v for k, v in arrays.items() if k != "weight"},
+            }
         if arrays:
             yield ModelLayer(name, description, arrays)
 
@@ -94,10 +109,14 @@ def _tensors(module: Any) -> dict[str, Tensor]:
     return dict(sorted(kept.items(), key=lambda item: _ORDER.get(item[0], len(_ORDER))))
 
 
+def _parts(module: Any, kernel: TrainedKernel) -> dict[str, LayerArray]:
+    return {name: _array(module, part, kernel.compose) for name, part in kernel.parts}
+
+
 _ORDER = {role: i for i, role in enumerate(("weight", DELTA, SEPARABLE, "bias"))}
 
 
-def _array(module: Any, tensor: Tensor) -> LayerArray:
+def _array(module: Any, tensor: Tensor, then: Callable[[], None] = lambda: None) -> LayerArray:
     made = not nn.parameter.is_lazy(tensor) and not tensor.is_meta
     rules.built(type(module).__name__, made)
 
@@ -109,5 +128,6 @@ def _array(module: Any, tensor: Tensor) -> LayerArray:
     def write(array: np.ndarray) -> None:
         with torch.no_grad():
             tensor.copy_(torch.from_numpy(np.array(array)))
+        then()
 
     return LayerArray(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), read, write)

@@ -1,6 +1,7 @@
 """`do-conv heatmap`: what D did to each kernel, from any checkpoint."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from do_conv import checkpoints, cli
 from do_conv.core.composition import kernel_change
-from do_conv.torch import DepthwiseSeparableConv2d, DOConv1d, DOConv2d
+from do_conv.torch import DepthwiseSeparableConv2d, DOConv1d, DOConv2d, DOConvOptimizer
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_exception_no_layer_of_ours(tmp_path, capsys):
     torch.save(nn.Conv2d(4, 6, 3).state_dict(), tmp_path / "model.pt")
     assert cli.main(["heatmap", str(tmp_path / "model.pt")]) == 2
     said = capsys.readouterr().err
-    assert "a checkpoint to draw must hold an over-parameterized layer of do_conv" in said
+    assert "a checkpoint to draw must hold W and D' of do_conv" in said
     assert "fold must" not in said
 
 
@@ -93,3 +94,92 @@ def test_exception_another_ending(model, tmp_path, capsys):
     assert cli.main(arguments) == 2
     assert "the picture's ending must be one of '.png', '.svg', '.pdf'" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+def optimized(named):
+    """A plain network and its optimizer, after a step from a start that is drawn."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3, groups=2))
+    parameters = model.named_parameters() if named else model.parameters()
+    inner = torch.optim.SGD(parameters, 0.1, momentum=0.9)
+    optimizer = DOConvOptimizer(inner, model, depthwise_init="he")
+    model(torch.randn(2, 3, 8, 8)).square().mean().backward()
+    optimizer.step()
+    return model, optimizer
+
+
+def drawn(path, capsys):
+    assert cli.main(["heatmap", str(path), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("named", "names"), [(True, ["0", "2"]), (False, ["parameter 0", "parameter 2"])]
+)
+def test_the_state_of_an_optimizer(named, names, tmp_path, capsys):
+    """By the names of layers, if the optimizer has them; otherwise by the number of a parameter."""
+    model, optimizer = optimized(named)
+    whole = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(whole, tmp_path / "training.pt")
+    found = drawn(tmp_path / "training.pt", capsys)
+    converted, _ = optimizer.to_layers()
+    assert list(found) == names
+    for name, layer in zip(names, (converted[0], converted[2]), strict=True):
+        np.testing.assert_allclose(found[name], expected(layer), rtol=1e-5)
+
+
+def test_an_optimizer_has_nothing_to_fold(tmp_path, capsys):
+    """Its network is plain, and its W and D' stay."""
+    model, optimizer = optimized(named=False)
+    whole = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(whole, tmp_path / "training.pt")
+    assert cli.main(["fold", str(tmp_path / "training.pt"), str(tmp_path / "plain.pt")]) == 2
+    assert "use it as it is" in capsys.readouterr().err
+    assert not (tmp_path / "plain.pt").exists()
+
+
+def test_the_states_of_a_gluon_trainer(tmp_path, capsys):
+    import do_conv.gluon  # before mxnet
+
+    # isort: split
+    import mxnet as mx
+    from mxnet.gluon import nn as gluon_nn
+
+    net = gluon_nn.HybridSequential()
+    net.add(gluon_nn.Conv2D(4, 3, in_channels=3), gluon_nn.Conv2D(4, 3, groups=2, in_channels=4))
+    net.initialize()
+    schedule = mx.lr_scheduler.CosineScheduler(10, base_lr=0.1)
+    options = {"momentum": 0.9, "lr_scheduler": schedule}
+    trainer = do_conv.gluon.DOConvTrainer(net, "sgd", options, depthwise_init="he")
+    with mx.autograd.record():
+        loss = net(mx.nd.random.normal(shape=(2, 3, 8, 8))).square().mean()
+    loss.backward()
+    trainer.step(2)
+    trainer.save_states(str(tmp_path / "training.states"))
+    found = drawn(tmp_path / "training.states", capsys)
+    assert list(found) == ["0", "1"]
+    for name, kernel in trainer.kernels.items():
+        weight, delta = (part.data().asnumpy().astype("float64") for _, part in kernel.parts)
+        change = kernel_change(weight, delta, kernel.spec.groups)
+        np.testing.assert_allclose(found[name], change, rtol=1e-6)
+
+
+class Harmful:
+    """A pickle of it writes a file when it is loaded by `pickle.loads`."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_states_run_no_code(tmp_path, capsys):
+    touched = tmp_path / "touched"
+    (tmp_path / "bad.states").write_bytes(pickle.dumps(({0: Harmful(touched)}, None)))
+    assert cli.main(["heatmap", str(tmp_path / "bad.states")]) == 2
+    assert "must hold W and D'" in capsys.readouterr().err
+    assert not touched.exists()
+    (tmp_path / "bad.states").write_bytes(b"no pickle")
+    assert cli.main(["heatmap", str(tmp_path / "bad.states")]) == 2
+    assert "must be a whole Gluon trainer's states file" in capsys.readouterr().err

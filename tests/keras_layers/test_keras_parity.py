@@ -4,7 +4,7 @@ import decay
 import pytest
 
 from do_conv import frameworks
-from do_conv.parity import cases, comparison
+from do_conv.parity import cases, comparison, doors
 
 KERAS = frameworks.adapter("keras")
 
@@ -22,6 +22,14 @@ def test_layer(case, dtype):
 def test_training(dtype):
     results = comparison.compare_training("keras", KERAS, dtype)
     assert [result for result in results if not result.holds] == []
+
+
+def test_training_in_the_optimizer_is_training_in_layers():
+    """By one optimizer, since each of them is compiled twice: `do-conv parity` takes all."""
+    chosen = {"AdamW": doors.OPTIMIZERS["AdamW"]}
+    results = list(comparison.compare_doors("keras", KERAS, "float64", chosen))
+    assert [result for result in results if not result.holds] == []
+    assert len(results) == 8
 
 
 def test_weight_decay_pulls_the_kernel_to_w():

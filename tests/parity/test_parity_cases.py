@@ -1,12 +1,13 @@
 """The table itself: large enough, and offered widely enough, to mean something."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy_backend import adapter
 
-from do_conv import DOConvError
+from do_conv import DOConvError, frameworks
 from do_conv.parity import cases, comparison, training
 from do_conv.parity.layer import QUANTITIES, arrays, core_results
 
@@ -103,6 +104,17 @@ def test_a_wrong_parameter_after_training_does_not_hold(wrong):
     results = list(comparison.compare_training("wrong", wrong, "float64"))
     assert len(results) == 6
     assert "second.weight" in {r.case for r in results if not r.holds}
+
+
+def test_an_optimizer_that_trains_otherwise_does_not_hold(monkeypatch):
+    """A step that another one has written is more than rounding."""
+    right = frameworks.adapter("torch")
+    wrong = SimpleNamespace(**vars(right))
+    wrong.kernel_optimizer = lambda model, options, d_mul: right.kernel_optimizer(
+        model, replace(options, decay=options.decay * (1 + 1e-6)), d_mul
+    )
+    results = list(comparison.compare_doors("torch", wrong, "float64"))
+    assert {r.quantity for r in results if not r.holds} == comparison.DOORS.keys()
 
 
 def test_exception_unknown_case():

@@ -7,9 +7,10 @@ import decay
 import pytest
 
 from do_conv import Spec, frameworks, layer_cost
-from do_conv.parity import cases, comparison
+from do_conv.parity import cases, comparison, doors, training
 
 FRAMEWORKS = ("torch", "gluon")
+LACKING = {"torch": set(), "gluon": {"optimizer: AdamW"}}
 
 
 @pytest.mark.parametrize("dtype", comparison.TOLERANCES)
@@ -27,6 +28,26 @@ def test_layer(framework, case, dtype):
 def test_training(framework, dtype):
     results = comparison.compare_training(framework, frameworks.adapter(framework), dtype)
     assert [result for result in results if not result.holds] == []
+
+
+@pytest.mark.parametrize("dtype", comparison.TOLERANCES)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_training_in_the_optimizer_is_training_in_layers(framework, dtype):
+    results = list(comparison.compare_doors(framework, frameworks.adapter(framework), dtype))
+    assert [result for result in results if not result.holds] == []
+    compared = {result.quantity for result in results if result.error is not None}
+    assert compared == comparison.DOORS.keys() - {"gluon": {"optimizer: AdamW"}}.get(
+        framework, set()
+    )
+    assert {result.case for result in results} >= {"first.depthwise_delta", "second.kernel"}
+
+
+@pytest.mark.parametrize("options", doors.OPTIMIZERS.values(), ids=doors.OPTIMIZERS)
+def test_every_array_of_that_run_moves_far_from_its_start(options):
+    run = training.make_run("float64")
+    trained = doors.train_layers(frameworks.adapter("torch"), options, run)
+    moved = {n: comparison.relative_error(trained[n], run.start[n]) for n in run.start}
+    assert min(moved.values()) > 0.1
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -32,6 +32,12 @@ def test_training(dtype):
     assert [result for result in results if not result.holds] == []
 
 
+def test_a_backend_without_an_optimizer_says_so():
+    results = list(comparison.compare_doors("numpy", frameworks.adapter("numpy"), "float64"))
+    assert [result.quantity for result in results] == list(comparison.DOORS)
+    assert {result.reason for result in results} == {"no network without layers"}
+
+
 @pytest.mark.parametrize("name", ["plain", "group2-d-mul", "transposed-all", "separable-d-mul"])
 def test_weights_go_to_pytorch_and_back(name, tmp_path):
     case, path = cases.CASES[name], tmp_path / "layer.safetensors"

@@ -25,7 +25,7 @@ PUBLIC = {
     },
     "do_conv.tf": {
         "DOConv1D", "DOConv2D", "DOConv3D", "DODepthwiseConv2D",
-        "DOConv1DTranspose", "DOConv2DTranspose", "DOConv3DTranspose",
+        "DOConv1DTranspose", "DOConv2DTranspose", "DOConv3DTranspose", "DOConvOptimizer",
         "DOSeparableConv1D", "DOSeparableConv2D",
         "DepthwiseSeparableConv1D", "DepthwiseSeparableConv2D",
         "compose", "compose_separable", "convert", "fold", "folded_weights", "plan", "verify",

@@ -4,6 +4,7 @@ torch         PyTorch's pickles, .pt and .pth: tensors and plain containers only
 safetensors   .safetensors
 keras         Keras's weights, .weights.h5; for the authors' checkpoints also .h5
 gluon         MXNet's .params, read and written without MXNet
+gluon_states  the states of a Gluon trainer, .states: read only
 npz           NumPy's archives of named arrays: for the authors' checkpoints only
 bfloat16      a type NumPy does not have
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +34,7 @@ FOLDED = {
     ".pth": "torch",
     ".pt": "torch",
 }
+DRAWN = {**FOLDED, ".states": "gluon_states"}
 IMPORTED = {**FOLDED, ".h5": "keras", ".npz": "npz"}
 
 
@@ -43,10 +45,13 @@ class Checkpoint:
     Attributes:
         states: dicts of named tensors; changed in place.
         rest: everything else, as the format reads it.
+        kernels: W and D' in the states of our optimizers, by the names that layers would give them;
+            where no name is stored, by the number of a parameter.
     """
 
     states: list[dict[str, Any]]
     rest: Any = None
+    kernels: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Format(Protocol):

@@ -47,7 +47,7 @@ class Array:
     begin: int | None
 
 
-class _Reader:
+class Reader:
     """A position in bytes that never leaves them."""
 
     def __init__(self, data: bytes) -> None:
@@ -77,10 +77,10 @@ class _Reader:
 
 def read(path: Path) -> Checkpoint:
     """The one state of a file."""
-    reader = _Reader(path.read_bytes())
+    reader = Reader(path.read_bytes())
     if (reader.number("Q"), reader.number("Q")) != (_FILE, 0):
         raise ValueError("it does not begin as such a file does")
-    arrays = [_read_array(reader) for _ in range(_count(reader))]
+    arrays = [read_array(reader) for _ in range(_count(reader))]
     names = []
     for _ in range(_count(reader)):
         length = reader.number("Q")
@@ -95,7 +95,7 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint([dict(zip(names, arrays, strict=True))])
 
 
-def _count(reader: _Reader) -> int:
+def _count(reader: Reader) -> int:
     """The length of a list, each item of which takes 4 bytes at least."""
     count = reader.number("Q")
     if count * 4 > len(reader.data):
@@ -103,7 +103,8 @@ def _count(reader: _Reader) -> int:
     return count
 
 
-def _read_array(reader: _Reader) -> Array:
+def read_array(reader: Reader) -> Array:
+    """The array at a reader's position."""
     first, magic = reader.at, reader.number("I")
     if magic in (_V2, _V3):
         return _read_new_array(reader, first, magic)
@@ -112,7 +113,7 @@ def _read_array(reader: _Reader) -> Array:
     return _read_dense(reader, first, reader.shape(axes, code), axes == 0)
 
 
-def _read_new_array(reader: _Reader, first: int, magic: int) -> Array:
+def _read_new_array(reader: Reader, first: int, magic: int) -> Array:
     storage = reader.number("i")
     if storage not in _INDICES:
         raise ValueError(f"an array of storage type {storage}")
@@ -132,7 +133,7 @@ def _read_new_array(reader: _Reader, first: int, magic: int) -> Array:
     return Array(reader.data[first : reader.at], shape, dtype, None)
 
 
-def _read_dense(reader: _Reader, first: int, shape: tuple[int, ...], unknown: bool) -> Array:
+def _read_dense(reader: Reader, first: int, shape: tuple[int, ...], unknown: bool) -> Array:
     if unknown:
         return Array(reader.data[first : reader.at], shape, 0, None)
     dtype = _dtype_after_context(reader)
@@ -140,7 +141,7 @@ def _read_dense(reader: _Reader, first: int, shape: tuple[int, ...], unknown: bo
     return Array(reader.data[first : reader.at], shape, dtype, begin)
 
 
-def _dtype_after_context(reader: _Reader) -> int:
+def _dtype_after_context(reader: Reader) -> int:
     reader.skip(8)  # the kind and the number of the device it was on
     return reader.number("i")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from do_conv.checkpoints.formats import Checkpoint
-from do_conv.checkpoints.layers import TORCH
+from do_conv.checkpoints.layers import DELTA, TORCH
 from do_conv.core.errors import broken, require_installed
 
 require_installed("torch", extra="torch", user="a PyTorch checkpoint")
@@ -47,7 +47,11 @@ def read(path: Path) -> Checkpoint:
                 "save the state dict alone, torch.save(model.state_dict(), path)",
             ) from None
         raise ValueError("not from torch.save, damaged, or with code in it") from None
-    states = list(_states(content, set()))
+    dicts = list(_dicts(content, set()))
+    of_optimizers = [inside for inside in dicts if {"state", "param_groups"} <= inside.keys()]
+    own = {id(one) for inside in of_optimizers for one in _of_kernels(inside).values()}
+    states = [inside for inside in dicts if _has_tensors(inside) and id(inside) not in own]
+    kernels = [_kernels(inside) for inside in of_optimizers]
     size = path.stat().st_size
     for state in states:
         for tensor in state.values():
@@ -56,7 +60,7 @@ def read(path: Path) -> Checkpoint:
                 raise ValueError("a tensor larger than the file")
     # A damaged pickle may give tensors attributes with which they cannot be written.
     torch.save(content, _Sink())  # type: ignore[arg-type]  # it has what is called
-    return Checkpoint(states, content)
+    return Checkpoint(states, content, kernels)
 
 
 class _Sink:
@@ -126,19 +130,43 @@ def identity(tensor: torch.Tensor) -> Any:
     return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 
-def _states(content: Any, seen: set[int]) -> Iterator[dict[str, Any]]:
-    """Each dict that holds a tensor under a name, at any depth, once."""
+def _dicts(content: Any, seen: set[int]) -> Iterator[dict[Any, Any]]:
+    """Each dict, at any depth, once."""
     if id(content) in seen:
         return
     seen.add(id(content))
     if isinstance(content, dict):
-        if any(isinstance(v, torch.Tensor) and isinstance(k, str) for k, v in content.items()):
-            yield content
-        for value in content.values():
-            yield from _states(value, seen)
-    elif isinstance(content, (list, tuple)):
-        for value in content:
-            yield from _states(value, seen)
+        yield content
+        content = content.values()
+    elif not isinstance(content, (list, tuple)):
+        return
+    for value in content:
+        yield from _dicts(value, seen)
+
+
+def _has_tensors(content: dict[Any, Any]) -> bool:
+    """Whether a dict holds a tensor under a name."""
+    return any(isinstance(v, torch.Tensor) and isinstance(k, str) for k, v in content.items())
+
+
+def _of_kernels(optimizer: dict[Any, Any]) -> dict[Any, dict[str, Any]]:
+    """What the state of a `DOConvOptimizer` has of its kernels, by their number, or name."""
+    state = optimizer["state"]
+    states = state.items() if isinstance(state, dict) else ()
+    return {key: own for key, own in states if isinstance(own, dict) and DELTA in own}
+
+
+def _kernels(optimizer: dict[Any, Any]) -> dict[str, Any]:
+    """W and D' in the state of a `DOConvOptimizer`, by the names that layers would give them."""
+    names: dict[Any, Any] = {}
+    for group in optimizer["param_groups"]:
+        names.update(zip(group["params"], group.get("param_names", group["params"]), strict=False))
+    kernels = {}
+    for key, own in _of_kernels(optimizer).items():
+        name = names.get(key, key)
+        layer = name[: -len("weight")] if isinstance(name, str) else f"parameter {name}."
+        kernels.update({f"{layer}{role}": own[role] for role in ("weight", DELTA) if role in own})
+    return kernels
 
 
 def _stored_bytes(tensor: torch.Tensor) -> int:

@@ -35,7 +35,8 @@ def save(model: Any, path: str | Path) -> None:
 
     Args:
         model: a PyTorch module, Keras model or layer, or Gluon block, with over-parameterized
-            layers or without.
+            layers or without; or PyTorch's `DOConvOptimizer`, or a `DOConvTrainer`, for its network
+            with W and D' in the place of its kernels.
         path: a name that ends in `.safetensors`.
 
     Raises:
@@ -61,7 +62,9 @@ def load(model: Any, path: str | Path, *, match: Match = "name") -> dict[str, st
     and positions of what is flattened before it.
 
     Args:
-        model: a PyTorch module, Keras model or layer, or Gluon block, whose layers have parameters.
+        model: a PyTorch module, Keras model or layer, or Gluon block, whose layers have parameters;
+            or PyTorch's `DOConvOptimizer`, or a `DOConvTrainer`, which takes W and D' and writes W'
+            into its network.
         path: a neutral file.
         match: "name" pairs layers of the same name; "order" pairs them in the order they have in
             both models, and refuses a pair of different kinds or shapes; a dict has the model's

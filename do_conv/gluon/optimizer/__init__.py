@@ -17,7 +17,7 @@ from mxnet import gluon
 
 from do_conv.core import rules
 from do_conv.core.rules import DepthwiseInit
-from do_conv.gluon.optimizer import states
+from do_conv.gluon.optimizer import doors, states
 from do_conv.gluon.optimizer.kernels import TrainedKernel, check
 from do_conv.gluon.optimizer.options import check_store, planned
 from do_conv.models.choices import Where
@@ -46,6 +46,7 @@ class DOConvTrainer(gluon.Trainer):
             `gluon.Trainer`; `update_on_kvstore` is False.
 
     Attributes:
+        net: the network.
         kernels: the kernels that have W and D', by the name of their layer.
 
     Raises:
@@ -75,18 +76,23 @@ class DOConvTrainer(gluon.Trainer):
         found = planned(net, where, d_mul)
         options = {**trainer_options, "update_on_kvstore": False}
         super().__init__(net.collect_params(), optimizer, optimizer_params, **options)
-        self._trained = {
+        kernels = {
             parameter: TrainedKernel(parameter, *name_and_spec, start)
             for parameter, name_and_spec in found.items()
         }
+        self._take(net, kernels)
+        if has_workers:  # at once: the first gradients are those of what the first worker has drawn
+            self._init_kvstore()
+            self._init_params()
+
+    def _take(self, net: Any, kernels: dict[Any, TrainedKernel]) -> None:
+        """Train these kernels of a network."""
+        self.net, self._trained = net, kernels
         # The order, and so the numbers, that a trainer has of the parameters of layers.
         parameters = [*self._params, *(kernel.delta for kernel in self._trained.values())]
         self._places = sorted(parameters, key=lambda parameter: parameter.name)
         self._give_multipliers()
         self._keys = itertools.count(len(self._params))  # a store takes each of them once
-        if has_workers:  # at once: the first gradients are those of what the first worker has drawn
-            self._init_kvstore()
-            self._init_params()
 
     @property
     def kernels(self) -> dict[str, TrainedKernel]:
@@ -141,6 +147,51 @@ class DOConvTrainer(gluon.Trainer):
         states.forget(self._updaters, parts)
         for kernel in self._trained.values():
             kernel.load(*(saved[f"{kernel.name}.{name}"] for name, _ in kernel.parts))
+
+    def to_layers(self) -> tuple[Any, gluon.Trainer]:
+        """Copy W, D' and their states into `DOConv` layers, in which training goes on.
+
+        It goes on as it would have here, to rounding.
+
+        Returns:
+            a network with layers in place of `kernels`, as `convert` makes them, and its trainer.
+
+        Raises:
+            DOConvError: if somebody else has written a kernel since the last step, or one is inside
+                of a graph or in float16.
+        """
+        check(list(self._trained.values()))
+        net = doors.with_layers(self.net, self._trained)
+        options = doors.options_of(self)
+        trainer = gluon.Trainer(net.collect_params(), **options, update_on_kvstore=False)
+        doors.carry_states(self, trainer)
+        return net, trainer
+
+    @classmethod
+    def from_layers(cls, net: Any, trainer: gluon.Trainer) -> tuple[Any, DOConvTrainer]:
+        """Copy W, D' and their states out of `DOConv` layers, and fold the network.
+
+        Training goes on as it would have with layers, to rounding.
+
+        Args:
+            net: a block with layers of ours.
+            trainer: its trainer, of all its parameters.
+
+        Returns:
+            the plain network, and its trainer.
+
+        Raises:
+            DOConvError: if a layer, or the trainer, breaks a rule.
+        """
+        options = doors.options_of(trainer)
+        check_store(options)
+        plain, kernels = doors.without_layers(net, trainer)
+        its = cls.__new__(cls)
+        gluon.Trainer.__init__(its, plain.collect_params(), **options, update_on_kvstore=False)
+        its._take(plain, kernels)
+        doors.carry_states(trainer, its)
+        its._give_multipliers()
+        return plain, its
 
     def _stepped(self) -> list[TrainedKernel]:
         """The kernels that a step changes."""

@@ -33,10 +33,18 @@ class TrainedKernel:
         delta: D', a parameter `(C_in, D_mul, *K)`, for a transposed layer `(C_out, D_mul, *K)`.
         spec: the sizes.
         values: the values of W' that were composed.
+
+    Args:
+        parts: the values of W and D' to go on with; None is a start from the kernel.
     """
 
     def __init__(
-        self, parameter: Any, name: str, spec: Spec, depthwise_init: DepthwiseInit
+        self,
+        parameter: Any,
+        name: str,
+        spec: Spec,
+        depthwise_init: DepthwiseInit,
+        parts: tuple[Any, Any] | None = None,
     ) -> None:
         self.parameter, self.name, self.spec = parameter, name, spec
         self.depthwise_init = depthwise_init
@@ -50,7 +58,12 @@ class TrainedKernel:
         )
         self.weight = Parameter(parameter.name, shape=spec.weight_shape, init="zeros", **own)
         self.values = Values(parameter, spec)
-        self.start()
+        if parts is None:
+            self.start()
+        else:
+            for part, value in zip((self.weight, self.delta), parts, strict=True):
+                part._init_impl(value.astype(part.dtype), parameter.list_ctx())
+            self.compose()
 
     def start(self) -> None:
         """Take the kernel as the one that D = I gives, then start D'."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from keras import initializers, ops
+from keras import ops
 
-from do_conv.core import layouts, rules
+from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
-from do_conv.core.spec import Spec
-from do_conv.core.starts import fill_from_kernel
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul, to_convert
 from do_conv.models.plan import Row
@@ -18,6 +16,7 @@ from do_conv.tf.models.copies import copied
 from do_conv.tf.models.planning import described
 from do_conv.tf.models.structure import check_known, check_model
 from do_conv.tf.plain import made_like
+from do_conv.tf.starts import weight_for
 
 ModelT = TypeVar("ModelT")
 
@@ -81,17 +80,6 @@ def _fill(layer: Any, ours: Any) -> None:
         variable = getattr(layer, name, None)
         if variable is not None:
             value, own = ops.convert_to_numpy(variable), getattr(ours, name)
-            own.assign(_weight_for(value, ours.spec, own) if own is slots else value)
+            own.assign(weight_for(value, ours.spec, own) if own is slots else value)
             own.trainable = variable.trainable
     ours.depthwise_delta.trainable = kernel.trainable
-
-
-def _weight_for(kernel: Any, spec: Spec, variable: Any) -> Any:
-    """A W that composes to `kernel` while D is the identity, in Keras's order of axes."""
-    if spec.has_plain_weight:
-        return kernel
-    drawn = initializers.GlorotUniform()(tuple(variable.shape), dtype=variable.dtype)
-    slots = ops.convert_to_numpy(drawn).copy()
-    # The transposed views write into the arrays themselves.
-    fill_from_kernel(layouts.kernel_from_keras(slots), layouts.kernel_from_keras(kernel), spec)
-    return slots

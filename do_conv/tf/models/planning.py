@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -15,8 +15,8 @@ from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Shape
 from do_conv.models import reasons
 from do_conv.models.choices import Where
-from do_conv.models.decisions import Convolution, Description, DMul, planned
-from do_conv.models.plan import Plan
+from do_conv.models.decisions import Convolution, Description, DMul, decisions, planned
+from do_conv.models.plan import Plan, Row
 from do_conv.tf.composed import Composed
 from do_conv.tf.models.classes import (
     CONVOLUTIONS,
@@ -63,6 +63,34 @@ def described(model: Any) -> Description:
     return Description(list(_convolutions(model)), _count(model))
 
 
+def decisions_in_place(model: Any, where: Where, d_mul: DMul) -> list[tuple[Any, Row]]:
+    """`decisions` where the layers stay: a class with a forward pass of its own is no hindrance.
+
+    Raises:
+        DOConvError: if `d_mul` breaks a rule.
+    """
+    return decisions(Description(list(_in_place(model)), _count(model)), where, d_mul, "kernel")
+
+
+def _in_place(model: Any) -> Iterator[Convolution]:
+    normalised = (keras.layers.SpectralNormalization,)
+    owners = [one for one in model._flatten_layers() if isinstance(one, normalised)]
+    computed = {id(one) for owner in owners for one in owner._flatten_layers()}
+    seen: set[int] = set()
+    for name, layer, _ in named_layers(model):
+        if isinstance(layer, CONVOLUTIONS) and id(layer) not in seen:
+            seen.add(id(layer))
+            is_ours = isinstance(layer, Composed)
+            yield Convolution(
+                name,
+                layer,
+                _reason_for_kernel(layer, id(layer) in computed),
+                _count(layer),
+                spec_of=None if is_ours else functools.partial(spec_of, layer),
+                becomes=type(layer),
+            )
+
+
 def _convolutions(model: Any) -> Iterator[Convolution]:
     seen: set[int] = set()
     for name, layer, owner in named_layers(model):
@@ -83,18 +111,29 @@ def _convolutions(model: Any) -> Iterator[Convolution]:
 
 def _reason(layer: Any, owner: Any) -> str | None:
     """Why a convolution has to be left, or None."""
-    is_computed = getattr(layer, "lora_enabled", False) or isinstance(
-        owner, keras.layers.SpectralNormalization
+    is_computed = isinstance(owner, keras.layers.SpectralNormalization)
+    table = (
+        (owner is not None, reasons.owned_by(type(owner).__name__)),
+        (type(layer) not in CONVOLUTIONS, reasons.OTHER_CLASS),
+        (class_for(type(layer)) is None, reasons.NO_SUCH_CLASS),
     )
+    return _reason_for_kernel(layer, is_computed) or _first(table)
+
+
+def _reason_for_kernel(layer: Any, is_computed: bool) -> str | None:
+    """Why the kernel of a convolution cannot have a D', or None."""
+    is_computed = is_computed or getattr(layer, "lora_enabled", False)
     table = (
         (isinstance(layer, Composed), reasons.HAS_DEPTHWISE),
         (is_computed, reasons.COMPUTED_WEIGHT),
         (math.prod(layer.kernel_size) == 1, reasons.ONE_POSITION),
         (layer.quantization_mode is not None, reasons.QUANTISED),
-        (owner is not None, reasons.owned_by(type(owner).__name__)),
-        (type(layer) not in CONVOLUTIONS, reasons.OTHER_CLASS),
-        (class_for(type(layer)) is None, reasons.NO_SUCH_CLASS),
     )
+    return _first(table)
+
+
+def _first(table: Iterable[tuple[bool, str]]) -> str | None:
+    """The first reason that holds."""
     return next((reason for holds, reason in table if holds), None)
 
 

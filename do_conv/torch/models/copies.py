@@ -15,8 +15,15 @@ from torch import nn
 from do_conv.models.comparison import flattened
 
 
-def copied(model: nn.Module) -> Any:
-    """A deep copy of a model, with the values of tensors that have a gradient function."""
+def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> Any:
+    """A deep copy of a model, with the values of tensors that have a gradient function.
+
+    Args:
+        model: the model.
+        memo: takes what was copied, for copies of what belongs to the model, as in `copy.deepcopy`.
+    """
+    memo = {} if memo is None else memo
     tensors = [t for m in model.modules() for t in flattened(vars(m), torch.is_tensor)]
     computed = [tensor for tensor in tensors if tensor.grad_fn is not None]
-    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in computed})
+    memo.update({id(tensor): tensor.detach().clone() for tensor in computed})
+    return copy.deepcopy(model, memo)

@@ -12,6 +12,8 @@ planned   which kernels of a model have them
 wrapper   the groups and the state of the optimizer inside, as the network's parameters see them
 groups    W and D' in the place of their kernel while the optimizer inside works
 states    what a state dict holds of a kernel
+doors     training that goes on in layers, or has begun in them
+layers    W and D' of layers in an optimizer
 fused     steps of SGD and Adam by the C loops
 """
 
@@ -32,13 +34,13 @@ from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.torch.models.structure import unwrapped
 from do_conv.torch.optimizer import fused
+from do_conv.torch.optimizer.doors import Doors
 from do_conv.torch.optimizer.groups import Expanded, are_zero, rate_of, scheduled
 from do_conv.torch.optimizer.kernels import TrainedKernel
 from do_conv.torch.optimizer.planned import planned
-from do_conv.torch.optimizer.wrapper import Wrapper
 
 
-class DOConvOptimizer(Wrapper):
+class DOConvOptimizer(Doors):
     """An optimizer that trains a plain network's convolutions as DO-Conv layers.
 
     It wraps any optimizer of `torch.optim` or of the same kind, and takes its place: schedulers,
@@ -60,6 +62,7 @@ class DOConvOptimizer(Wrapper):
 
     Attributes:
         optimizer: the optimizer inside.
+        model: the network.
         kernels: the kernels that have W and D', by the name of their layer.
 
     Raises:
@@ -83,7 +86,8 @@ class DOConvOptimizer(Wrapper):
     ) -> None:
         super().__init__(optimizer, dict(depthwise_options or {}))
         self._depthwise_init = rules.depthwise_init(depthwise_init)
-        self._planned = planned(unwrapped(model), where, d_mul)
+        self.model = unwrapped(model)
+        self._planned = planned(self.model, where, d_mul)
         for group in optimizer.param_groups:
             self._adopt(group)
         if not self._trained:

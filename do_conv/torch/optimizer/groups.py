@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from do_conv.adapter import DELTA, array_name
 from do_conv.torch.optimizer.kernels import TrainedKernel
 
 
@@ -51,7 +52,7 @@ class Expanded:
             ]
             deltas: dict[str, list[Any]] = {"params": [kernel.delta for kernel in kernels]}
             if "param_names" in group:
-                deltas["param_names"] = [f"{kernel.name}.depthwise_delta" for kernel in kernels]
+                deltas["param_names"] = [array_name(kernel.name, DELTA) for kernel in kernels]
             if self._options and kernels:
                 options = scheduled(self._options, group, self._rates[origin])
                 groups.append({**group, **options, **deltas})

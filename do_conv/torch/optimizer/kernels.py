@@ -29,10 +29,18 @@ class TrainedKernel:
         weight: W, in the shape of W' or with D_mul in place of *K.
         delta: D', `(C_in, D_mul, *K)`, for a transposed layer `(C_out, D_mul, *K)`.
         spec: the sizes.
+
+    Args:
+        values: W and D' to go on with; None is a start from the kernel.
     """
 
     def __init__(
-        self, parameter: Tensor, name: str, spec: Spec, depthwise_init: DepthwiseInit
+        self,
+        parameter: Tensor,
+        name: str,
+        spec: Spec,
+        depthwise_init: DepthwiseInit,
+        values: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         self.parameter, self.name, self.spec = parameter, name, spec
         self.depthwise_init = depthwise_init
@@ -42,7 +50,11 @@ class TrainedKernel:
         like: dict[str, Any] = {"dtype": dtype, "device": parameter.device}
         self.weight = nn.Parameter(torch.empty(spec.weight_shape, **like))
         self.delta = nn.Parameter(torch.empty(spec.delta_shape, **like))
-        self.start()
+        if values is None:
+            self.start()
+        else:
+            self.load(*values)
+            self.compose()
 
     @torch.no_grad()
     def start(self) -> None:

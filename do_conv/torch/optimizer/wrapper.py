@@ -17,7 +17,7 @@ from do_conv.torch.optimizer.states import check_saved, packed, unpacked
 # What a copy and a pickle hold.
 _SAVED = (
     "defaults", "optimizer", "depthwise_options", "_depthwise_init", "_planned", "_trained",
-    "_rates", "_has_state",
+    "_rates", "_has_state", "model",
 )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ class Wrapper(Optimizer):
     """
 
     def __init__(self, optimizer: Optimizer, depthwise_options: dict[str, Any]) -> None:
-        _check_inner(optimizer, depthwise_options)
+        check_inner(optimizer, depthwise_options)
         # The base class makes its hooks here too: its constructor would make groups of its own.
         self.__setstate__({"defaults": dict(optimizer.defaults)})
         self.optimizer, self.depthwise_options = optimizer, depthwise_options
@@ -131,7 +131,7 @@ class Wrapper(Optimizer):
         return {name: value for name, value in self.__dict__.items() if name in _SAVED}
 
 
-def _check_inner(optimizer: Optimizer, depthwise_options: Mapping[str, Any] | None) -> None:
+def check_inner(optimizer: Optimizer, depthwise_options: Mapping[str, Any] | None) -> None:
     """Refuse what cannot be the optimizer inside.
 
     Raises:

@@ -184,12 +184,12 @@ def network(parts):
     return Network(Relu() if part == "relu" else part for part in parts)
 
 
-def offers_optimizer():
-    return False
+def no_optimizer(options):
+    return "no network without layers"
 
 
-def trainer(model, loss, options, door="layers"):
-    assert (loss, door) == ("mean squared error", "layers")
+def trainer(model, loss, options, by=None):
+    assert loss == "mean squared error"
     velocity = {}
 
     def step(x, target):

@@ -1,0 +1,263 @@
+"""DO-Conv in the optimizer: the network stays plain, and W and D' are trained beside it.
+
+The loss depends on W and D through W' alone (equation 3 of the paper). So the network keeps W' as
+its own kernel, and from G = dL/dW' follow, for each input channel,
+
+    dL/dW = G (I + D')^T        dL/dD' = W^T G
+
+An optimizer steps on W and D' with these, and W' = W (I + D') is written back into the network.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from do_conv.core import rules
+from do_conv.core.rules import DepthwiseInit
+from do_conv.models import checks
+from do_conv.models.choices import Where
+from do_conv.models.decisions import DMul
+from do_conv.tf.models.structure import check_model
+from do_conv.tf.optimizer.compiled import at_once, is_symbolic, step_if
+from do_conv.tf.optimizer.kernels import TrainedKernel
+from do_conv.tf.optimizer.planned import (
+    Find,
+    Planned,
+    loaded,
+    planned,
+    saved,
+    states_of,
+)
+from do_conv.tf.optimizer.wrapper import Wrapper
+
+
+@keras.saving.register_keras_serializable("do_conv")
+class DOConvOptimizer(Wrapper):
+    """An optimizer that trains a plain network's convolutions as DO-Conv layers.
+
+    It wraps a Keras optimizer and takes its place in `compile`. The network needs no layers of
+    ours, and nothing has to be folded. Training is that of the converted network, to rounding: of
+    `convert(model)` with the same optimizer.
+
+    Args:
+        optimizer: a Keras optimizer that has not been built; not a `LossScaleOptimizer`, which goes
+            around this one.
+        model: a model of any kind, subclassed ones too, or a layer. It may be built later, before
+            the first step. Convolutions with a forward pass of their own are trained like others.
+            None only for an optimizer made from its configuration.
+        where: which layers, as for `convert`.
+        d_mul: D_mul, at least |K|, the default; or a function of a layer's `Spec`.
+        depthwise_init: "identity", which changes no bit of the network, or "he" (Table 7), which
+            writes its kernels when the optimizer is built.
+        name: of the optimizer.
+
+    Attributes:
+        optimizer: the optimizer inside.
+        kernels: the kernels that have W and D', by the name of their layer, once it is built.
+
+    Raises:
+        DOConvError: if the optimizer inside is not one that can be, or an option breaks a rule; in
+            `build`, if no kernel of the model is trained, or a size is not known.
+
+    Example:
+        >>> optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+        >>> model.compile(do_conv.tf.DOConvOptimizer(optimizer, model), "mse")
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        model: Any,
+        *,
+        where: Where = None,
+        d_mul: DMul = None,
+        depthwise_init: DepthwiseInit = "identity",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(optimizer, name)
+        self.depthwise_init = rules.depthwise_init(depthwise_init)
+        self._find: Find | None = None
+        if model is not None:
+            check_model(model)
+            # A closure, so that neither Keras nor TensorFlow takes the model for a part of this.
+            self._find = functools.partial(planned, model, where, d_mul)
+            if model.built:
+                self._find(model.trainable_variables)  # bad options are refused at once
+        self._trained: list[TrainedKernel] = []
+
+    def build(self, variables: Any) -> None:
+        """Make W and D' for the planned kernels among these variables, and the optimizer's own.
+
+        Raises:
+            DOConvError: if no kernel is among them, or the optimizer has no model.
+        """
+        if self.built:
+            return
+        variables = list(variables)
+        with at_once():
+            found = self._found(variables)
+            checks.something_to_optimize(len(found), type(self.optimizer).__name__)
+            self._trained = [
+                TrainedKernel(self, variables[place], name, place, spec)
+                for place, name, spec in found
+            ]
+            for kernel in self._trained:
+                kernel.start(self.depthwise_init)
+        self._find = None
+        super().build(variables)
+        self._exclude_both()
+        self.optimizer.build(self._expanded(variables))
+
+    @property
+    def kernels(self) -> dict[str, TrainedKernel]:
+        """The kernels that have W and D', by the name of their layer."""
+        return {kernel.name: kernel for kernel in self._trained}
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Step W, D' and all other variables, and write W' into the network.
+
+        Raises:
+            DOConvError: if somebody else has written a kernel since the last step. In a compiled
+                step the network and the optimizer are left as they are, and `fit` raises it at its
+                end.
+        """
+        grads = list(grads)
+        if not grads or (trainable_variables is None and not self.built):
+            super().apply(grads, trainable_variables)  # which does nothing, or says what is missing
+            return
+        given = self._trainable_variables if trainable_variables is None else trainable_variables
+        variables = list(given)
+        self.build(variables)
+        self._check_variables_are_known(variables)
+        as_composed = self._is_as_composed()
+        if not is_symbolic(as_composed):
+            self._check()
+            self._step(grads, variables)
+        elif keras.backend.backend() == "tensorflow":
+            step_if(as_composed, self._step, grads, variables)
+        else:  # `stateless_apply` compares
+            self._step(grads, variables)
+
+    def stateless_apply(
+        self, optimizer_variables: Any, grads: Any, trainable_variables: Any
+    ) -> tuple[Any, Any]:
+        """`apply` without side effects, for JAX; values of the variables are given and returned."""
+        # A LossScaleOptimizer gives variables, whose values are those of its own scope.
+        own = [ops.convert_to_tensor(one) for one in optimizer_variables]
+        trained = [ops.convert_to_tensor(one) for one in trainable_variables]
+        mapping = [*zip(self.variables, own, strict=False)]
+        mapping += zip(self._trainable_variables, trained, strict=False)
+        with keras.StatelessScope(mapping):
+            as_composed = self._is_as_composed() if self.built else True
+        apply = functools.partial(super().stateless_apply, own, grads, trained)
+        if is_symbolic(as_composed):
+            return ops.cond(as_composed, apply, lambda: (trained, own))
+        # An error within a step would leave the model of jax's `fit` without values.
+        return apply() if as_composed else (trained, own)
+
+    def _found(self, variables: Sequence[Any] | None = None) -> Planned:
+        """The planned kernels among variables; without any, among those of the model."""
+        checks.optimizer_of_a_model(self._find is not None)
+        assert self._find is not None
+        return self._find(variables)
+
+    def _step(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
+        """The step of the optimizer inside on W and D', then W'."""
+        by_variable = {self._var_key(kernel.variable): kernel for kernel in self._trained}
+        inner: list[tuple[Any, Any]] = []
+        deltas: list[tuple[Any, Any]] = []
+        stepped = []
+        for grad, variable in zip(grads, variables, strict=True):
+            kernel = by_variable.get(self._var_key(variable))
+            if kernel is None:
+                inner.append((grad, variable))
+                continue
+            of_kernel, of_delta = (None, None) if grad is None else kernel.differentiate(grad)
+            inner.append((of_kernel, kernel.kernel))
+            deltas.append((of_delta, kernel.depthwise_delta))
+            stepped += [] if grad is None else [kernel]
+        self.optimizer.apply(*zip(*inner, *deltas, strict=True))
+        # Averages that overwrite are those of all kernels.
+        for kernel in self._trained if self.optimizer.use_ema else stepped:
+            kernel.compose()
+
+    def _expanded(self, variables: Sequence[Any]) -> list[Any]:
+        """The variables with W in the place of W', and every D' behind them."""
+        own = {self._var_key(kernel.variable): kernel.kernel for kernel in self._trained}
+        deltas = [kernel.depthwise_delta for kernel in self._trained]
+        return [own.get(self._var_key(variable), variable) for variable in variables] + deltas
+
+    def _is_as_composed(self) -> Any:
+        return ops.all(ops.stack([kernel.is_as_composed() for kernel in self._trained]))
+
+    def _check(self) -> None:
+        """Refuse kernels that somebody else has written."""
+        if self._trained and not bool(self._is_as_composed()):
+            checks.kernel_as_composed([k.name for k in self._trained if not k.is_as_composed()])
+
+    def take_weights(self) -> None:
+        """Start from the kernels that the network has now, as when the optimizer was built."""
+        for kernel in self._trained:
+            kernel.start(self.depthwise_init)
+        parts = [part for k in self._trained for part in (k.kernel, k.depthwise_delta)]
+        for state, new in states_of(self.optimizer, parts):
+            state.assign(ops.convert_to_numpy(new))
+
+    def restore_weights(self) -> None:
+        """Write the kernels that W and D' compose to into the network."""
+        for kernel in self._trained:
+            kernel.compose()
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """End the training: with `use_ema` the network has the averages from here on.
+
+        Raises:
+            DOConvError: if somebody else has written a kernel, and compiled steps were left out.
+        """
+        try:
+            self._check()
+        except TypeError:  # A step has failed, and jax's variables have no values: Keras raises it.
+            return
+        if self.built and self.optimizer.use_ema:
+            self.optimizer.finalize_variable_values(self._expanded(var_list))
+            self.restore_weights()
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """As Keras's optimizers; a kernel in `var_list` stands for its W and its D'."""
+        self.optimizer.exclude_from_weight_decay(var_list, var_names)
+        self._exclude_both()
+
+    def _exclude_both(self) -> None:
+        excluded: set[Any] = getattr(self.optimizer, "_exclude_from_weight_decay", set())
+        for kernel in self._trained:
+            if self._var_key(kernel.variable) in excluded:
+                parts = kernel.kernel, kernel.depthwise_delta
+                excluded.update(self._var_key(part) for part in parts)
+
+    def get_config(self) -> dict[str, Any]:
+        """The optimizer inside, and the place and sizes of each kernel; never the model."""
+        kernels = [(kernel.place, kernel.name, kernel.spec) for kernel in self._trained]
+        return {
+            "name": self.name,
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "depthwise_init": self.depthwise_init,
+            "kernels": saved(kernels if self.built else self._found()),
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> DOConvOptimizer:
+        """An optimizer for a model like the one it was saved with; `build` finds the kernels."""
+        inner = keras.saving.deserialize_keras_object(
+            config["optimizer"], custom_objects=custom_objects
+        )
+        init, name = config["depthwise_init"], config["name"]
+        made = cls(inner, None, depthwise_init=init, name=name)
+        made._find = functools.partial(loaded, config["kernels"])
+        return made

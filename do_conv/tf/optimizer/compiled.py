@@ -1,0 +1,62 @@
+"""What differs between a step that Keras compiles and one that runs at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+
+def at_once() -> contextlib.AbstractContextManager[Any]:
+    """Outside of a function that TensorFlow may be tracing: values can be read and written."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        context: contextlib.AbstractContextManager[Any] = tf.init_scope()
+        return context
+    return contextlib.nullcontext()
+
+
+def is_symbolic(condition: Any) -> bool:
+    """Whether a truth value is known only when the compiled step runs."""
+    try:
+        bool(condition)
+    except TypeError:  # of TensorFlow's graphs and of jax's tracers
+        return True
+    return False
+
+
+def all_before_any(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arrays, none of which is used before all of them are computed.
+
+    The gradient of D' reads W, and that of W reads D'. TensorFlow orders an update behind such a
+    read, but its graph optimizer drops this order: Keras joins the gradients, which makes it look
+    redundant, and later the joint is removed. An update could then come before the read.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return arrays
+    import tensorflow as tf
+
+    return tuple(tf.tuple(arrays))
+
+
+def step_if(condition: Any, step: Callable[..., None], grads: Any, variables: Any) -> None:
+    """Step in a TensorFlow graph, where a condition holds."""
+    import tensorflow as tf
+
+    def branch(grads: Any, variables: Any) -> None:
+        # Reducing over the replicas takes gradients of the branch's own graph only.
+        step([None if grad is None else tf.identity(grad) for grad in grads], variables)
+
+    def in_all(strategy: Any, condition: Any, *given: Any) -> None:
+        first = strategy.experimental_local_results(condition)[0]
+        run = strategy.extended.call_for_each_replica
+        tf.cond(first, lambda: run(branch, args=given), lambda: None)
+
+    if not tf.distribute.has_strategy():
+        tf.cond(condition, lambda: branch(grads, variables), lambda: None)
+    else:  # a branch within a replica could not wait for the others
+        context = tf.distribute.get_replica_context()
+        context.merge_call(in_all, args=(condition, grads, variables))

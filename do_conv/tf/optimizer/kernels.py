@@ -1,0 +1,101 @@
+"""A plain kernel of a network, and the W and D' that are trained in its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from do_conv.core.rules import DepthwiseInit
+from do_conv.core.spec import Spec
+from do_conv.tf.composition import compose_spec, gradients
+from do_conv.tf.optimizer.compiled import all_before_any
+from do_conv.tf.starts import DeltaStart, weight_for
+
+# How many values of a kernel are compared before each step, and how near they have to be, as a
+# share of the largest: what is compiled may round the kernel and the values it kept differently.
+SAMPLE = 16
+_NEAR = {"float64": 1e-14, "float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
+
+
+class TrainedKernel:
+    """A network's kernel W' with its W and D', which are variables of the optimizer.
+
+    Attributes:
+        name: the name of the layer whose kernel it is.
+        place: its number among the variables that the optimizer was built for.
+        spec: the sizes.
+        variable: W', the network's own variable.
+        kernel: W, in the shape of W' or with D_mul in place of *K, under the constraint of W'.
+        depthwise_delta: D', `(*K, C_in, D_mul)`, for a transposed layer `(*K, filters, D_mul)`.
+    """
+
+    def __init__(self, optimizer: Any, variable: Any, name: str, place: int, spec: Spec) -> None:
+        self.name, self.place, self.spec, self.variable = name, place, spec, variable
+        self._dtype = keras.backend.standardize_dtype(variable.dtype)
+        # A kernel of a narrow dtype has its W and D' in float32.
+        dtype = "float64" if self._dtype == "float64" else "float32"
+        shape = tuple(variable.shape)
+        slots = shape if spec.has_plain_weight else (spec.d_mul, *shape[spec.rank :])
+        delta = (*spec.kernel_size, spec.depthwise_channels, spec.d_mul)
+        size = int(np.prod(shape))
+        self._places = np.linspace(0, size - 1, min(size, SAMPLE)).astype(int)
+        with keras.name_scope(variable.path.replace("/", "_")):
+            self.kernel = optimizer.add_variable(
+                slots, dtype=dtype, name="kernel", aggregation="mean",
+                layout=getattr(variable, "_layout", None) if slots == shape else None,
+            )  # fmt: skip
+            self.kernel.constraint = variable.constraint
+            self.depthwise_delta = optimizer.add_variable(
+                delta, dtype=dtype, name="depthwise_delta", aggregation="mean"
+            )
+            self._written = optimizer.add_variable(
+                self._places.shape, dtype=dtype, name="written", aggregation="only_first_replica"
+            )
+
+    def start(self, depthwise_init: DepthwiseInit) -> None:
+        """Take the kernel as the one that D = I gives, then start D'."""
+        # Through NumPy: on jax two variables would otherwise share their memory.
+        value = ops.convert_to_numpy(ops.cast(self.variable, self.kernel.dtype))
+        self.kernel.assign(weight_for(value, self.spec, self.kernel))
+        start = DeltaStart(depthwise_init, self.spec)
+        self.depthwise_delta.assign(start(self.depthwise_delta.shape, self.depthwise_delta.dtype))
+        if depthwise_init == "identity":
+            self._written.assign(self._sample(self.variable))
+        else:
+            self.compose()
+
+    def differentiate(self, grad: Any) -> tuple[Any, Any]:
+        """The gradients of W and D', by the chain rule from that of W'."""
+        grad = ops.cast(grad, self.kernel.dtype)
+        found = gradients(grad, self._tensor(self.kernel), self._delta(), self.spec)
+        return all_before_any(found)
+
+    def compose(self) -> None:
+        """Write W', of W and D' as they are now, into the network."""
+        kernel, delta = self._tensor(self.kernel), self._delta()
+        composed = compose_spec(kernel, delta, self.spec, differentiable=False)
+        composed = ops.cast(ops.reshape(composed, self.variable.shape), self._dtype)
+        self._written.assign(self._sample(composed))
+        self.variable.assign(composed)
+
+    def is_as_composed(self) -> Any:
+        """Whether a sample of the kernel is what was written last, as a tensor."""
+        now, written = self._sample(self.variable), self._tensor(self._written)
+        near = ops.abs(now - written) <= _NEAR[self._dtype] * ops.max(ops.abs(written))
+        is_nan = ops.logical_and(ops.isnan(now), ops.isnan(written))
+        return ops.all(near | (now == written) | is_nan)
+
+    def _sample(self, kernel: Any) -> Any:
+        """A few values, evenly spaced in memory."""
+        flat = ops.reshape(self._tensor(kernel), (-1,))
+        return ops.cast(ops.take(flat, self._places), self.kernel.dtype)
+
+    def _delta(self) -> Any:
+        return self._tensor(self.depthwise_delta)
+
+    @staticmethod
+    def _tensor(variable: Any) -> Any:
+        return ops.convert_to_tensor(variable)

@@ -1,0 +1,82 @@
+"""Which variables are kernels, and what an optimizer has of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import keras
+
+from do_conv.core import rules
+from do_conv.core.spec import Spec
+from do_conv.models.choices import Where
+from do_conv.models.decisions import DMul
+from do_conv.tf.models.classes import kernel_of
+from do_conv.tf.models.planning import decisions_in_place
+
+# A kernel's place among the variables, the name of its layer, and its sizes.
+Planned = list[tuple[int, str, Spec]]
+# Gives the planned kernels among variables; without any, among those of the model.
+Find = Callable[..., Planned]
+
+
+def planned(
+    model: Any, where: Where, d_mul: DMul, variables: Sequence[Any] | None = None
+) -> Planned:
+    """The kernels of a model that can have W and D', among its variables.
+
+    Raises:
+        DOConvError: if a layer has no variables yet, or `d_mul` breaks a rule.
+    """
+    among = model.trainable_variables if variables is None else variables
+    places = {id(variable): place for place, variable in enumerate(among)}
+    found: dict[int, tuple[str, Spec]] = {}
+    for layer, row in decisions_in_place(model, where, d_mul):
+        if row.becomes and row.spec is not None:
+            rules.built(row.name, layer.built)
+            place = places.get(id(kernel_of(layer)))
+            if place is not None:
+                found.setdefault(place, (row.name, row.spec))
+    return [(place, name, spec) for place, (name, spec) in found.items()]
+
+
+def saved(kernels: Planned) -> list[dict[str, Any]]:
+    """The planned kernels as a configuration."""
+    configs = []
+    for place, name, spec in kernels:
+        sizes = {**asdict(spec), "kernel_size": list(spec.kernel_size)}
+        configs.append({"place": place, "layer": name, "spec": sizes})
+    return configs
+
+
+def loaded(configs: Sequence[Mapping[str, Any]], variables: Sequence[Any]) -> Planned:
+    """The way back, for the variables of a model like the one that was saved.
+
+    Raises:
+        DOConvError: if a variable has another shape.
+    """
+    kernels = [(one["place"], one["layer"], Spec(**one["spec"])) for one in configs]
+    for place, name, spec in kernels:
+        shape = tuple(variables[place].shape) if place < len(variables) else ()
+        expected = tuple(spec.kernel_size)
+        rules.stored_shape(f"{name}.kernel", expected, shape[: spec.rank])
+    return kernels
+
+
+def states_of(optimizer: Any, variables: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """Each state that a built optimizer has of these variables, with one as it starts."""
+    fresh = type(optimizer).from_config(optimizer.get_config())
+    fresh.build(list(variables))
+    places = [optimizer._get_variable_index(variable) for variable in variables]
+    # Keras's optimizers have a list for each kind of state, with an entry for each variable.
+    counts = len(variables), len(optimizer._trainable_variables)
+    for name, new in vars(fresh).items():
+        old = getattr(optimizer, name, None)
+        if name in ("_variables", "_trainable_variables") or not isinstance(old, list):
+            continue
+        if isinstance(new, list) and (len(new), len(old)) == counts:
+            # An average begins at the value that it is the average of.
+            starts = variables if name == "_model_variables_moving_average" else new
+            pairs = ((old[place], one) for place, one in zip(places, starts, strict=True))
+            yield from (pair for pair in pairs if isinstance(pair[0], keras.Variable))

@@ -1,0 +1,89 @@
+"""What an optimizer around another leaves to that one."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+from keras import ops
+
+from do_conv.models import checks
+
+
+class Wrapper(keras.optimizers.Optimizer):
+    """An optimizer around another, which has the learning rate, the options and the step.
+
+    Attributes:
+        optimizer: the optimizer inside.
+    """
+
+    def __init__(self, optimizer: Any, name: str | None) -> None:
+        super().__init__(learning_rate=0.0, name=name)
+        self.optimizer = _wrappable(optimizer)
+
+    @property
+    def variables(self) -> list[Any]:
+        """Its own variables, then those of the optimizer inside."""
+        return [*self._variables, *self.optimizer.variables]
+
+    @property
+    def learning_rate(self) -> Any:
+        """That of the optimizer inside."""
+        return self.optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        self.optimizer.learning_rate = learning_rate
+
+    @property
+    def iterations(self) -> Any:
+        """Those of the optimizer inside."""
+        return self.optimizer.iterations
+
+    @property
+    def loss_scale_factor(self) -> Any:
+        """That of the optimizer inside."""
+        return self.optimizer.loss_scale_factor
+
+    @loss_scale_factor.setter
+    def loss_scale_factor(self, factor: Any) -> None:
+        if "optimizer" in vars(self):  # Keras's constructor has none yet
+            self.optimizer.loss_scale_factor = factor
+
+    def scale_loss(self, loss: Any) -> Any:
+        """The loss, as the optimizer inside scales it."""
+        return self.optimizer.scale_loss(loss)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write its own variables; Keras writes the optimizer inside beside them."""
+        for number, variable in enumerate(self._variables):
+            store[str(number)] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read what `save_own_variables` wrote; of others warn, as Keras does."""
+        own, stored = len(self._variables), len(store.keys())
+        if own != stored:
+            warnings.warn(
+                f"the state of optimizer '{self.name}' is not loaded: it has {own} variables of "
+                f"its own, and the file has {stored}",
+                stacklevel=2,
+            )
+            return
+        for number, variable in enumerate(self._variables):
+            variable.assign(store[str(number)])
+
+
+def _wrappable(optimizer: Any) -> Any:
+    """An optimizer that can be inside.
+
+    Raises:
+        DOConvError: if it is not one.
+    """
+    is_one = isinstance(optimizer, keras.optimizers.Optimizer)
+    is_around = isinstance(optimizer, (keras.optimizers.LossScaleOptimizer, Wrapper))
+    found = type(optimizer).__name__ + (
+        " that has been built" if is_one and optimizer.built else ""
+    )
+    checks.optimizer_inside(is_one and not is_around and not optimizer.built, found)
+    return optimizer

@@ -1,0 +1,218 @@
+"""From W and D' in the optimizer to W and D' in layers, and back, in the middle of training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import LBFGS, Optimizer
+
+from do_conv.adapter import DELTA
+from do_conv.core.errors import broken
+from do_conv.core.rules import DepthwiseInit
+from do_conv.core.spec import Spec
+from do_conv.models.sharing import readers
+from do_conv.torch.layout import laid_out_like
+from do_conv.torch.models.classes import class_for
+from do_conv.torch.models.copies import copied
+from do_conv.torch.models.folding import fold, fold_inside
+from do_conv.torch.models.guards import guard
+from do_conv.torch.models.sharding import check_whole
+from do_conv.torch.models.structure import holders, unwrapped
+from do_conv.torch.optimizer.groups import lists_of, places_of, rate_of
+from do_conv.torch.optimizer.kernels import TrainedKernel
+from do_conv.torch.optimizer.layers import held_layers, options_of_deltas
+from do_conv.torch.optimizer.wrapper import Wrapper, check_inner
+
+DoorsT = TypeVar("DoorsT", bound="Doors")
+
+
+class Doors(Wrapper):
+    """An optimizer of W and D' whose training can go on in layers, or has begun in them."""
+
+    model: nn.Module
+    _planned: dict[Tensor, tuple[str, Spec]]
+    _depthwise_init: DepthwiseInit
+
+    def to_layers(self, *, inplace: bool = False) -> tuple[Any, Optimizer]:
+        """Move W, D' and their states into `DOConv` layers, in which training goes on.
+
+        The layers of `kernels` become layers of ours, as `convert` makes them, and the optimizer
+        inside gets their W and D'. Training goes on as it would have here, to rounding. Call it
+        between two steps, since gradients are dropped. A wrapper of the network, such as
+        `DistributedDataParallel`, has to be made anew.
+
+        Args:
+            inplace: change the network and the optimizer inside, not copies; then this optimizer
+                trains the layers, too.
+
+        Returns:
+            the network with layers, and its optimizer, of the class of the one inside.
+
+        Raises:
+            DOConvError: if somebody else has written a kernel since the last step, or the optimizer
+                has a state that is not divided among parameters.
+        """
+        _check_states(self.optimizer)
+        check_whole(self.model, "make layers before fully_shard")
+        for kernel in self._trained.values():
+            kernel.check()
+        its = self
+        if not inplace:
+            memo: dict[int, Any] = {}
+            copied(self.model, memo)
+            _copy_of(self.optimizer, memo)
+            its = copy.deepcopy(self, memo)
+        its._become_layers()
+        return its.model, its.optimizer
+
+    @classmethod
+    def from_layers(
+        cls: type[DoorsT], optimizer: Optimizer, model: Any, *, inplace: bool = False
+    ) -> tuple[Any, DoorsT]:
+        """Move W, D' and their states out of `DOConv` layers, and fold the network.
+
+        Training goes on as it would have with layers, to rounding. Call it between two steps,
+        since gradients are dropped. Layers whose W and D' are not in the optimizer are folded.
+
+        Args:
+            optimizer: an optimizer over parameters of the model.
+            model: a module with layers of ours; of a wrapper, what it wraps.
+            inplace: change the model and the optimizer, not copies.
+
+        Returns:
+            the plain network, and its optimizer, which has the given one, or its copy, inside.
+
+        Raises:
+            DOConvError: if a layer or the groups of the optimizer break a rule; then nothing has
+                changed.
+        """
+        check_inner(optimizer, None)
+        _check_states(optimizer)
+        model = unwrapped(model)
+        check_whole(model, "move W and D' into an optimizer before fully_shard")
+        if not inplace:
+            memo: dict[int, Any] = {}
+            model = copied(model, memo)
+            optimizer = _copy_of(optimizer, memo)
+        found = held_layers(model, optimizer.param_groups)
+        options = options_of_deltas(found, optimizer.param_groups, optimizer.defaults)
+        saved, numbers = optimizer.state_dict(), places_of(optimizer.param_groups)
+        optimizer.zero_grad()
+        _leave_out(optimizer, {held.delta for held in found})
+        model = fold(model, inplace=True, check_finite=False)
+        its = cls.__new__(cls)
+        Wrapper.__init__(its, optimizer, options)
+        its.model, its._depthwise_init, its._has_state = model, "identity", True
+        its._rates = [rate_of(group) for group in optimizer.param_groups]
+        its._planned = {held.parameter: (held.name, held.spec) for held in found}
+        for held in found:
+            values = held.weight, held.delta
+            made = TrainedKernel(held.parameter, held.name, held.spec, held.depthwise_init, values)
+            its._trained[held.parameter] = made
+            numbers[made.weight], numbers[made.delta] = (
+                numbers[held.parameter], numbers[held.delta],
+            )  # fmt: skip
+        with its._expanded():
+            _give_states(optimizer, saved, numbers)
+        return model, its
+
+    def _become_layers(self) -> None:
+        """Turn the network's kernels into layers that hold W and D', and keep none here."""
+        self.optimizer.zero_grad()
+        self._expanded().expand()
+        saved, numbers = self.optimizer.state_dict(), places_of(self.param_groups)
+        of_layers: dict[Tensor, Tensor] = {}
+        read_by = readers(holders(self.model))
+        for parameter, kernel in self._trained.items():
+            delta = _moved(kernel, read_by[id(parameter)])
+            of_layers[kernel.weight], of_layers[kernel.delta] = parameter, delta
+        guard(self.model, fold_inside)
+        deltas = {of_layers[kernel.delta] for kernel in self._trained.values()}
+        order: dict[Tensor, int] = {p: place for place, p in enumerate(self.model.parameters())}
+        for group in self.param_groups:
+            group["params"][:] = [of_layers.get(p, p) for p in group["params"]]
+            _sort(group, order, deltas)
+        numbers = {of_layers.get(p, p): number for p, number in numbers.items()}
+        _give_states(self.optimizer, saved, numbers)
+        self._rates = [rate_of(group) for group in self.param_groups]
+        self._trained, self._planned, self.depthwise_options = {}, {}, {}
+
+
+@torch.no_grad()
+def _moved(kernel: TrainedKernel, layers: Iterable[Any]) -> nn.Parameter:
+    """Give W and D' of a kernel to the layers that hold it, and return their D'."""
+    parameter, spec = kernel.parameter, kernel.spec
+    weight, delta = (part.detach().to(parameter.dtype) for _, part in kernel.parts)
+    if not spec.has_plain_weight:  # W loses its spatial axes, and with them its memory format
+        delta = laid_out_like(delta, parameter)
+    made = nn.Parameter(delta.clone(), parameter.requires_grad)
+    if spec.has_plain_weight:
+        parameter.copy_(weight)
+    else:
+        parameter.data = weight.clone()
+    for layer in layers:
+        layer.__class__ = class_for(type(layer))
+        layer.spec, layer.composition, layer.depthwise_init = spec, "kernel", kernel.depthwise_init
+        layer.register_parameter(DELTA, made)
+    return made
+
+
+def _leave_out(optimizer: Optimizer, deltas: set[Any]) -> None:
+    """Take each D' out of its group, and groups out that held nothing else."""
+    kept = []
+    for group in optimizer.param_groups:
+        places = [i for i, p in enumerate(group["params"]) if p not in deltas]
+        if places or not group["params"]:
+            kept.append(group)
+        for name in lists_of(group):
+            group[name][:] = [group[name][i] for i in places]
+    optimizer.param_groups[:] = kept
+
+
+def _sort(group: dict[str, Any], order: dict[Tensor, int], deltas: set[Tensor]) -> None:
+    """Put each D' where a group of the converted model's parameters has it.
+
+    A group that was not in the order of the model keeps the order that it has.
+    """
+    places = [order.get(p, len(order)) for p in group["params"]]
+    before = [place for place, p in zip(places, group["params"], strict=True) if p not in deltas]
+    if before == sorted(before):
+        by_place = sorted(range(len(places)), key=places.__getitem__)
+        for name in lists_of(group):
+            group[name][:] = [group[name][i] for i in by_place]
+
+
+def _give_states(optimizer: Optimizer, saved: dict[str, Any], numbers: dict[Tensor, int]) -> None:
+    """Load a state whose numbers are those that the parameters had before."""
+    groups = [
+        {**group, "params": [numbers[p] for p in group["params"]]}
+        for group in optimizer.param_groups
+    ]
+    optimizer.load_state_dict({**saved, "param_groups": groups})
+
+
+def _copy_of(optimizer: Optimizer, memo: dict[int, Any]) -> Optimizer:
+    """A copy with the attributes that `copy.deepcopy` leaves out, but not a scheduler's `step`."""
+    twin = copy.deepcopy(optimizer, memo)
+    own = {k: v for k, v in vars(optimizer).items() if k not in vars(twin) and k != "step"}
+    vars(twin).update(copy.deepcopy(own, memo))
+    return twin
+
+
+def _check_states(optimizer: Optimizer) -> None:
+    """Refuse an optimizer whose state cannot be divided among W and D'.
+
+    Raises:
+        DOConvError: if it is such an optimizer.
+    """
+    if isinstance(optimizer, LBFGS):
+        raise broken(
+            "an optimizer that goes on with W and D' elsewhere must have a state for each "
+            "parameter",
+            "an LBFGS, which has one for all",
+            "make a new optimizer: convert(model) or fold(model) changes no output",
+        )

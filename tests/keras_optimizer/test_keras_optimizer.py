@@ -1,0 +1,279 @@
+"""Training beside a plain model is that of the model with our layers."""
+
+import keras
+import numpy as np
+import pytest
+
+from do_conv import DOConvError
+from do_conv.core.composition import compose_spec_gradients
+from do_conv.core.layouts import delta_from_keras, kernel_from_keras
+from do_conv.core.spec import Spec
+from do_conv.tf import DOConvOptimizer, convert, fold
+from do_conv.tf.composition import gradients
+
+optimizers = keras.optimizers
+
+
+def sgd(**more):
+    return optimizers.SGD(0.02, momentum=0.9, weight_decay=1e-2, **more)
+
+
+# The optimizer, how far it may be from the layers, and D_mul.
+OPTIMIZERS = {
+    "sgd": (sgd, 1e-12),
+    "nesterov": (lambda: sgd(nesterov=True, clipnorm=0.1), 1e-12),
+    "adam": (lambda: optimizers.Adam(1e-3, gradient_accumulation_steps=2), 1e-10),
+    "adamw": (
+        lambda: optimizers.AdamW(
+            optimizers.schedules.ExponentialDecay(1e-3, 5, 0.5), use_ema=True, ema_momentum=0.9
+        ),
+        1e-10,
+    ),
+}
+
+
+def both(network, train, make, epochs=5, wrap=lambda one: one, **options):
+    """A converted network after training, folded, and the plain one with the same starts."""
+    converted = convert(network(), **options)
+    starts = {one.name: variables_of(one) for one in converted.layers if "dense" not in one.name}
+    train(converted, wrap(make()), epochs=epochs)
+    plain = network()
+    optimizer = DOConvOptimizer(make(), plain, **options)
+    optimizer.build(plain.trainable_variables)
+    for name, kernel in optimizer.kernels.items():
+        kernel.kernel.assign(starts[name][0])  # slots of W are drawn anew
+    train(plain, wrap(optimizer), epochs=epochs)
+    return fold(converted), plain, optimizer
+
+
+def variables_of(layer):
+    kernel = getattr(layer, "depthwise_kernel", getattr(layer, "kernel", None))
+    return [] if kernel is None else [keras.ops.convert_to_numpy(kernel).copy()]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_is_that_of_the_layers(network, train, apart, name):
+    make, tolerance = OPTIMIZERS[name]
+    folded, plain, optimizer = both(network, train, make)
+    assert list(optimizer.kernels) == ["conv", "depthwise", "separable", "up"]
+    assert apart(plain, network()) > 1e-3
+    assert apart(plain, folded) < tolerance
+    assert int(optimizer.iterations) == (10 if name == "adam" else 20)
+
+
+def test_slots_beyond_the_kernel_are_trained_as_in_the_layers(network, train, apart):
+    folded, plain, optimizer = both(network, train, sgd, d_mul=lambda spec: 2 * spec.area + 1)
+    assert optimizer.kernels["conv"].kernel.shape == (9, 2, 4)
+    assert apart(plain, folded) < 1e-12
+
+
+def test_float32_is_near(network, train, apart):
+    def narrow(kinds=("conv", "up")):
+        return network("float32", kinds)
+
+    for make in (sgd, lambda: optimizers.AdamW(1e-3, epsilon=1e-4)):
+        folded, plain, _ = both(narrow, train, make)
+        assert apart(plain, folded) < 1e-5
+
+
+def test_a_subclassed_model_is_trained_like_its_layers_in_a_graph(
+    network, subclassed, train, apart
+):
+    plain, model = network(), subclassed()
+    model(np.zeros((1, 4, 4, 4)))
+    model.set_weights(plain.get_weights())
+    train(plain, DOConvOptimizer(sgd(), plain))
+    optimizer = DOConvOptimizer(sgd(), model)
+    train(model, optimizer)
+    assert len(optimizer.kernels) == 4
+    assert apart(plain, model) < 1e-12
+
+
+def test_a_model_may_be_built_by_its_first_batch(subclassed, train):
+    model = subclassed()
+    optimizer = DOConvOptimizer(sgd(), model)
+    train(model, optimizer, epochs=1)
+    assert len(optimizer.kernels) == 4
+
+
+def test_convolutions_of_other_classes_have_kernels_too(train):
+    class Standardised(keras.layers.Conv2D):
+        def convolution_op(self, inputs, kernel):
+            return super().convolution_op(inputs, kernel - keras.ops.mean(kernel))
+
+    layers = [Standardised(3, 2), keras.layers.Reshape((9, 3)), keras.layers.DepthwiseConv1D(2)]
+    layers += [keras.layers.Flatten(), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((4, 4, 4)), *layers])
+    optimizer = DOConvOptimizer(optimizers.SGD(0.1), model)
+    train(model, optimizer, epochs=1)
+    deltas = [kernel.depthwise_delta for kernel in optimizer.kernels.values()]
+    assert [tuple(one.shape) for one in deltas] == [(2, 2, 4, 4), (2, 3, 2)]
+    assert min(abs(keras.ops.convert_to_numpy(one)).max() for one in deltas) > 1e-6
+
+
+def test_a_kernel_that_is_computed_is_left(train):
+    class Outer(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.normalised = keras.layers.SpectralNormalization(keras.layers.Conv2D(2, 2))
+            self.conv = keras.layers.Conv2D(2, 3, name="conv")
+            self.flat = keras.layers.Flatten()
+
+        def call(self, x):
+            return self.flat(self.conv(self.normalised(x)))
+
+    model = Outer()
+    optimizer = DOConvOptimizer(optimizers.SGD(0.1), model)
+    train(model, optimizer, epochs=1)
+    assert list(optimizer.kernels) == ["conv"]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("d_mul", [6, 14])
+def test_the_gradients_are_the_cores(groups, d_mul):
+    random = np.random.default_rng(3)
+    spec = Spec(4, 8, (2, 3), groups, d_mul)
+    grad = random.standard_normal(spec.composed_shape)
+    weight, delta = (random.standard_normal(one) for one in (spec.weight_shape, spec.delta_shape))
+    expected = compose_spec_gradients(grad, weight, delta, spec)
+
+    def keras_kernel(array):
+        return keras.ops.convert_to_tensor(np.moveaxis(array, (0, 1), (-1, -2)))
+
+    def keras_delta(array):
+        return keras.ops.convert_to_tensor(np.moveaxis(array, (0, 1), (-2, -1)))
+
+    found = gradients(keras_kernel(grad), keras_kernel(weight), keras_delta(delta), spec)
+    backs = (kernel_from_keras, delta_from_keras)
+    for one, back, same in zip(found, backs, expected, strict=True):
+        array = np.array(keras.ops.convert_to_numpy(one))
+        np.testing.assert_allclose(back(array), same, rtol=0, atol=1e-13)
+
+
+def test_an_identity_start_changes_no_bit_and_he_writes_at_once(network, numbers):
+    for start, is_same in (("identity", True), ("he", False)):
+        model, before = network("float32"), network("float32").get_weights()
+        optimizer = DOConvOptimizer(sgd(), model, depthwise_init=start)
+        optimizer.build(model.trainable_variables)
+        optimizer.restore_weights()
+        after = model.get_weights()
+        kept = [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+        assert all(kept) == is_same
+        deltas = [numbers(k.depthwise_delta) for k in optimizer.kernels.values()]
+        assert all(one.any() == (not is_same) for one in deltas)
+
+
+def test_the_start_of_he_has_the_standard_deviation_of_table_7(numbers):
+    model = keras.Sequential([keras.Input((4, 4, 256)), keras.layers.Conv2D(1, 3)])
+    optimizer = DOConvOptimizer(sgd(), model, depthwise_init="he")
+    optimizer.build(model.trainable_variables)
+    (kernel,) = optimizer.kernels.values()
+    delta = numbers(kernel.depthwise_delta).reshape(9, 256, 9).transpose(1, 2, 0)
+    np.testing.assert_allclose((delta + np.eye(9)).std(), (2 / 9) ** 0.5, rtol=0.03)
+
+
+def test_kernels_that_are_frozen_or_not_chosen_stay_plain(network, train):
+    model = network()
+    model.get_layer("conv").trainable = False
+    optimizer = DOConvOptimizer(sgd(), model, where="conv|up")
+    before = model.get_layer("conv").get_weights()
+    train(model, optimizer, epochs=1)
+    assert list(optimizer.kernels) == ["up"]
+    np.testing.assert_array_equal(model.get_layer("conv").get_weights()[0], before[0])
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")
+def test_a_kernel_without_a_gradient_stays(network, numbers):
+    model = network("float32")
+    optimizer = DOConvOptimizer(optimizers.SGD(0.1, momentum=0.9), model)
+    optimizer.build(model.trainable_variables)
+    before = model.get_weights()
+    grads = [keras.ops.ones(one.shape) for one in model.trainable_variables]
+    grads[0] = None
+    for _ in range(2):
+        optimizer.apply(grads, model.trainable_variables)
+    changed = [not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
+    assert changed == [False] + [True] * (len(before) - 1)
+    assert not numbers(optimizer.kernels["conv"].depthwise_delta).any()
+
+
+def test_a_constraint_is_on_w(numbers, train):
+    layers = [keras.layers.Conv2D(2, 4, kernel_constraint="non_neg"), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((4, 4, 4)), *layers])
+    optimizer = DOConvOptimizer(optimizers.SGD(0.05), model)
+    train(model, optimizer, epochs=2)
+    (kernel,) = optimizer.kernels.values()
+    assert numbers(kernel.kernel).min() == 0
+    assert numbers(kernel.variable).min() < 0
+
+
+def test_a_penalty_moves_d_through_the_composed_kernel(numbers):
+    penalty = keras.regularizers.L2(0.5)
+    layers = [keras.layers.Conv2D(2, 2, kernel_regularizer=penalty), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((2, 2, 1)), *layers])
+    optimizer = DOConvOptimizer(optimizers.SGD(0.1), model)
+    weight = numbers(model.layers[0].kernel).reshape(4, 2)
+    model.compile(optimizer, "mse")
+    model.fit(np.zeros((4, 2, 2, 1)), np.zeros((4, 2)), batch_size=4, verbose=0)
+    (kernel,) = optimizer.kernels.values()
+    # The penalty's gradient is W' itself, which is W at first, and that of D' is W^T G.
+    delta = numbers(kernel.depthwise_delta).reshape(4, 4)
+    np.testing.assert_allclose(delta, -0.1 * weight @ weight.T, rtol=0, atol=1e-7)
+    assert abs(delta).max() > 1e-3
+
+
+def test_a_kernel_without_decay_has_none_on_both(network, train, numbers):
+    def after(**excluded):
+        model = network(kinds=("conv",))
+        optimizer = DOConvOptimizer(optimizers.SGD(0.01, weight_decay=0.5), model)
+        variables = {"var_list": [model.layers[0].kernel]} if excluded.pop("kernel", None) else {}
+        optimizer.exclude_from_weight_decay(**variables, **excluded)
+        train(model, optimizer, epochs=1)
+        kernel = optimizer.kernels["conv"]
+        return abs(numbers(kernel.kernel)).sum(), abs(numbers(kernel.depthwise_delta)).sum()
+
+    decayed, excluded = after(), after(kernel=True)
+    names = after(var_names=["depthwise_delta"])
+    assert excluded[0] > decayed[0]
+    assert excluded[1] > decayed[1]
+    np.testing.assert_allclose(names[0], decayed[0], rtol=0.05)
+    assert names[1] > decayed[1]
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: optimizers.LossScaleOptimizer(sgd()), "received a LossScaleOptimizer"),
+        (lambda: DOConvOptimizer(sgd(), keras.layers.Conv2D(2, 3)), "a DOConvOptimizer"),
+        (lambda: "sgd", "received a str"),
+    ],
+)
+def test_an_optimizer_that_cannot_be_inside_is_refused(network, make, sentence):
+    with pytest.raises(DOConvError, match=sentence):
+        DOConvOptimizer(make(), network())
+
+
+def test_an_optimizer_that_has_been_built_is_refused(network):
+    inner, model = sgd(), network()
+    inner.build(model.trainable_variables)
+    with pytest.raises(DOConvError, match="has been built"):
+        DOConvOptimizer(inner, model)
+
+
+def test_bad_options_are_refused_at_once(network):
+    for options, sentence in (({"d_mul": 1}, "d_mul"), ({"depthwise_init": "zeros"}, "zeros")):
+        with pytest.raises(DOConvError, match=sentence):
+            DOConvOptimizer(sgd(), network(), **options)
+    with pytest.raises(DOConvError, match="received a list"):
+        DOConvOptimizer(sgd(), network().weights)
+
+
+def test_a_model_without_a_kernel_is_refused_and_so_is_none(network):
+    for where, model, sentence in (("nowhere", network(), "hold a kernel"), (None, None, "None")):
+        optimizer = DOConvOptimizer(sgd(), model, where=where)
+        with pytest.raises(DOConvError, match=sentence):
+            optimizer.build(network().trainable_variables)
+        assert not optimizer.built
+    unbuilt = keras.Sequential([keras.layers.Conv2D(2, 3)])
+    with pytest.raises(DOConvError, match="without parameters"):
+        DOConvOptimizer(sgd(), unbuilt).build(network().trainable_variables)

@@ -1,0 +1,282 @@
+"""Saving, resuming, kernels that somebody else writes, and what Keras does around a step."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from do_conv import DOConvError
+from do_conv.tf import DOConvOptimizer
+
+optimizers = keras.optimizers
+BACKEND = keras.backend.backend()
+
+
+def adamw(**more):
+    return optimizers.AdamW(1e-2, **more)
+
+
+def same(one, other):
+    return all(map(np.array_equal, one, other))
+
+
+def state(optimizer):
+    return [np.array(keras.ops.convert_to_numpy(one)) for one in optimizer.variables]
+
+
+@pytest.mark.parametrize("init", ["identity", "he"])
+def test_training_resumed_from_a_keras_file_is_equal_to_the_bit(network, train, tmp_path, init):
+    model = network("float32")
+    train(model, DOConvOptimizer(adamw(), model, depthwise_init=init), epochs=1)
+    model.save(tmp_path / "model.keras")
+    train(model, epochs=1)
+
+    resumed = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(resumed.optimizer, DOConvOptimizer)
+    assert list(resumed.optimizer.kernels) == ["conv", "depthwise", "separable", "up"]
+    train(resumed, epochs=1)
+    assert same(model.get_weights(), resumed.get_weights())
+    assert same(state(model.optimizer), state(resumed.optimizer))
+
+
+def test_training_resumed_from_a_weights_file_is_equal_to_the_bit(network, train, tmp_path):
+    model = network("float32")
+    train(model, DOConvOptimizer(adamw(), model, d_mul=9), epochs=1)
+    model.save_weights(tmp_path / "model.weights.h5")
+    train(model, epochs=1)
+
+    resumed = network("float32")
+    optimizer = DOConvOptimizer(adamw(), resumed, d_mul=9)
+    resumed.compile(optimizer, "mse")
+    optimizer.build(resumed.trainable_variables)
+    resumed.load_weights(tmp_path / "model.weights.h5")
+    train(resumed, epochs=1)
+    assert same(model.get_weights(), resumed.get_weights())
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading:UserWarning")  # of the inner one
+def test_the_state_of_a_plain_optimizer_is_not_taken(network, train, tmp_path):
+    plain = network("float32")
+    train(plain, adamw(), epochs=1)
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    model = network("float32")
+    optimizer = DOConvOptimizer(adamw(), model)
+    model.compile(optimizer, "mse")
+    optimizer.build(model.trainable_variables)
+    with pytest.warns(UserWarning, match="not loaded"):
+        model.load_weights(tmp_path / "plain.weights.h5")
+    with pytest.raises(DOConvError, match="'conv'"):
+        train(model, epochs=1)
+
+
+@pytest.mark.parametrize("when", ["before it is built", "after"])
+def test_the_configuration_holds_the_kernels_and_not_the_model(network, when):
+    model = network("float32")
+    optimizer = DOConvOptimizer(adamw(), model, where="conv|up", d_mul=5, name="ours")
+    if when == "after":
+        optimizer.build(model.trainable_variables)
+    config = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
+    assert [one["place"] for one in config["config"]["kernels"]] == [0, 7]
+    made = keras.optimizers.deserialize(config)
+    made.build(network("float32").trainable_variables)
+    assert made.name == "ours"
+    assert [kernel.spec for kernel in made.kernels.values()] == [
+        kernel.spec for kernel in optimizer.kernels.values()
+    ] or when != "after"
+    assert made.kernels["conv"].depthwise_delta.shape == (2, 2, 4, 5)
+    other = keras.optimizers.deserialize(config)
+    with pytest.raises(DOConvError, match=r"'conv\.kernel'"):
+        other.build(network("float32").trainable_variables[1:])
+
+
+def written(model, name="conv"):
+    """A model of which somebody has written a kernel."""
+    kernel = model.get_layer(name).kernel
+    kernel.assign(keras.ops.convert_to_numpy(kernel) * 1.5)
+    return model
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_a_kernel_that_somebody_else_wrote_is_not_overwritten(network, train, eagerly):
+    model = network("float32")
+    optimizer = DOConvOptimizer(adamw(), model)
+    train(model, optimizer, epochs=1, count=1, run_eagerly=eagerly)
+    written(model)
+    before, kept = model.get_weights(), state(optimizer)
+    with pytest.raises(DOConvError, match="layer 'conv' written since") as error:
+        train(model, epochs=1)
+    assert "take_weights()" in str(error.value)
+    assert same(model.get_weights(), before)
+    assert same(state(optimizer), kept)
+
+
+def test_new_kernels_are_taken_or_the_old_ones_restored(network, train, numbers):
+    model = network("float32")
+    optimizer = DOConvOptimizer(adamw(), model)
+    train(model, optimizer, epochs=1)
+    before = model.get_weights()
+    written(model)
+    optimizer.restore_weights()
+    assert same(model.get_weights(), before)
+    written(model)
+    optimizer.take_weights()
+    kernel = optimizer.kernels["conv"]
+    assert same([numbers(kernel.kernel)], [1.5 * before[0]])
+    assert not numbers(kernel.depthwise_delta).any()
+    inner = optimizer.optimizer
+    place = inner._get_variable_index(kernel.kernel)
+    assert not numbers(inner._momentums[place]).any()
+    assert numbers(inner._momentums[-1 - 4]).any()  # of the dense layer
+    train(model, epochs=1)
+    assert not same(model.get_weights(), before)
+
+
+def test_the_averages_of_new_kernels_begin_there(network, train, numbers):
+    model = network("float32", kinds=("conv",))
+    optimizer = DOConvOptimizer(adamw(use_ema=True), model)
+    train(model, optimizer, epochs=1)
+    kernel = numbers(written(model).layers[0].kernel)
+    optimizer.take_weights()
+    optimizer.finalize_variable_values(model.trainable_variables)
+    np.testing.assert_array_equal(numbers(model.layers[0].kernel), kernel)
+
+
+@pytest.fixture
+def under():
+    """Sets the policy that layers are made under."""
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16"])
+def test_narrow_kernels_have_w_and_d_in_float32(network, train, under, policy):
+    under(policy)
+    model = network(None, kinds=("conv",))
+    train(model, DOConvOptimizer(adamw(), model), epochs=2)
+    ours = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    assert isinstance(ours, DOConvOptimizer)
+    assert (ours is model.optimizer) == (policy == "bfloat16")
+    kernel = ours.kernels["conv"]
+    assert {str(v.dtype) for v in (kernel.kernel, kernel.depthwise_delta)} == {"float32"}
+    assert np.abs(keras.ops.convert_to_numpy(kernel.depthwise_delta)).max() > 1e-4
+
+
+def test_a_step_with_an_overflow_is_skipped(network, train, under):
+    under("mixed_float16")
+    model = network(None, kinds=("conv",))
+    train(model, DOConvOptimizer(adamw(), model), epochs=1)
+    before, kept = model.get_weights(), state(model.optimizer.inner_optimizer)
+    x = np.full((4, 4, 4, 4), np.inf)
+    model.fit(x, np.zeros((4, 2)), batch_size=4, verbose=0)
+    assert same(model.get_weights(), before)
+    assert same(state(model.optimizer.inner_optimizer), kept)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras compiles no step with torch by itself")
+def test_a_step_compiled_by_xla_is_the_eager_one(network, train, apart):
+    models = []
+    for options in ({"jit_compile": True}, {"jit_compile": False, "run_eagerly": True}):
+        model = network(kinds=("conv", "up"))
+        optimizer = DOConvOptimizer(optimizers.SGD(0.02, momentum=0.9), model)
+        models.append(train(model, optimizer, epochs=1, **options))
+    assert apart(*models) < 1e-12
+
+
+def test_the_learning_rate_is_the_inner_ones(network, train):
+    model = network("float32", kinds=("conv",))
+    optimizer = DOConvOptimizer(optimizers.SGD(0.5), model)
+    model.compile(optimizer, "mse")
+    optimizer.learning_rate = 0.0
+    before = model.get_weights()
+    train(model, epochs=1)
+    assert float(optimizer.optimizer.learning_rate) == float(optimizer.learning_rate) == 0
+    assert same(model.get_weights(), before)
+
+
+def test_a_loss_scale_is_taken_back(network, train, apart):
+    models = []
+    for factor in (None, 8.0):
+        model = network()
+        inner = optimizers.SGD(0.02, loss_scale_factor=factor)
+        # Many steps: TensorFlow once read W after its update, in some of them.
+        models.append(train(model, DOConvOptimizer(inner, model)))
+    assert apart(*models) < 1e-12
+
+
+def test_a_loss_scale_optimizer_around_takes_the_loss_scale_off(network):
+    inner, model = optimizers.SGD(0.02, loss_scale_factor=8.0), network(kinds=("conv",))
+    ours = DOConvOptimizer(inner, model)
+    assert ours.loss_scale_factor == 8
+    optimizers.LossScaleOptimizer(ours)
+    assert inner.loss_scale_factor is None
+
+
+def test_averages_are_not_swapped_in_silence(network, batches):
+    model = network("float32", kinds=("conv",))
+    model.compile(DOConvOptimizer(adamw(use_ema=True), model), "mse")
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    with pytest.raises(ValueError, match="must be used when `use_ema=True`"):
+        model.fit(*batches(1), verbose=0, callbacks=[swap])
+
+
+def test_every_variable_has_a_path_of_its_own(network, train):
+    model = network("float32")
+    train(model, DOConvOptimizer(adamw(), model), epochs=1, count=1)
+    paths = [one.path for one in model.optimizer.variables]
+    assert len(set(paths)) == len(paths)
+    tree = model.get_state_tree(value_format="numpy_array")
+    model.set_state_tree(tree)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's functions, strategies and files")
+class TestTensorFlow:
+    def test_a_function_of_ones_own_may_build_and_step(self, network, batches, apart):
+        import tensorflow as tf
+
+        models = []
+        for wrap in (tf.function, lambda step: step):
+            model = network(kinds=("conv", "up"))
+            optimizer = DOConvOptimizer(optimizers.SGD(0.02, momentum=0.9), model)
+
+            def step(x, y, model=model, optimizer=optimizer):
+                with tf.GradientTape() as tape:
+                    loss = tf.reduce_mean((model(x) - y) ** 2)
+                grads = tape.gradient(loss, model.trainable_variables)
+                optimizer.apply_gradients(zip(grads, model.trainable_variables, strict=True))
+
+            x, y = batches(1)
+            compiled = wrap(step)
+            for _ in range(3):
+                compiled(tf.constant(x), tf.constant(y))
+            models.append(model)
+        assert apart(*models) < 1e-12
+        assert apart(models[0], network(kinds=("conv", "up"))) > 1e-3
+
+    def test_a_checkpoint_of_tensorflow_holds_the_optimizer_and_not_the_model(
+        self, network, train, tmp_path
+    ):
+        import tensorflow as tf
+
+        model = network("float32")
+        optimizer = DOConvOptimizer(adamw(), model)
+        assert all(one is not model for one in optimizer._trackable_children().values())
+        train(model, optimizer, epochs=1, count=1)
+        kept = state(optimizer)
+        path = tf.train.Checkpoint(optimizer=optimizer, model=model).write(str(tmp_path / "c"))
+        train(model, epochs=1)
+        restored = tf.train.Checkpoint(optimizer=optimizer, model=model).read(path)
+        restored.assert_existing_objects_matched()
+        assert same(state(optimizer), kept)
+
+    def test_two_replicas_train_as_one(self):
+        script = Path(__file__).with_name("two_replicas.py")
+        done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        apart, moved, raised = json.loads(done.stdout.splitlines()[-1])
+        assert apart < 1e-12
+        assert moved > 1e-3
+        assert "layer 'conv' written since" in raised
