@@ -28,6 +28,8 @@ class Network:
     """A network with its optimizer; images `(n, 1, 8, 8)` and outputs `(n, 10)`.
 
     Args:
+        adapter: of the framework.
+        model: the framework's model.
         by: the optimizer of a plain network's W and D'; None is one of the network's parameters.
 
     Attributes:
@@ -47,7 +49,7 @@ class Network:
         return Network(self._adapter, frameworks.backend(self.model).convert(self.model))
 
     def in_optimizer(self) -> Network:
-        """This network, which stays plain, with DO-Conv in its optimizer."""
+        """The same plain network with DO-Conv in its optimizer."""
         by = self._adapter.kernel_optimizer(self.model, OPTIONS, None)
         return Network(self._adapter, self.model, by)
 

@@ -101,9 +101,9 @@ def run_optimizer(name, wrapper, folder):
         return made[-1][-1]
 
     main.__globals__[wrapper] = remembered
-    out = folder / "plain"
+    out = folder / "plain.keras"
     assert main(["--epochs", "1", "--steps", "2", "--out", str(out)]) == 0
-    assert [path.name for path in folder.iterdir()] == ["plain"]
+    assert list(folder.iterdir()) == [out]
     return *made, out
 
 
@@ -124,6 +124,25 @@ def test_torch_optimizer(tmp_path, capsys):
     assert written.keys() == folded.keys() == network.state_dict().keys()
     for name, value in folded.items():
         torch.testing.assert_close(written[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_keras_optimizer(tmp_path, capsys):
+    ((_, network), _, optimizer), out = run_optimizer(
+        "keras_optimizer.py", "DOConvOptimizer", tmp_path
+    )
+    said = capsys.readouterr().out
+    assert "14 kernels were trained as W and D'" in said
+    assert "epoch 1: test accuracy" in said
+    moved = [
+        abs(keras.ops.convert_to_numpy(kernel.delta)).max() > 0
+        for kernel in optimizer.kernels.values()
+    ]
+    assert len(moved) == 14
+    assert all(moved)
+    plain = keras.models.load_model(out, compile=False)
+    assert {type(layer).__module__.split(".")[0] for layer in plain.layers} == {"keras"}
+    images = keras.random.normal((2, 32, 32, 3))
+    assert do_conv.tf.verify(network, plain, images) == 0
 
 
 def test_gluon_optimizer(tmp_path, capsys):
