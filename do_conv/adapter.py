@@ -167,7 +167,7 @@ class Adapter(Protocol):
         """A layer's output, and the gradients of `x` and of each of its arrays, by name."""
 
     def network(self, parts: Sequence[Any]) -> Any:
-        """A network of the framework's layers in a row.
+        """A network of the framework's layers in a row, in the dtype of the first.
 
         Args:
             parts: layers, `Dense`, and words: "relu", "pool" (the maximum of 2 x 2 positions) and

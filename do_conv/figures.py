@@ -20,7 +20,13 @@ from do_conv.names import known_name
 Curves = Mapping[str, Sequence[Sequence[float]]]
 PICTURES = (".png", ".svg", ".pdf")
 COLUMNS = 7  # heat maps in a row
-_COLOURS = {"plain": "tab:gray", "do-conv": "tab:red"}
+# The optimizer's line lies on that of the layers.
+_LINES: dict[str, dict[str, str]] = {
+    "plain": {"color": "tab:gray"},
+    "do-conv": {"color": "tab:red"},
+    "layers": {"color": "tab:red"},
+    "optimizer": {"color": "tab:blue", "linestyle": "--"},
+}
 
 
 def draw_curves(axes: Any, curves: Curves, *, goal: float | None = None) -> None:
@@ -28,10 +34,9 @@ def draw_curves(axes: Any, curves: Curves, *, goal: float | None = None) -> None
     for arm, runs in curves.items():
         values = np.asarray(runs)
         epochs = np.arange(1, values.shape[1] + 1)
-        axes.plot(epochs, values.mean(0), color=_COLOURS.get(arm), label=arm)
-        axes.fill_between(
-            epochs, values.min(0), values.max(0), color=_COLOURS.get(arm), alpha=0.2, linewidth=0
-        )
+        (line,) = axes.plot(epochs, values.mean(0), label=arm, **_LINES.get(arm, {}))
+        lowest, highest = values.min(0), values.max(0)
+        axes.fill_between(epochs, lowest, highest, color=line.get_color(), alpha=0.2, linewidth=0)
     if goal is not None:
         axes.axhline(goal, color="black", linewidth=0.6, linestyle=":")
     axes.set(xlabel="epoch", ylabel="test accuracy (%)")

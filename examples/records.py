@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from do_conv.files import replacing
+from examples import doors
 
 ARMS = ("plain", "do-conv")
 RESULTS = Path(__file__).parent / "results"
@@ -64,13 +65,16 @@ class Record:
         header = {**self._whose, "settings": settings, "places": [place]}
         if self._header.exists():
             header = self._read_header()
-            if header["settings"] != settings:
-                both = (header["settings"], settings)
+            known = header["settings"]
+            if "door" in settings:
+                known = {**known, "door": doors.of(known)}
+            if known != settings:
+                both = (known, settings)
                 others = {
                     key for one in both for key in one if both[0].get(key) != both[1].get(key)
                 }
                 raise ValueError(
-                    f"{self._header} is of a run with {_of(header['settings'], others)}, not "
+                    f"{self._header} is of a run with {_of(known, others)}, not "
                     f"{_of(settings, others)}: name another folder with --out"
                 )
             if place in header["places"]:

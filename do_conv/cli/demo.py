@@ -32,7 +32,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Train both arms, print the table, write the picture; 0 if folding changed nothing."""
+    """Train all arms, print the table, write the picture; 0 if folding changed nothing."""
     seeds, epochs = rules.integer("--seeds", given.seeds), rules.integer("--epochs", given.epochs)
     framework_option.check(given.framework)
     for package in ("rich", "sklearn", "matplotlib"):
@@ -46,8 +46,8 @@ def run(given: argparse.Namespace) -> int:
     out = files.output_directory(given.out)
     console = Console()
     console.print(
-        "1,797 handwritten digits. In each framework a small network of plain layers, and the "
-        "same with DO-Conv from the same start. "
+        "1,797 handwritten digits. In each framework a small network, trained plain and with "
+        "DO-Conv from the same start: in layers of the network, and in the optimizer. "
         f"{counted(seeds, 'seed')}, {counted(epochs, 'epoch')}."
     )
     data = digits.load()
@@ -56,7 +56,7 @@ def run(given: argparse.Namespace) -> int:
     with Progress(*columns, console=console) as progress:
         for name in names:
             versions = frameworks.adapter(name).versions()
-            task = progress.add_task(versions, total=seeds * epochs * len(experiment.ARMS))
+            task = progress.add_task(versions, total=seeds * epochs * len(experiment.arms(name)))
             advance = functools.partial(progress.advance, task)
             outcome = experiment.run(name, data, seeds=seeds, epochs=epochs, advance=advance)
             outcomes.append(outcome)

@@ -2,6 +2,6 @@
 
 digits       the images, and the order of the batches
 network      the network, its start and its training, the same in every framework
-experiment   both networks over several seeds, and their results
+experiment   plain, with layers, and in the optimizer, over several seeds
 report       the table
 """

@@ -1,4 +1,7 @@
-"""Plain and DO-Conv networks, trained from the same start on the same batches, then folded."""
+"""Networks trained plain and with DO-Conv, from the same start on the same batches.
+
+DO-Conv comes in layers, which are folded, and in the optimizer, beside a network that stays plain.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from do_conv import frameworks
+from do_conv.adapter import Adapter
 from do_conv.demo import digits, network
 from do_conv.demo.digits import Digits
 from do_conv.demo.network import Network
 from do_conv.parity.comparison import relative_error
 
-ARMS = ("plain", "do-conv")
+ARMS = ("plain", "layers", "optimizer")
 GOAL = 95.0
 
 
@@ -24,17 +28,18 @@ class Outcome:
     """The results of one framework.
 
     Attributes:
-        accuracy: test accuracy in percent, `[arm][seed][epoch]`.
-        equal_at_start: whether both arms gave the same bits before training, for every seed.
+        accuracy: test accuracy in percent, `[arm][seed][epoch]`; of the arms that there are.
+        equal_at_start: whether all arms gave the same bits before training, for every seed.
         fold_error: the largest difference folding made, relative to the largest output.
-        parameters: of the DO-Conv arm in training, and after folding.
-        seconds: median time of the test set through the plain, DO-Conv and folded network.
+        parameters: of the network with layers in training, and after folding.
+        seconds: median time of the test set through the plain network, that with layers ("layers")
+            and the folded one.
         kernels: W and D' of the first seed's trained layers.
     """
 
     framework: str
     versions: str
-    accuracy: dict[str, list[list[float]]] = field(default_factory=lambda: {a: [] for a in ARMS})
+    accuracy: dict[str, list[list[float]]] = field(default_factory=dict)
     equal_at_start: bool = True
     fold_error: float = 0.0
     parameters: tuple[int, int] = (0, 0)
@@ -55,17 +60,34 @@ class Outcome:
         ]
 
 
+def arms(framework: str) -> tuple[str, ...]:
+    """The arms that a framework has."""
+    is_there = frameworks.adapter(framework).no_optimizer(network.OPTIONS) is None
+    return ARMS if is_there else ARMS[:-1]
+
+
 def run(
     framework: str, data: Digits, *, seeds: int, epochs: int, advance: Callable[[], object]
 ) -> Outcome:
-    """Train both arms for every seed, fold, compare and time; `advance` is called each epoch."""
+    """Train all arms for every seed, fold, compare and time; `advance` is called each epoch."""
     adapter = frameworks.adapter(framework)
     outcome = Outcome(framework, adapter.versions())
+    with adapter.precision(network.DTYPE):
+        _run(outcome, adapter, data, seeds, epochs, advance)
+    return outcome
+
+
+def _run(
+    outcome: Outcome, adapter: Adapter, data: Digits, seeds: int, epochs: int,
+    advance: Callable[[], object],
+) -> None:  # fmt: skip
     for seed in range(seeds):
         plain = network.plain(adapter, seed)
-        networks = dict(zip(ARMS, (plain, plain.over_parameterized()), strict=True))
-        first, second = (net.logits(data.test_x) for net in networks.values())
-        outcome.equal_at_start &= np.array_equal(first, second)
+        networks = {"plain": plain, "layers": plain.over_parameterized()}
+        if "optimizer" in arms(outcome.framework):
+            networks["optimizer"] = network.plain(adapter, seed).in_optimizer()
+        first, *others = (net.logits(data.test_x) for net in networks.values())
+        outcome.equal_at_start &= all(np.array_equal(first, other) for other in others)
         for arm, net in networks.items():
             curve = []
             for epoch in range(epochs):
@@ -74,16 +96,16 @@ def run(
                 correct = net.logits(data.test_x).argmax(1) == data.test_y
                 curve.append(100 * float(correct.mean()))
                 advance()
-            outcome.accuracy[arm].append(curve)
-        trained = networks["do-conv"]
+            outcome.accuracy.setdefault(arm, []).append(curve)
+        trained = networks["layers"]
         folded = trained.folded()
         error = relative_error(folded.logits(data.test_x), trained.logits(data.test_x))
         outcome.fold_error = max(outcome.fold_error, error)
         if seed == 0:
             outcome.kernels = trained.kernels()
             outcome.parameters = (trained.parameters(), folded.parameters())
-            outcome.seconds = _time({**networks, "folded": folded}, data.test_x)
-    return outcome
+            timed = {"plain": plain, "layers": trained, "folded": folded}
+            outcome.seconds = _time(timed, data.test_x)
 
 
 def _time(networks: dict[str, Network], x: np.ndarray, rounds: int = 15) -> dict[str, float]:

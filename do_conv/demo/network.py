@@ -20,22 +20,38 @@ LAYERS = [
 ]
 DENSE = Dense(CHANNELS[-1][1], CLASSES)
 OPTIONS = SGD(rate=0.05, momentum=0.9)
+# The roundings of float32 grow until they change accuracies, which those of float64 do not.
+DTYPE = "float64"
 
 
 class Network:
     """A network with its optimizer; images `(n, 1, 8, 8)` and outputs `(n, 10)`.
 
+    Args:
+        adapter: of the framework.
+        model: the framework's model.
+        by: the optimizer of a plain network's W and D'; None is one of the network's parameters.
+
     Attributes:
         model: the framework's model.
     """
 
-    def __init__(self, adapter: Adapter, model: Any) -> None:
+    def __init__(self, adapter: Adapter, model: Any, by: Any = None) -> None:
         self._adapter, self.model = adapter, model
-        self.train = adapter.trainer(model, "cross-entropy", OPTIONS)
+        self._step = adapter.trainer(model, "cross-entropy", OPTIONS, by)
+
+    def train(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Make one step on images and their classes."""
+        self._step(x.astype(DTYPE), y)
 
     def over_parameterized(self) -> Network:
-        """The same network with DO-Conv."""
+        """The same network with DO-Conv layers."""
         return Network(self._adapter, frameworks.backend(self.model).convert(self.model))
+
+    def in_optimizer(self) -> Network:
+        """The same plain network with DO-Conv in its optimizer."""
+        by = self._adapter.kernel_optimizer(self.model, OPTIONS, None)
+        return Network(self._adapter, self.model, by)
 
     def folded(self) -> Network:
         """The same network with plain layers."""
@@ -43,7 +59,7 @@ class Network:
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """The outputs for images."""
-        return self._adapter.run(self.model, x)
+        return self._adapter.run(self.model, x.astype(DTYPE))
 
     def parameters(self) -> int:
         """How many numbers it holds."""
@@ -66,13 +82,13 @@ def plain(adapter: Adapter, seed: int) -> Network:
 
     Every bias starts at zero.
     """
-    first, second, third = (adapter.layer(case, "float32").fold() for case in LAYERS)
+    first, second, third = (adapter.layer(case, DTYPE).fold() for case in LAYERS)
     parts = (first, "relu", second, "relu", "pool", third, "relu", "average", DENSE)
     model = adapter.network(parts)
     layers = list(adapter.model_layers(model))
     for layer, weight in zip(layers, _weights(seed), strict=True):
         layer.arrays["weight"].write(weight)
-        layer.arrays["bias"].write(np.zeros(len(weight), "float32"))
+        layer.arrays["bias"].write(np.zeros(len(weight), DTYPE))
     return Network(adapter, model)
 
 
@@ -81,6 +97,6 @@ def _weights(seed: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     for i, o in CHANNELS:
         kernel = rng.normal(0, np.sqrt(2 / (i * KERNEL**2)), (o, i, KERNEL, KERNEL))
-        yield kernel.astype("float32")
+        yield kernel
     limit = np.sqrt(6 / (DENSE.inputs + DENSE.outputs))
-    yield rng.uniform(-limit, limit, (DENSE.inputs, DENSE.outputs)).astype("float32").T
+    yield rng.uniform(-limit, limit, (DENSE.inputs, DENSE.outputs)).T

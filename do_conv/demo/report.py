@@ -10,6 +10,8 @@ from rich.table import Table
 from do_conv.demo.experiment import ARMS, GOAL, Outcome
 from do_conv.table import counted
 
+NOT_OFFERED = "not offered"
+
 
 def table(outcomes: list[Outcome], *, epochs: int) -> Table:
     """A column for each framework; a mean over the seeds, then the lowest and the highest."""
@@ -26,9 +28,9 @@ def table(outcomes: list[Outcome], *, epochs: int) -> Table:
     rows = {
         "same bits at start": lambda o: "yes" if o.equal_at_start else "no",
         "changed by folding": lambda o: f"{o.fold_error:.1e}" if o.fold_error else "0",
-        "parameters": lambda o: f"{o.parameters[0]:,}",
+        "parameters, layers": lambda o: f"{o.parameters[0]:,}",
         "parameters, folded": lambda o: f"{o.parameters[1]:,}",
-        "time / plain's": lambda o: _ratio(o, "do-conv"),
+        "time, layers / plain's": lambda o: _ratio(o, "layers"),
         "time, folded / plain's": lambda o: _ratio(o, "folded"),
     }
     for name, cell in rows.items():
@@ -41,6 +43,8 @@ def _ratio(outcome: Outcome, network: str) -> str:
 
 
 def _accuracy(outcome: Outcome, arm: str) -> str:
+    if arm not in outcome.accuracy:
+        return NOT_OFFERED
     last = [curve[-1] for curve in outcome.accuracy[arm]]
     mean = f"{statistics.mean(last):.2f} %"
     return mean if len(last) == 1 else f"{mean}\n{min(last):.2f} to {max(last):.2f}"
@@ -48,6 +52,8 @@ def _accuracy(outcome: Outcome, arm: str) -> str:
 
 def _epochs(outcome: Outcome, arm: str, epochs: int) -> str:
     """The mean if every seed got there; otherwise how many did, of which a mean would say less."""
+    if arm not in outcome.accuracy:
+        return NOT_OFFERED
     reached = outcome.epochs_to_goal(arm)
     every = [epoch for epoch in reached if epoch is not None]
     if len(every) < len(reached):
@@ -59,7 +65,7 @@ def _epochs(outcome: Outcome, arm: str, epochs: int) -> str:
 
 def learned(outcomes: list[Outcome], *, epochs: int) -> str:
     """A sentence on how many networks reached the goal; until then accuracies say little."""
-    reached = [epoch for o in outcomes for arm in ARMS for epoch in o.epochs_to_goal(arm)]
+    reached = [epoch for o in outcomes for arm in o.accuracy for epoch in o.epochs_to_goal(arm)]
     count = sum(epoch is not None for epoch in reached)
     if count == len(reached):
         return f"Every network reached {GOAL:g} %."

@@ -149,6 +149,7 @@ def network(parts: Sequence[Any]) -> Any:
         if isinstance(part, Dense):
             dense = nn.Dense(part.outputs, in_units=part.inputs)
             dense.initialize()
+            dense.cast(parts[0].weight.dtype)
             made.add(dense)
         else:
             made.add(*(_PARTS[part]() if isinstance(part, str) else [part]))

@@ -121,9 +121,10 @@ def differentiate(
 def network(parts: Sequence[Any]) -> nn.Module:
     """A `Sequential` of layers."""
     layers: list[nn.Module] = []
+    dtype = next(parts[0].parameters()).dtype
     for part in parts:
         if isinstance(part, Dense):
-            layers.append(nn.Linear(part.inputs, part.outputs))
+            layers.append(nn.Linear(part.inputs, part.outputs, dtype=dtype))
         else:
             layers += [part] if isinstance(part, nn.Module) else _PARTS[part]()
     return nn.Sequential(*layers)

@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from do_conv.checkpoints.heatmap import kernel_changes
-from examples import states
+from examples import doors, states
 from examples.cifar.schedules import BATCH, DECAY, MOMENTUM, RATE, SCHEDULES
 from examples.records import Record
 
 # What makes two runs the same; the plain arm has no D.
 SETTINGS = ("dataset", "network", "schedule")
-SETTINGS_OF_D = ("stages", "depthwise_init", "d_mul")
+SETTINGS_OF_D = ("stages", "depthwise_init", "d_mul", "door")
 STAGES = [0, 1, 2, 3]  # all of them are converted, unless it is said
 TRAINING = {
     "batch": BATCH, "optimizer": f"SGD {RATE}, momentum {MOMENTUM}, weight decay {DECAY}",
@@ -37,9 +36,9 @@ class Run:
 
     def __init__(
         self, given: argparse.Namespace, arm: str, seed: int, model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer, door: doors.Door,
     ) -> None:  # fmt: skip
-        self._parts = {"model": model, "optimizer": optimizer}
+        self._parts, self._door = {"model": model, "optimizer": optimizer}, door
         of_d = () if arm == "plain" else SETTINGS_OF_D
         settings = {name: getattr(given, name) for name in (*SETTINGS, *of_d)}
         settings |= {"epochs": SCHEDULES[given.schedule].epochs, **TRAINING}
@@ -69,7 +68,7 @@ class Run:
     def finish(self) -> None:
         """The run has ended: its lines are all that is needed, and what D did (Figure 6)."""
         if self._checkpoint.exists() and self.record.arm == "do-conv":
-            found = kernel_changes(self._checkpoint)
+            found = self._door.kernel_changes(*self._parts.values())
             changes = {name: change.round(3).tolist() for name, change in found.items()}
             self.record.note(kernel_change=changes)
         self._checkpoint.unlink(missing_ok=True)
@@ -85,6 +84,7 @@ def experiment(given: argparse.Namespace, arm: str) -> str:
         parts.append(given.schedule)
     if arm != "plain":
         parts += _variant(given)
+    parts += doors.in_name(arm, given.door)
     return "-".join(parts)
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from do_conv import choices
-from do_conv.torch import convert
+from examples import doors
 from examples.cifar import data, networks, schedules
 from examples.cifar.schedules import BATCH, DECAY, MOMENTUM, RATE
 from examples.cifar.state import STAGES, Run
@@ -80,25 +80,30 @@ def _arguments() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--depthwise-init", choices=("identity", "he"), default="identity", help="of D")
     add("--d-mul", choices=D_MULS, default="MN", help="Table 8")
+    doors.add_to(parser)
     add("--device", help="default: cuda if there is one, else cpu")
     add("--threads", type=int, default=torch.get_num_threads())
     add("--out", type=Path, default=RESULTS, help="where the results go")
     return parser
 
 
-def model_of(given: argparse.Namespace, arm: str, seed: int) -> nn.Module:
-    """The network of a run: both arms have the same weights."""
-    torch.manual_seed(seed)
-    model = networks.network(given.network, data.CLASSES[given.dataset])
-    if arm == "plain":
-        return model
-    # The identity start draws nothing; another one draws after the weights.
-    return convert(
-        model,
+def made(
+    given: argparse.Namespace, arm: str, seed: int, device: torch.device | str = "cpu"
+) -> tuple[nn.Module, torch.optim.Optimizer, doors.Door]:
+    """The network of a run, on a device, its optimizer, and the door: all have the same weights."""
+    door = doors.Door(
+        arm,
+        given.door,
         where=choices.stages(given.stages),
         d_mul=D_MULS[given.d_mul],
         depthwise_init=given.depthwise_init,
     )
+    torch.manual_seed(seed)
+    # The identity start draws nothing; another one draws after the weights.
+    model = door.network(networks.network(given.network, data.CLASSES[given.dataset]))
+    model = model.to(device, memory_format=torch.channels_last)
+    sgd = torch.optim.SGD(model.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
+    return model, door.optimizer(sgd, model), door
 
 
 def run(
@@ -106,9 +111,8 @@ def run(
 ) -> None:
     """Train one arm of one seed to its end, from where it was left."""
     schedule = schedules.SCHEDULES[given.schedule]
-    model = model_of(given, arm, seed).to(train.device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
-    kept = Run(given, arm, seed, model, optimizer)
+    model, optimizer, door = made(given, arm, seed, train.device)
+    kept = Run(given, arm, seed, model, optimizer, door)
     for epoch in range(kept.epoch + 1, schedule.epochs + 1):
         started = time.perf_counter()
         loss = train_epoch(model, optimizer, train, schedule, epoch, seed)

@@ -7,8 +7,14 @@ import argparse
 from torch import nn
 
 from do_conv.torch import plan
+from examples import doors
 from examples.recipes import distributed, options
 from examples.recipes.recipe import Recipe
+
+AFTERWARDS = {
+    doors.LAYERS: "after folding those of the plain network",
+    doors.OPTIMIZER: "W and D' are in the optimizer, and the network stays plain",
+}
 
 
 def told(recipe: Recipe, given: argparse.Namespace, model: nn.Module) -> str:
@@ -27,7 +33,7 @@ def told(recipe: Recipe, given: argparse.Namespace, model: nn.Module) -> str:
     if given.arm != "plain":
         lines.append(
             f"in training: {planned.training_parameters:,} parameters, {training:,} "
-            "multiply-accumulates for an image; after folding those of the plain network"
+            f"multiply-accumulates for an image; {AFTERWARDS[given.door]}"
         )
     lines.append(
         f"{given.epochs} epochs of {steps:,} steps of {given.batch} images out of {given.images:,}"

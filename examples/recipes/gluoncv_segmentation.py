@@ -9,13 +9,14 @@ sizes are those of GluonCV's script; `--backbone-weights` is a parameter file of
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from do_conv.files import replacing
-from do_conv.gluon import convert, fold, plan, verify  # before mxnet
+from do_conv.gluon import fold, plan, verify  # before mxnet
 from do_conv.zoo import import_gluoncv
 
 # isort: split
@@ -23,6 +24,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
+from examples import doors
 from examples.records import ARMS, RESULTS, Record
 
 MOMENTUM, DECAY, POWER, AUXILIARY = 0.9, 1e-4, 0.9, 0.5
@@ -45,6 +47,7 @@ def _arguments() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", type=Path, required=True, help="the folder that has VOC2012")
     add("--arm", choices=ARMS, default="do-conv")
+    doors.add_to(parser)
     add("--model", choices=("fcn", "psp", "deeplab"), default="deeplab")
     add("--backbone", default="resnet101", help="a backbone that GluonCV knows")
     add("--backbone-weights", type=Path, help="a parameter file of the plain backbone")
@@ -67,11 +70,15 @@ def _run(given: argparse.Namespace) -> int:
         return 0
     train, test = (_images(given, split) for split in ("train", "val"))
     np.random.seed(given.seed)
-    model = network if given.arm == "plain" else convert(network)
+    random.seed(given.seed)  # crops and flips of GluonCV's data sets
+    # Gluon draws the weights when it learns their sizes: all arms have the same.
+    network(mx.nd.zeros((1, 3, given.crop, given.crop)))
+    door = doors.Door(given.arm, given.door)
+    model = door.network(network)
     model.hybridize()
     steps = given.epochs * (-(-len(train) // given.batch))
     options = {"learning_rate": given.rate, "momentum": MOMENTUM, "wd": DECAY}
-    trainer = gluon.Trainer(model.collect_params(), "sgd", options)
+    trainer = door.trainer(model, "sgd", options)
     record = _record(given)
     step = 0
     for epoch in range(1, given.epochs + 1):
@@ -160,16 +167,19 @@ def _evaluate(model: Any, loader: Iterator[Any], classes: int) -> tuple[float, f
 def _record(given: argparse.Namespace) -> Record:
     kept = ("model", "backbone", "crop", "epochs", "batch", "rate")
     settings = {name: getattr(given, name) for name in kept}
-    name = f"gluoncv-voc-{given.model}-{given.backbone}"
+    if given.arm != "plain":
+        settings["door"] = given.door
+    parts = ("gluoncv-voc", given.model, given.backbone, *doors.in_name(given.arm, given.door))
+    name = "-".join(parts)
     record = Record(given.results, name, given.arm, given.seed, settings, ("mxnet", "gluoncv"), 1)
     record.keep([])
     return record
 
 
 def _write(given: argparse.Namespace, model: Any, test: Any) -> None:
-    """Fold, prove it, and write the plain network."""
+    """Write the plain network; layers are folded, which is proved."""
     plain = model
-    if given.arm == "do-conv":
+    if given.arm == "do-conv" and given.door == doors.LAYERS:
         plain = fold(model)
         images = mx.nd.stack(test[0][0])
         print(f"folded, with a largest difference of {verify(model, plain, images):.1e}")

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from do_conv import choices
+from examples import doors
 from examples.recipes.recipe import Recipe
 from examples.recipes.stages import Pretrained
 from examples.records import ARMS, RESULTS
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 # The settings of D; the plain arm has none.
-OF_D = ("where", "stages", "depthwise_init")
+OF_D = ("where", "stages", "depthwise_init", "door")
 # What may change when a run is taken up; the arm and the seed are in its name.
 FREE = ("data", "out", "workers", "device", "dry_run", "arm", "seed", "pretrained")
 
@@ -45,6 +46,7 @@ def _add(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     add("--data", type=Path, help="the folder of the data set")
     add("--network", default=next(iter(recipe.networks)), help=", ".join(recipe.networks))
     add("--arm", choices=ARMS, default="do-conv")
+    doors.add_to(parser)
     add("--where", metavar="EXPRESSION", help="convert only layers in whose name it is found")
     add("--stages", nargs="+", type=int, metavar="N", help="convert only these (Table 6)")
     add("--depthwise-init", choices=("identity", "he"), default="identity", help="Table 7")
@@ -91,7 +93,14 @@ def experiment(recipe: Recipe, given: argparse.Namespace, before: Pretrained | N
         parts.append("stages" + "".join(map(str, given.stages)))
     if given.arm != "plain" and given.depthwise_init != "identity":
         parts.append(given.depthwise_init)
+    parts += doors.in_name(given.arm, given.door)
     return "-".join(parts)
+
+
+def door(given: argparse.Namespace) -> doors.Door:
+    """How the arm is trained."""
+    of_d = {"where": where(given), "depthwise_init": given.depthwise_init}
+    return doors.Door(given.arm, given.door, **of_d)
 
 
 def where(given: argparse.Namespace) -> choices.Choice | None:

@@ -1,7 +1,7 @@
 """The stages of training in Tables 4 and 5: pre-training, then fine-tuning, each of either arm.
 
 Between stages a network is plain: weights that were trained with DO-Conv are folded when they are
-read, and a network that is to be trained with DO-Conv is converted afterwards, which changes no
+read, and a network that is to be trained with DO-Conv is given its D afterwards, which changes no
 output.
 """
 
@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from do_conv import checkpoints, choices
-from do_conv.torch import convert
+from do_conv import checkpoints
 
 State = dict[str, Tensor]
 
@@ -26,7 +25,8 @@ class Pretrained:
 
     Args:
         path: a file of a state dict, or of a dict that holds one as "model".
-        arm: how they were trained; None is do-conv if the file holds a D, and else plain.
+        arm: how they were trained; None is do-conv if the file holds a D, in the network or in its
+            optimizer, and else plain.
 
     Attributes:
         state: the plain network's state dict.
@@ -44,20 +44,24 @@ class Pretrained:
                 f"{path} is not there: --pretrained is a file of weights of PyTorch"
             )
         self.digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        self.state = _read(path)
+        self.state, in_optimizer = _read(path)
         has_d = any(name.endswith("depthwise_delta") for name in self.state)
-        if has_d and arm == "plain":
+        if (has_d or in_optimizer) and arm == "plain":
             raise ValueError(f"{path} holds weights of DO-Conv: --pretrained-arm is not plain")
-        self.arm = arm or ("do-conv" if has_d else "plain")
+        self.arm = arm or ("do-conv" if has_d or in_optimizer else "plain")
         if has_d:
             self.state = _folded(self.state)
 
 
-def _read(path: Path) -> State:
+def _read(path: Path) -> tuple[State, bool]:
+    """The tensors of a model, and whether an optimizer beside it holds a D."""
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
-        found = found.get("model", found)
-        return {name: tensor for name, tensor in found.items() if torch.is_tensor(tensor)}
+        model = found.get("model", found)
+        states = found.get("optimizer", {}).get("state", {}).values()
+        in_optimizer = any("depthwise_delta" in one for one in states)
+        tensors = {name: tensor for name, tensor in model.items() if torch.is_tensor(tensor)}
+        return tensors, in_optimizer
     except Exception as error:  # torch.load raises of many kinds
         raise ValueError(f"{path} cannot be read as weights of PyTorch: fetch it again") from error
 
@@ -92,20 +96,3 @@ def _may_miss(name: str) -> bool:
     """Heads are made anew, and so are what count batches."""
     heads = ("fc.", "classifier.", "aux_classifier.", "roi_heads.box_predictor.")
     return name.startswith(heads) or name.endswith("num_batches_tracked")
-
-
-def of_arm(
-    model: nn.Module, arm: str, where: choices.Choice | None = None, start: str = "identity"
-) -> nn.Module:
-    """The plain network, converted for the DO-Conv arm.
-
-    Args:
-        model: a plain network.
-        arm: "plain" or "do-conv".
-        where: the layers to convert; None is all.
-        start: how D starts.
-    """
-    if arm == "plain":
-        return model
-    converted: nn.Module = convert(model, where=where, depthwise_init=start, inplace=True)
-    return converted

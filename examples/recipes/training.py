@@ -14,6 +14,7 @@ from torch import nn
 from do_conv.core.errors import MissingFrameworkError
 from do_conv.files import output_directory
 from do_conv.torch import composed
+from examples import doors
 from examples.recipes import distributed, dry_run, feeding, options, stages
 from examples.recipes.recipe import Recipe, moved
 from examples.recipes.state import Run
@@ -57,12 +58,14 @@ class Training:
         before = None
         if given.pretrained is not None:
             before = stages.Pretrained(given.pretrained, given.pretrained_arm)
-        self.model = self._model(before)
+        door = options.door(given)
+        self.model = self._model(before, door)
         self._order = feeding.Shuffled(len(data.train), given.batch, given.seed)
         self._train = feeding.loader(data.train, self._order, given.workers, data.collate)
         in_order = feeding.InOrder(len(data.test), recipe.test_batch)
         self._test = feeding.loader(data.test, in_order, given.workers, data.collate)
-        self._optimizer = torch.optim.SGD(self._groups(), given.rate, MOMENTUM)
+        sgd = torch.optim.SGD(self._groups(), given.rate, MOMENTUM)
+        self._optimizer = door.optimizer(sgd, self.model)
         self._factor = recipe.factor(given, len(self._order))
         scales = given.precision == "float16" and device.type == "cuda"
         self._scaler = torch.amp.GradScaler(device.type, enabled=scales)
@@ -73,15 +76,13 @@ class Training:
         self.kept = Run(given, self.name, kept, parts, recipe.packages)
         self._parallel = distributed.wrapped(self.model, device, given.sync_bn)
 
-    def _model(self, before: stages.Pretrained | None) -> nn.Module:
+    def _model(self, before: stages.Pretrained | None, door: doors.Door) -> nn.Module:
         """Both arms and all processes have the same weights: D is drawn after them, if at all."""
         torch.manual_seed(self.given.seed)
         model = self.recipe.network(self.given)
         if before is not None:
             self.recipe.take(model, before, Path(self.given.pretrained))
-        where, start = options.where(self.given), self.given.depthwise_init
-        model = stages.of_arm(model, self.given.arm, where, start)
-        return model.to(self.device, memory_format=torch.channels_last)
+        return door.network(model).to(self.device, memory_format=torch.channels_last)
 
     def _groups(self) -> list[dict[str, Any]]:
         """Parameters of one rate and decay together."""

@@ -18,12 +18,16 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the runs, draw, and write."""
+    """Read the runs, draw, and write; runs that cannot be compared are one sentence."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--docs", type=Path, default=DOCS)
     given = parser.parse_args(arguments)
-    found = runs.load(given.results)
+    try:
+        found = runs.load(given.results)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     pictures: dict[str, list[str]] = {}
     (given.docs / "images" / "results").mkdir(parents=True, exist_ok=True)
     for name, one in sorted(found.items()):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from examples import doors
 from examples.report import paper
 from examples.report.runs import LAST, Comparison, Experiment, compare
 
@@ -29,6 +31,8 @@ Rows of Tables 1 to 8 that were run. The schedule `full` has 64,000 iterations, 
 figure. An accuracy on CIFAR is the mean over the last five epochs, as in the paper; others are
 those after the last epoch. `epochs` is how many each arm, plain / DO-Conv, needs to reach the
 plain network's end.
+Runs with W and D' in the optimizer (`--door optimizer`) have rows of their own, which say so after
+the schedule.
 """
 ON_FILES = """## How it was run
 
@@ -52,7 +56,7 @@ def page(found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]])
     for table in paper.TABLES:
         if lines := list(_lines(table, found)):
             parts += [*_title(table), _markdown(_heads(table), lines)]
-            parts += [_commands(row for row in table.rows if _ran(row, table, found))]
+            parts += [_commands(_ran_commands(table, found))]
     parts += _figures(found, pictures, "cifar")
     parts += [*_not_run(found), ON_FILES, *_places(found)]
     return "\n".join(parts)
@@ -64,7 +68,7 @@ def _mnist(found: Mapping[str, Experiment]) -> str:
         if (result := _compared(found.get(row.experiment), last=1)) is not None:
             lines.append((row.label, *_ours(result), str(row.plain), _signed(row.gain)))
     table = _markdown(("framework", *OURS, *PAPERS), [*lines, *_one_epoch(found)])
-    return f"{table}\n{_commands(paper.MNIST.rows)}"
+    return f"{table}\n{_commands(row.command for row in paper.MNIST.rows)}"
 
 
 def _one_epoch(found: Mapping[str, Experiment]) -> Iterable[tuple[str, ...]]:
@@ -95,12 +99,12 @@ def _heads(table: paper.Table) -> tuple[str, ...]:
 def _lines(table: paper.Table, found: Mapping[str, Experiment]) -> Iterable[tuple[str, ...]]:
     """A line for each schedule of each row that was run."""
     for row in table.rows:
-        for schedule, result in _ran(row, table, found):
+        for one, result in _ran(row, table, found):
             ours = _ours(result)
             epochs = " / ".join("-" if epoch is None else str(epoch) for epoch in result.reached)
             if row.gain is None:  # of the plain network alone
                 ours, epochs = (ours[0], "", "", ours[3]), ""
-            yield (row.label, *ours, schedule, epochs, *_theirs(table, row))
+            yield (row.label, *ours, _schedule(one), epochs, *_theirs(table, row))
 
 
 def _theirs(table: paper.Table, row: paper.Row) -> tuple[str, ...]:
@@ -109,9 +113,9 @@ def _theirs(table: paper.Table, row: paper.Row) -> tuple[str, ...]:
 
 def _ran(
     row: paper.Row, table: paper.Table, found: Mapping[str, Experiment]
-) -> list[tuple[str, Comparison]]:
-    compared = ((schedule, compare(one, table.last)) for schedule, one in _runs_of(row, found))
-    return [(schedule, result) for schedule, result in compared if result is not None]
+) -> list[tuple[Experiment, Comparison]]:
+    compared = ((one, compare(one, table.last)) for one in _runs_of(row, found))
+    return [(one, result) for one, result in compared if result is not None]
 
 
 def _not_run(found: Mapping[str, Experiment]) -> Iterable[str]:
@@ -126,28 +130,35 @@ def _not_run(found: Mapping[str, Experiment]) -> Iterable[str]:
             yield f"**{table.name}: {table.caption}.** {table.note}\n"
             lines = [(row.label, *_theirs(table, row)) for row in rows]
             yield _markdown(("", *PAPERS, *table.more), lines)
-            yield _commands(rows)
+            yield _commands(row.command for row in rows)
     yield "</details>\n"
 
 
-def _runs_of(row: paper.Row, found: Mapping[str, Experiment]) -> Iterable[tuple[str, Experiment]]:
-    """The runs of a row by their schedules, beside the plain runs they are compared with."""
-    for schedule, one in _schedules(row.experiment, found):
+def _runs_of(row: paper.Row, found: Mapping[str, Experiment]) -> Iterable[Experiment]:
+    """The runs of a row, beside the plain runs they are compared with."""
+    for one in _variants(row.experiment, found):
         if row.baseline:
             plain = found.get(row.baseline, Experiment()).runs["plain"]
-            yield schedule, replace(one, runs={**one.runs, "plain": plain})
+            yield replace(one, runs={**one.runs, "plain": plain})
         else:
-            yield schedule, one
+            yield one
 
 
-def _schedules(name: str, found: Mapping[str, Experiment]) -> Iterable[tuple[str, Experiment]]:
-    """The runs of an experiment by their schedules; the short one is not in the name."""
+def _variants(name: str, found: Mapping[str, Experiment]) -> Iterable[Experiment]:
+    """The runs of an experiment by schedules and doors; the name has neither short nor layers."""
     data, network, *variant = name.split("-")
-    for schedule in ("short", "medium", "full"):
+    for schedule, door in itertools.product(("short", "medium", "full"), doors.DOORS):
         between = [] if schedule == "short" else [schedule]
-        one = found.get("-".join([data, network, *between, *variant]))
+        parts = [data, network, *between, *variant, *doors.in_name("do-conv", door)]
+        one = found.get("-".join(parts))
         if one is not None:
-            yield str(one.settings.get("schedule", "as published")), one
+            yield one
+
+
+def _schedule(one: Experiment) -> str:
+    """The schedule of an experiment, and its door if that is not the usual one."""
+    schedule = str(one.settings.get("schedule", "as published"))
+    return f"{schedule}, optimizer" if one.door == doors.OPTIMIZER else schedule
 
 
 def _ours(result: Comparison) -> tuple[str, str, str, str]:
@@ -171,9 +182,10 @@ def _figures(
     for name in dict.fromkeys([*(row.experiment for row in rows), *pictures]):
         paths = pictures.get(name, ())
         if name.startswith(start) and name in found:
+            seed = min(found[name].runs["do-conv"], default=0)
             shown = (f"Test accuracy by epoch of {name}, plain and with DO-Conv: the mean over the "
                      "seeds, and their range (Figure 5)",
-                     f"|W' - W| of each layer of {name}, seed {min(found[name].runs['do-conv'])}, "
+                     f"|W' - W| of each layer of {name}, seed {seed}, "
                      "as a share of the layer's largest (Figure 6)")  # fmt: skip
             for path, what in zip(paths, shown, strict=False):
                 yield f"![{what}]({path})\n\n*{what}.*\n"
@@ -197,9 +209,15 @@ def _settings(settings: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def _commands(rows: Iterable[paper.Row]) -> str:
-    lines = dict.fromkeys(f"python -m {row.command}" for row in rows if row.command)
+def _commands(commands: Iterable[str]) -> str:
+    lines = dict.fromkeys(f"python -m {command}" for command in commands if command)
     return "\n".join(["```text", *lines, "```\n"])
+
+
+def _ran_commands(table: paper.Table, found: Mapping[str, Experiment]) -> Iterable[str]:
+    for row in table.rows:
+        for one, _ in _ran(row, table, found):
+            yield row.command + (" --door optimizer" if one.door == doors.OPTIMIZER else "")
 
 
 def _signed(value: float | None, digits: int = 2) -> str:

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from examples import doors
+
 CONFIDENCE = 0.95
 LAST = 5  # epochs whose accuracies are averaged on CIFAR, as in the paper
-OF_D = {"where", "stages", "depthwise_init", "d_mul"}  # settings that a plain network has not
+# Settings that a plain network has not.
+OF_D = {"where", "stages", "depthwise_init", "d_mul", "door"}
 Seeds = dict[int, list[float]]  # accuracies in % by seed, by epoch
 
 
@@ -26,6 +29,7 @@ class Experiment:
         places: the versions and machines it ran on, each once.
         unfinished: how many runs are not whole.
         kernel_change: what D did to each kernel in the run of the first seed (Figure 6).
+        door: where its do-conv arm had W and D'; None while there is no such run.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -33,15 +37,22 @@ class Experiment:
     places: list[dict[str, Any]] = field(default_factory=list)
     unfinished: int = 0
     kernel_change: dict[str, Any] = field(default_factory=dict)
+    door: str | None = None
 
 
 def load(folder: Path) -> dict[str, Experiment]:
-    """The experiments of a folder by name; a variant of D has the plain runs of what it varies."""
+    """The experiments of a folder by name; a variant of D has the plain runs of what it varies.
+
+    Raises:
+        ValueError: if the runs of an experiment are of both doors.
+    """
     found: dict[str, Experiment] = {}
     for path in sorted(folder.glob("*.json")):
         header = json.loads(path.read_text(encoding="utf-8"))
         lines = path.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
         one = found.setdefault(header["experiment"], Experiment())
+        if header["arm"] == "do-conv":
+            one.door = _door(path, header, one)
         if header["arm"] == "do-conv" or not one.settings:
             one.settings = header["settings"]
         if len(lines) < header["settings"]["epochs"]:
@@ -55,11 +66,23 @@ def load(folder: Path) -> dict[str, Experiment]:
     return found
 
 
+def _door(path: Path, header: dict[str, Any], one: Experiment) -> str:
+    """The door of a do-conv run, which is that of the others of its experiment."""
+    door = doors.of(header["settings"])
+    if one.door not in (None, door):
+        raise ValueError(
+            f"{path} is of a run with the door {door!r}, and others of {header['experiment']} have "
+            f"{one.door!r}: runs of one door are compared, so move it to another folder"
+        )
+    return door
+
+
 def _plain_runs(name: str, one: Experiment, found: dict[str, Experiment]) -> Seeds:
     """The plain runs of what a variant of D varies: of its name's beginning, and its settings."""
     wanted = _without_d(one.settings)
     for other_name, other in found.items():
-        if name.startswith(f"{other_name}-") and _without_d(other.settings) == wanted:
+        begins = name.startswith(f"{other_name}-") and bool(other.runs["plain"])
+        if begins and _without_d(other.settings) == wanted:
             return other.runs["plain"]
     return {}
 

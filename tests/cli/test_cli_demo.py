@@ -22,16 +22,27 @@ def test_a_short_run(framework, tmp_path, capsys):
     options = ["--framework", framework, "--seeds", "1", "--epochs", "2", "--out", str(out)]
     assert main(["demo", *options]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "parameters 18,347 parameters, folded 14,378" in said
+    assert "parameters, layers 18,347 parameters, folded 14,378" in said
     assert "Folded networks give the outputs of the trained ones." in said
     assert "1 seed, 2 epochs." in said
     assert said.endswith("train for more (--epochs) before you compare accuracies.")
     assert sorted(path.name for path in out.iterdir()) == ["demo.json", "demo.png"]
     assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
     ((_, accuracy),) = json.loads((out / "demo.json").read_text()).items()
-    assert [len(curve) for curve in accuracy["plain"] + accuracy["do-conv"]] == [2, 2]
-    assert min(accuracy["plain"][0][-1], accuracy["do-conv"][0][-1]) > 20
-    assert accuracy["plain"] != accuracy["do-conv"]
+    assert tuple(accuracy) == experiment.arms(framework)
+    assert [len(curve) for (curve,) in accuracy.values()] == [2] * len(accuracy)
+    assert min(curve[-1] for (curve,) in accuracy.values()) > 20
+    assert accuracy["plain"] != accuracy["layers"]
+
+
+@pytest.mark.parametrize("framework", ["torch", "gluon", "keras"])
+def test_both_doors_have_the_same_accuracies(framework):
+    if "optimizer" not in experiment.arms(framework):
+        pytest.skip(f"{framework} has no optimizer of ours")
+    found = experiment.run(framework, digits.load(), seeds=1, epochs=3, advance=lambda: None)
+    assert found.accuracy["optimizer"] == found.accuracy["layers"]
+    assert found.accuracy["optimizer"] != found.accuracy["plain"]
+    assert found.holds
 
 
 def test_the_same_seed_gives_the_same_curve():
@@ -42,14 +53,14 @@ def test_the_same_seed_gives_the_same_curve():
     assert curves[0] == curves[1]
 
 
-def test_both_arms_learn_the_digits_in_a_few_epochs():
+def test_every_arm_learns_the_digits_in_a_few_epochs():
     """Without momentum they would be at some 70 %."""
     outcome = experiment.run("torch", digits.load(), seeds=1, epochs=4, advance=lambda: None)
     assert min(max(curve) for (curve,) in outcome.accuracy.values()) > 90
     assert outcome.holds
 
 
-def test_both_arms_see_every_image_at_most_once_an_epoch_in_a_new_order():
+def test_all_arms_see_every_image_at_most_once_an_epoch_in_a_new_order():
     data = digits.load()
     first, second = (
         np.concatenate([x for x, _ in digits.batches(data, 0, epoch)]) for epoch in (0, 1)
@@ -72,12 +83,12 @@ def test_both_arms_see_every_image_at_most_once_an_epoch_in_a_new_order():
     ],
 )
 def test_whether_the_networks_learned_enough(plain, said):
-    outcome = Outcome("torch", "", accuracy={"plain": plain, "do-conv": [[95.0, 94.0]] * 2})
+    outcome = Outcome("torch", "", accuracy={"plain": plain, "layers": [[95.0, 94.0]] * 2})
     assert report.learned([outcome], epochs=2).startswith(said)
 
 
 def test_no_network_learned_enough():
-    outcome = Outcome("torch", "", accuracy={"plain": [[94.0]], "do-conv": [[94.9]]})
+    outcome = Outcome("torch", "", accuracy={"plain": [[94.0]], "layers": [[94.9]]})
     said = report.learned([outcome, outcome], epochs=1)
     assert said.startswith("No network reached 95 % in 1 epoch: train for more")
 
@@ -90,22 +101,24 @@ def test_epochs_to_the_goal():
 def test_the_table_has_the_last_epochs_and_times_relative_to_the_plain_network():
     outcome = Outcome("torch", "torch 2")
     outcome.accuracy = {
-        "plain": [[90.0, 94.0], [96.0, 96.0]], "do-conv": [[90.0, 96.0], [97.0, 98.0]],
+        "plain": [[90.0, 94.0], [96.0, 96.0]], "layers": [[90.0, 96.0], [97.0, 98.0]],
     }  # fmt: skip
     outcome.parameters, outcome.fold_error = (1200, 800), 2e-7
-    outcome.seconds = {"plain": 2.0, "do-conv": 3.0, "folded": 1.0}
+    outcome.seconds = {"plain": 2.0, "layers": 3.0, "folded": 1.0}
     table = report.table([outcome], epochs=2)
     names, cells = (list(column.cells) for column in table.columns)
     assert dict(zip(names, cells, strict=True)) == {
         "accuracy, plain": "95.00 %\n94.00 to 96.00",
-        "accuracy, do-conv": "97.00 %\n96.00 to 98.00",
+        "accuracy, layers": "97.00 %\n96.00 to 98.00",
+        "accuracy, optimizer": "not offered",
         "to 95 %, plain": "1 of 2 seeds\nin 2 epochs",
-        "to 95 %, do-conv": "1.5 epochs\n1 to 2",
+        "to 95 %, layers": "1.5 epochs\n1 to 2",
+        "to 95 %, optimizer": "not offered",
         "same bits at start": "yes",
         "changed by folding": "2.0e-07",
-        "parameters": "1,200",
+        "parameters, layers": "1,200",
         "parameters, folded": "800",
-        "time / plain's": "1.50x",
+        "time, layers / plain's": "1.50x",
         "time, folded / plain's": "0.50x",
     }
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from examples import doors
 from examples.cifar import data, networks, schedules, state, train
 
 ROOT = Path(__file__).parents[2]
@@ -67,24 +68,68 @@ def test_a_line_for_each_epoch_and_a_header(run):
     assert found(folder, "plain")[0]["loss"] != found(folder, "do-conv")[0]["loss"]
 
 
-def test_a_run_that_was_interrupted_is_taken_up_to_the_same_result(run, monkeypatch):
-    expected = found(run("--arms", "do-conv", out="at once"), "do-conv")
-    evaluate = train.evaluate
-    calls = []
+@pytest.fixture
+def interrupted(run):
+    """A run that is left after its first epoch."""
 
-    def interrupt(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return evaluate(*arguments)
+    def call(*options):
+        evaluate, calls = train.evaluate, []
 
-    monkeypatch.setattr(train, "evaluate", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        run("--arms", "do-conv")
-    monkeypatch.setattr(train, "evaluate", evaluate)
-    folder = run("--arms", "do-conv")
+        def interrupt(*arguments):
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return evaluate(*arguments)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(train, "evaluate", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                run(*options)
+
+    return call
+
+
+@pytest.mark.parametrize("door", doors.DOORS)
+def test_a_run_that_was_interrupted_is_taken_up_to_the_same_result(run, interrupted, door):
+    options = ("--arms", "do-conv", "--door", door)
+    expected = found(run(*options, out="at once"), "do-conv")
+    interrupted(*options)
+    folder = run(*options)
     assert found(folder, "do-conv") == expected
-    assert found(run("--arms", "do-conv"), "do-conv") == expected  # and has ended
+    assert found(run(*options), "do-conv") == expected  # and has ended
+
+
+@pytest.mark.parametrize("start", ["identity", "he"])
+def test_both_doors_are_the_same_training(run, start):
+    options, changes = ("--arms", "do-conv", "--depthwise-init", start), {}
+    layers, optimizer = (run(*options, "--door", door, out=door) for door in doors.DOORS)
+    for one, other in zip(lines(layers, "do-conv"), lines(optimizer, "do-conv"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert other["experiment"] == f"{one['experiment']}-optimizer"
+    for folder, door in zip((layers, optimizer), doors.DOORS, strict=True):
+        (file,) = folder.glob("*.json")
+        header = json.loads(file.read_text())
+        assert header["settings"]["door"] == door
+        changes[door] = header["kernel_change"]
+    assert changes["layers"].keys() == changes["optimizer"].keys()
+    for name, change in changes["layers"].items():
+        np.testing.assert_allclose(change, changes["optimizer"][name], rtol=0, atol=2e-3)
+
+
+def test_files_that_do_not_say_their_door_are_of_layers(run, interrupted, tmp_path, capsys):
+    """Such as those of runs that began before there was another one."""
+    expected = found(run("--arms", "do-conv", out="at once"), "do-conv")
+    interrupted("--arms", "do-conv")
+    header = tmp_path / "results" / "cifar100-resnet_v2_20-do-conv-seed0.json"
+    content = json.loads(header.read_text())
+    assert content["settings"].pop("door") == "layers"
+    header.write_text(json.dumps(content))
+    assert found(run("--arms", "do-conv"), "do-conv") == expected
+    content["settings"]["door"] = "optimizer"
+    header.write_text(json.dumps(content))
+    common = ["--data", str(tmp_path / "data"), "--out", str(header.parent), "--seeds", "0"]
+    assert train.main([*common, "--arms", "do-conv"]) == 2
+    assert "is of a run with door 'optimizer', not door 'layers'" in capsys.readouterr().err
 
 
 def test_processes_share_the_runs(run, monkeypatch):
@@ -100,10 +145,10 @@ def test_processes_share_the_runs(run, monkeypatch):
 
 def test_both_arms_start_from_the_same_weights(tmp_path):
     given = train._arguments().parse_args(["--data", str(tmp_path)])
-    plain, ours = (train.model_of(given, arm, 3) for arm in train.ARMS)
+    plain, ours = (train.made(given, arm, 3)[0] for arm in train.ARMS)
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(plain.eval()(x), ours.eval()(x))
-    other = train.model_of(given, "plain", 4)
+    other = train.made(given, "plain", 4)[0]
     assert not torch.equal(plain(x), other.eval()(x))
 
 
@@ -119,7 +164,7 @@ def test_both_arms_start_from_the_same_weights(tmp_path):
 )
 def test_tables_6_and_8_are_options(tmp_path, options, converted, d_mul):
     given = train._arguments().parse_args(["--data", str(tmp_path), *options])
-    model = train.model_of(given, "do-conv", 0)
+    model = train.made(given, "do-conv", 0)[0]
     specs = [module.spec for module in model.modules() if hasattr(module, "depthwise_delta")]
     assert (len(specs), {spec.d_mul for spec in specs}) == (converted, {d_mul})
 
@@ -131,6 +176,8 @@ def test_runs_of_different_options_have_different_names(tmp_path):
         "-stages1": ["--stages", "1"],
         "-he": ["--depthwise-init", "he"],
         "-dmul-4": ["--d-mul", "4MN"],
+        "-optimizer": ["--door", "optimizer"],
+        "-stages1-optimizer": ["--stages", "1", "--door", "optimizer"],
         "-full": ["--schedule", "full"],
     }
     for name, one in options.items():

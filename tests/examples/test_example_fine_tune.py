@@ -91,6 +91,94 @@ def test_gluon(tmp_path, capsys):
         verify(trained, loaded, images)
 
 
+def run_optimizer(name, wrapper, folder):
+    """Run an example of the optimizer on two batches; what it has made, and the file."""
+    main, made = runpy.run_path(str(EXAMPLES / name))["main"], []
+    wrap = main.__globals__[wrapper]
+
+    def remembered(*given, **options):
+        made.append((given, options, wrap(*given, **options)))
+        return made[-1][-1]
+
+    main.__globals__[wrapper] = remembered
+    out = folder / "plain.keras"
+    assert main(["--epochs", "1", "--steps", "2", "--out", str(out)]) == 0
+    assert list(folder.iterdir()) == [out]
+    return *made, out
+
+
+def test_torch_optimizer(tmp_path, capsys):
+    """It writes what the example with layers writes, from the same start on the same batches."""
+    ((_, network), _, optimizer), out = run_optimizer(
+        "torch_optimizer.py", "DOConvOptimizer", tmp_path
+    )
+    said = capsys.readouterr().out
+    assert "17 kernels are trained as W and D'" in said
+    assert "epoch 1: test accuracy" in said
+    moved = [kernel.delta.abs().max() > 0 for kernel in optimizer.kernels.values()]
+    assert len(moved) == 17
+    assert all(moved)
+    layers = runpy.run_path(str(EXAMPLES / "torch_digits.py"))["main"]
+    assert layers(["--epochs", "1", "--steps", "2", "--out", str(tmp_path / "folded")]) == 0
+    written, folded = (torch.load(one, weights_only=True) for one in (out, tmp_path / "folded"))
+    assert written.keys() == folded.keys() == network.state_dict().keys()
+    for name, value in folded.items():
+        torch.testing.assert_close(written[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_keras_optimizer(tmp_path, capsys):
+    ((_, network), _, optimizer), out = run_optimizer(
+        "keras_optimizer.py", "DOConvOptimizer", tmp_path
+    )
+    said = capsys.readouterr().out
+    assert "14 kernels were trained as W and D'" in said
+    assert "epoch 1: test accuracy" in said
+    moved = [
+        abs(keras.ops.convert_to_numpy(kernel.depthwise_delta)).max() > 0
+        for kernel in optimizer.kernels.values()
+    ]
+    assert len(moved) == 14
+    assert all(moved)
+    plain = keras.models.load_model(out, compile=False)
+    assert {type(layer).__module__.split(".")[0] for layer in plain.layers} == {"keras"}
+    images = keras.random.normal((2, 32, 32, 3))
+    assert do_conv.tf.verify(network, plain, images) == 0
+
+
+def test_gluon_optimizer(tmp_path, capsys):
+    (given, _, trainer), out = run_optimizer("gluon_optimizer.py", "DOConvTrainer", tmp_path)
+    said = capsys.readouterr().out
+    assert "19 kernels are trained as W and D'" in said
+    assert "epoch 1: test accuracy" in said
+    moved = [abs(one.delta.data()).max().asscalar() > 0 for one in trainer.kernels.values()]
+    assert len(moved) == 19
+    assert all(moved)
+    plain = import_gluoncv().get_model("cifar_resnet20_v1", pretrained=False, classes=10)
+    plain.load_parameters(str(out))
+    images = mx.nd.random.normal(shape=(2, 3, 32, 32))
+    assert do_conv.gluon.verify(given[0], plain, images) == 0
+
+
+@pytest.mark.parametrize("name", ["torch_optimizer.py", "gluon_optimizer.py"])
+def test_pretrained_weights_are_those_of_the_zoo(name, tmp_path):
+    """They would be downloaded, so a zoo stands in that says whether it was asked for them."""
+    main, asked = runpy.run_path(str(EXAMPLES / name))["main"], []
+
+    class Zoo:
+        def get_model(self, network, *, pretrained, **options):
+            asked.append((network, pretrained))
+            raise LookupError
+
+        create_model = get_model
+
+    for zoo in ("import_timm", "import_gluoncv"):
+        main.__globals__[zoo] = Zoo
+    for options in (["--pretrained"], []):
+        with pytest.raises(LookupError):
+            main(["--network", "a network", *options])
+    assert asked == [("a network", True), ("a network", False)]
+
+
 @pytest.mark.parametrize("name", ["torch_digits.py", "gluon_digits.py"])
 def test_exception_an_output_that_cannot_be_written(tmp_path, name):
     main = runpy.run_path(str(EXAMPLES / name))["main"]

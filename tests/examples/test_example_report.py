@@ -103,6 +103,35 @@ def test_the_page(results, tmp_path):
         assert f"| {row.label} |" in text
 
 
+def test_runs_of_a_door_have_a_row_of_their_own(results, tmp_path, capsys):
+    for seed, ours in enumerate((61, 63, 63)):
+        name, of_d = "cifar100-resnet_v2_20-optimizer", {**CIFAR, "door": "optimizer"}
+        write(results, name, "do-conv", seed, [10, *[ours] * 5], of_d)
+    found = runs.load(results)
+    assert (found["cifar100-resnet_v2_20"].door, found[name].door) == ("layers", "optimizer")
+    assert runs.compare(found[name]).gain == pytest.approx((1 + 1 + 2) / 3)
+    (table,) = (one for one in paper.TABLES if one.name == "Table 8")
+    lines = page.page(found, {}).split(f"### {table.name}:")[1].split("```")
+    rows = [line.split(" | ") for line in lines[0].splitlines() if " | short" in line]
+    assert [row[5] for row in rows] == ["short", "short, optimizer"]
+    assert [line.endswith("--door optimizer") for line in lines[1].splitlines()[1:]] == [
+        False,
+        True,
+    ]
+
+
+def test_exception_runs_of_both_doors_are_not_compared(results, capsys, tmp_path):
+    """Settings that do not say their door are those of layers."""
+    settings = {**CIFAR, "stages": [0, 1, 2, 3], "door": "optimizer"}
+    write(results, "cifar100-resnet_v2_20", "do-conv", 3, [10, 60], settings)
+    assert report.main(["--results", str(results), "--docs", str(tmp_path / "docs")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "do-conv-seed3.json is of a run with the door 'optimizer', and others of" in said
+    assert "have 'layers': runs of one door are compared" in said
+    assert not (tmp_path / "docs").exists()
+
+
 def test_the_stages_of_training_are_compared_with_those_that_are_plain_throughout(tmp_path):
     name, settings = "coco-faster_rcnn_resnet_50-from-", {"epochs": 2, "pretrained": "a file"}
     write(tmp_path, f"{name}plain", "plain", 0, [30, 36], settings)

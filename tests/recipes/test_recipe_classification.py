@@ -12,6 +12,7 @@ from examples.recipes import classification, training
 from examples.recipes.networks import imagenet
 from examples.report import runs as report_runs
 
+OPTIMIZER = ["--door", "optimizer"]
 SMALL = ["--classes", "3", "--size", "32", "--batch", "4", "--workers", "0", "--device", "cpu"]
 
 
@@ -94,17 +95,38 @@ def test_it_learns_what_can_be_learnt(run):
     assert found[-1]["loss"] < 0.8 * found[0]["loss"]
 
 
-@pytest.mark.parametrize("options", [[], ["--mixup", "0.2", "--jitter", "0.4"]])
+@pytest.mark.parametrize("options", [[], ["--mixup", "0.2", "--jitter", "0.4"], OPTIMIZER])
 def test_a_run_that_was_interrupted_ends_as_one_that_was_not(run, options):
+    name = "imagenet-tiny-optimizer" if options is OPTIMIZER else "imagenet-tiny"
     options = ["--label-smoothing", "0.1", *options]
     whole = run(*options, out="at once")
     tiny_recipes.interrupted(lambda: run(*options))
     folder = run(*options)
-    assert lines(folder) == lines(whole)
-    assert same(weights(folder), weights(whole))
+    assert lines(folder, name) == lines(whole, name)
+    assert same(weights(folder, name), weights(whole, name))
     run(*options)  # which has ended
-    assert lines(folder) == lines(whole)
-    assert not same(weights(folder), weights(run(*options, "--rate", "0.2", out="other")))
+    assert lines(folder, name) == lines(whole, name)
+    other = run(*options, "--rate", "0.2", out="other")
+    assert not same(weights(folder, name), weights(other, name))
+
+
+@pytest.mark.parametrize("options", [[], ["--where", "conv2"], ["--precision", "bfloat16"]])
+def test_both_doors_are_the_same_training(run, options):
+    options = ["--rate", "0.1", "--no-decay-of-norms", *options]
+    layers, optimizer = run(*options, out="a"), run(*options, *OPTIMIZER, out="b")
+    name = "imagenet-tiny-optimizer"
+    # In bfloat16 a rounding of the weights' last bits is one of the activations.
+    tolerance = 1e-3 if "bfloat16" in options else 1e-5
+    assert same(weights(layers), weights(optimizer, name), tolerance)
+    for one, other in zip(lines(layers), lines(optimizer, name), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=10 * tolerance)
+    for folder, file in ((layers, "imagenet-tiny"), (optimizer, name)):
+        header = json.loads((folder / f"{file}-do-conv-seed0.json").read_text())
+        assert header["settings"]["door"] == ("layers" if folder is layers else "optimizer")
+    plain = run(*options, "--arm", "plain", *OPTIMIZER, out="c")
+    assert not same(weights(plain, arm="plain"), weights(optimizer, name), tolerance)
+    header = json.loads((plain / "imagenet-tiny-plain-seed0.json").read_text())
+    assert "door" not in header["settings"]
 
 
 def test_workers_read_the_same_images(run):
@@ -173,6 +195,17 @@ def test_weights_that_hold_a_d_are_folded(run, made, tmp_path):
     folder = run("--pretrained", str(file), "--arm", "plain", "--epochs", "1")
     header = json.loads((folder / "imagenet-tiny-from-do-conv-plain-seed0.json").read_text())
     assert len(header["settings"]["pretrained"]) == 16
+
+
+def test_weights_of_a_network_with_d_in_its_optimizer_are_of_do_conv(run, made, tmp_path):
+    tiny_recipes.interrupted(lambda: run(*OPTIMIZER))
+    file = tmp_path / "results" / "imagenet-tiny-optimizer-do-conv-seed0.pt"
+    trained = channels_last(tiny_recipes.Tiny(3))
+    trained.load_state_dict(torch.load(file, weights_only=True)["model"])
+    after = made("--pretrained", str(file), "--arm", "plain")
+    assert after.name == "imagenet-tiny-from-do-conv"
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(after.model(x), trained(x))
 
 
 def test_weights_of_another_number_of_classes_keep_their_layers(made, tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from do_conv.torch import fold
+from do_conv.torch import convert, fold
 from examples.recipes import detection, detection_data, stages, training
 from examples.recipes.networks import imagenet
 
@@ -72,7 +72,7 @@ def lines(folder, name):
 
 def test_the_stages_of_table_5(run, told, tmp_path):
     """A backbone that is trained with DO-Conv, then a detector of each arm."""
-    before = training.stages.of_arm(imagenet.NETWORKS["resnet_v1b_18"](4), "do-conv")
+    before = convert(imagenet.NETWORKS["resnet_v1b_18"](4))
     for name, parameter in before.named_parameters():
         if "delta" in name:
             torch.nn.init.normal_(parameter, std=0.01)

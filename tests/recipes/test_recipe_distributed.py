@@ -10,6 +10,7 @@ import pytest
 import tiny_recipes
 import torch
 
+from examples import doors
 from examples.recipes import classification, training
 
 ROOT = Path(__file__).parents[2]
@@ -42,24 +43,25 @@ def test_two_processes_do_what_one_does(options, tmp_path):
     assert_same(one, two)
 
 
-def test_two_processes_take_up_what_one_has_left(options, tmp_path):
+@pytest.mark.parametrize("door", doors.DOORS)
+def test_two_processes_take_up_what_one_has_left(options, tmp_path, door):
     one, two = tmp_path / "one", tmp_path / "two"
-    options += ["--rate", "0.05"]
+    options += ["--rate", "0.05", "--door", door]
     one_process([*options, "--out", str(one)])
     tiny_recipes.interrupted(lambda: one_process([*options, "--out", str(two)]))
     ended = launched(*options, "--out", str(two))
     assert ended.returncode == 0, ended.stderr
     assert "epoch 1 of 2" not in ended.stdout
-    assert_same(one, two)
+    assert_same(one, two, "" if door == doors.LAYERS else f"-{door}")
 
 
 def one_process(options):
     assert training.main(classification.Classification(), options) == 0
 
 
-def assert_same(one, two):
+def assert_same(one, two, door=""):
     """Two runs have the same weights and lines, but for the order of additions."""
-    name = "imagenet-tiny-do-conv-seed0"
+    name = f"imagenet-tiny{door}-do-conv-seed0"
     first, second = (torch.load(f / f"{name}.plain.pt", weights_only=True) for f in (one, two))
     assert first.keys() == second.keys() == tiny_recipes.Tiny(3).state_dict().keys()
     for key in first:

@@ -63,6 +63,24 @@ def test_trained_and_folded(run, tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_both_doors_are_the_same_training(run, tmp_path, capsys):
+    found = []
+    for door in ("layers", "optimizer"):
+        assert run("--door", door, "--rate", "0.01", "--out", str(tmp_path / door)) == 0
+        found.append(mx.nd.load(str(tmp_path / door)))
+    assert "folded" not in capsys.readouterr().out.splitlines()[-2]
+    layers, optimizer = found
+    assert layers.keys() == optimizer.keys()
+    for name, value in layers.items():
+        difference = abs(value - optimizer[name]).max().asscalar()
+        assert difference <= 1e-4 * abs(value).max().asscalar()
+    headers = map(json.loads, (f.read_text() for f in (tmp_path / "results").glob("*.json")))
+    assert {one["experiment"]: one["settings"]["door"] for one in headers} == {
+        "gluoncv-voc-fcn-resnet50": "layers", "gluoncv-voc-fcn-resnet50-optimizer": "optimizer",
+    }  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_a_dry_run_needs_no_data(run, voc, tmp_path, capsys):
     assert run("--dry-run", "--data", str(tmp_path / "nothing")) == 0
     assert "whole model" in capsys.readouterr().out

@@ -131,6 +131,8 @@ def test_a_dry_run_says_what_it_would_do_and_needs_no_data(task, capsys, monkeyp
     assert trained[0] > plain[0]
     assert plain[1] < trained[1] < 2 * plain[1]
     assert not list(tmp_path.iterdir())
+    assert training.main(RECIPES[task](), ["--dry-run", "--door", "optimizer", *options]) == 0
+    assert "W and D' are in the optimizer, and the network stays plain" in capsys.readouterr().out
     assert training.main(RECIPES[task](), ["--dry-run", "--arm", "plain", *options]) == 0
     assert "DOConv2d" not in capsys.readouterr().out
 
