@@ -92,6 +92,11 @@ def precision(dtype: str) -> Iterator[None]:
         jax.config.update("jax_enable_x64", True)
         # The cases are small: optimizing them would take far longer than running them.
         jax.config.update("jax_disable_most_optimizations", True)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # There are many small models, which TensorFlow would warn of as needless retracing.
+        tf.get_logger().setLevel("ERROR")
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
     try:
@@ -173,8 +178,6 @@ def differentiate(
 def _with_tensorflow(layer: Any, x: np.ndarray, cotangent: np.ndarray) -> tuple[Any, Any, Any]:
     import tensorflow as tf
 
-    # Each case has shapes of its own, which TensorFlow would warn of as needless retracing.
-    tf.get_logger().setLevel("ERROR")
     given = tf.convert_to_tensor(x)
     with tf.GradientTape() as tape:
         tape.watch(given)
