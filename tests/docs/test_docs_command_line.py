@@ -1,19 +1,25 @@
 """The page of the command line shows what the commands say today."""
 
+import io
+import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from do_conv import frameworks
 from do_conv.cli import main
+from do_conv.demo import report
+from do_conv.demo.experiment import Outcome
 from do_conv.parity.cases import CASES
 from do_conv.torch import DOConv2d
 
-PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "command-line.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(?:text|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -35,6 +41,23 @@ def test_the_cases_that_pytorch_offers():
     table = PAGE.partition("  quantity              torch")[2]
     counts = re.search(r"  cases +(\d+) compared\n +(\d+) not offered\n", table)
     assert (int(counts[1]), int(counts[2])) == (len(CASES) - absent, absent)
+
+
+def test_the_demo_s_table_and_picture_are_of_one_run():
+    """`demo.json` is written beside the picture."""
+    found = json.loads((DOCS / "images" / "demo.json").read_text(encoding="utf-8"))
+    seconds = dict.fromkeys(["plain", "layers", "folded"], 1.0)
+    outcomes = [
+        Outcome("torch", versions, accuracy, seconds=seconds)
+        for versions, accuracy in found.items()
+    ]
+    file = io.StringIO()
+    Console(width=80, file=file).print(report.table(outcomes, epochs=12))
+    lines = [line.rstrip() for line in file.getvalue().strip("\n").splitlines()]
+    accuracies = "\n".join(lines[: next(i for i, one in enumerate(lines) if "same bits" in one)])
+    assert accuracies.strip() in PAGE
+    for accuracy in found.values():
+        assert accuracy["optimizer"] == accuracy["layers"]
 
 
 def test_a_network_of_a_zoo(capsys):
