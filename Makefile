@@ -14,7 +14,7 @@ KERAS_OWN := tests/framework_suites/test_keras_own.py
 KERAS_TESTS := tests/keras_layers tests/keras_models tests/keras_optimizer $(KERAS_OWN)
 COVERAGE := --cov=do_conv --cov-append --cov-report=
 
-.PHONY: install demo test test-frameworks test-zoo lint docs results bench lock clean
+.PHONY: install demo test test-frameworks test-zoo lint docs docs-check results bench lock clean
 
 install: $(STAMP)
 
@@ -56,6 +56,12 @@ lint: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
 
+# The built site in Chromium, without a network: needs Debian's chromium-driver, or the like.
+docs-check: docs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--requirement docs/tools/requirements.lock
+	$(BIN)/python docs/tools/check.py site
+
 # The pages of results and of speed, and their pictures, from the files of the runs.
 results: $(STAMP)
 	$(BIN)/python -m examples.report
@@ -73,6 +79,9 @@ lock: $(STAMP)
 	$(BIN)/pip-compile --quiet --extra dev --strip-extras --allow-unsafe --no-header \
 		--no-emit-index-url --no-emit-find-links --constraint $(VENV)/constraints.txt \
 		--output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
+		--constraint requirements.lock --output-file docs/tools/requirements.lock \
+		docs/tools/requirements.in
 	sed -i.bak 's/^torch==2.13.0+cpu/torch==2.13.0/' requirements.lock && rm requirements.lock.bak
 
 clean:

@@ -32,6 +32,7 @@ NAMES = {
     "composition": tuple(FRAMEWORKS),
     "layer": tuple(FRAMEWORKS),
     "networks": tuple(FRAMEWORKS),
+    "optimizer": ("torch", "keras-tensorflow", "keras-jax", "gluon"),
     "memory": ("torch",),
     "growth": ("torch",),
     "separable": ("torch",),
@@ -43,6 +44,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "composition": ("torch", "keras-tensorflow", "gluon"),
     "layer": ("torch", "keras-tensorflow", "gluon"),
     "networks": ("torch",),
+    "optimizer": ("torch",),
     "seeds": (),
 }
 

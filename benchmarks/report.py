@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,23 +19,57 @@ class Table(NamedTuple):
     heads: list[str]
     lines: list[list[str]]
 
+    def parts(self, *by: str) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+        """A smaller table for each value of the columns `by`, without columns that are empty.
+
+        Yields:
+            what the lines have in common, their heads, and the lines.
+        """
+        keys = [self.heads.index(head) for head in by if head in self.heads]
+        groups: dict[tuple[str, ...], list[list[str]]] = {}
+        for line in self.lines:
+            groups.setdefault(tuple(line[key] for key in keys), []).append(line)
+        for common, lines in groups.items():
+            columns = [index for index in range(len(self.heads))
+                       if index not in keys and any(line[index] for line in lines)]  # fmt: skip
+            yield (
+                ", ".join(filter(None, common)),
+                [self.heads[index] for index in columns],
+                [[line[index] for index in columns] for line in lines],
+            )
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A file of results."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def about(report: dict[str, Any]) -> str:
+    """When, where and with what it was measured."""
+    machine = report["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    return f"{report['date']}, {machine['processor']}, {machine['threads']} threads; {versions}"
+
 
 def table(path: Path) -> Table:
     """The table of a file; a line's times are in milliseconds, with their ratio to the first."""
-    report = json.loads(path.read_text(encoding="utf-8"))
-    machine, rows = report["machine"], report["rows"]
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    about = f"{report['date']}, {machine['processor']}, {machine['threads']} threads; {versions}"
+    report = load(path)
+    rows = report["rows"]
     sizes = list(dict.fromkeys(key for row in rows for key in row if key != "found"))
     names = list(dict.fromkeys(name for row in rows for name in row["found"]))
     lines = [
-        [str(row.get(key, "")) for key in sizes] + [_cell(row["found"].get(name)) for name in names]
+        [_size(row.get(key, "")) for key in sizes]
+        + [_cell(row["found"].get(name)) for name in names]
         for row in rows
     ]
     name, _, framework = path.stem.partition("-")
     command = f"python -m benchmarks {name} --frameworks {framework}"
     command += " --quick" if report["quick"] else ""
-    return Table(path.stem, command, about, [*sizes, *names], lines)
+    return Table(path.stem, command, about(report), [*sizes, *names], lines)
+
+
+def _size(value: Any) -> str:
+    return _number(value) if isinstance(value, float) else str(value)
 
 
 def _cell(found: dict[str, Any] | None) -> str:

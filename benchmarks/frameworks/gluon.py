@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from do_conv.gluon import DOConv2D, convert, fold  # before mxnet
+from do_conv.gluon import DOConv2D, DOConvTrainer, convert, fold  # before mxnet
 
 # isort: split
 import mxnet as mx
@@ -24,6 +24,8 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "ResNet-50": vision.resnet50_v1,
     "MobileNetV2": vision.mobilenet_v2_1_0,
 }
+# What is trained with W and D' in the trainer, by mode.
+OPTIMIZED = dict.fromkeys(MODES, (("ResNet-18", 32, 4), ("ResNet-18", 32, 32)))
 timed, rates = turns.wall_clock, machine.rates
 
 
@@ -145,8 +147,12 @@ def by_authors(net: Any) -> Any:
     return net
 
 
-def _update(net: Any, x: Any) -> Callable[[], None]:
-    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-3, "momentum": 0.9})
+def _update(net: Any, x: Any, is_in_trainer: bool = False) -> Callable[[], None]:
+    options = {"learning_rate": 1e-3, "momentum": 0.9}
+    if is_in_trainer:
+        trainer = DOConvTrainer(net, "sgd", options)
+    else:
+        trainer = gluon.Trainer(net.collect_params(), "sgd", options)
 
     def step() -> None:
         with autograd.record():
@@ -173,3 +179,15 @@ def _batches(net: Any, x: Any) -> Callable[[], None]:
         mx.nd.waitall()
 
     return evaluate
+
+
+def optimizing_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
+    """A training step with SGD: with our layers, and with W and D' in the trainer."""
+    x = mx.nd.random.normal(shape=(batch, 3, size, size))
+    nets = _variants(name, x, mode)
+    other = _variants(name, x, mode)["plain"]
+    return {
+        "plain": _update(nets["plain"], x),
+        "DO-Conv": _update(nets["DO-Conv"], x),
+        "optimizer": _update(other, x, is_in_trainer=True),
+    }

@@ -21,6 +21,9 @@ NETWORKS: dict[str, Callable[..., Any]] = {
     "ResNet-50": keras.applications.ResNet50,
     "MobileNetV2": keras.applications.MobileNetV2,
 }
+# What is trained with W and D' in the optimizer, by mode: the name of a network, or the channels of
+# a single layer.
+OPTIMIZED = dict.fromkeys(MODES, (("512 channels", 4, 32), ("ResNet-50", 64, 16)))
 timed, rates = turns.wall_clock, machine.rates
 
 
@@ -176,3 +179,30 @@ def _batches(model: Any, x: np.ndarray) -> Callable[[], Any]:
             model.predict_on_batch(x)
 
     return evaluate
+
+
+def optimizing_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
+    """A training step with SGD: with our layers, and with W and D' in the optimizer."""
+    plain, other = (_plain(name, size) for _ in range(2))
+    models = {"plain": plain, "DO-Conv": do_keras.convert(plain), "optimizer": other}
+    x = np.random.default_rng(0).standard_normal((batch, *plain.input_shape[1:])).astype("float32")
+    for kind, model in models.items():
+        optimizer: Any = keras.optimizers.SGD(1e-3, 0.9)
+        if kind == "optimizer":
+            optimizer = do_keras.DOConvOptimizer(optimizer, model)
+        model.compile(optimizer, "mse", jit_compile=mode == "XLA")
+    return {kind: _update(model, x) for kind, model in models.items()}
+
+
+def _plain(name: str, size: int) -> Any:
+    keras.utils.set_random_seed(0)
+    if name in NETWORKS:
+        return NETWORKS[name](weights=None, input_shape=(size, size, 3))
+    channels = int(name.split(maxsplit=1)[0])
+    return keras.Sequential(
+        [
+            keras.Input((size, size, channels)),
+            keras.layers.Conv2D(channels, 3, padding="same"),
+            keras.layers.GlobalAveragePooling2D(),
+        ]
+    )

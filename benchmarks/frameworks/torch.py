@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.nn import functional
 from benchmarks import machine, turns
 from benchmarks.frameworks.unet import UNet
 from do_conv.core.spec import Spec
-from do_conv.torch import DOConv2d, composed, convert, fold, plan
+from do_conv.torch import DOConv2d, DOConvOptimizer, composed, convert, fold, plan
 from do_conv.torch.composition import compose_spec, formula, loops
 from tests.support.cpu_torchvision import torchvision
 
@@ -29,7 +30,23 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "MobileNetV2": torchvision.models.mobilenet_v2,
     "U-Net": UNet,
 }
+# What is trained with W and D' in the optimizer, by mode.
+SMALL = ("ResNet-18", 32, 4), ("ResNet-18", 32, 32)
+OPTIMIZED = {"eager": (*SMALL, ("ResNet-50", 224, 8)), "compiled": SMALL}
 timed, rates = turns.wall_clock, machine.rates
+
+
+class _OtherSGD(torch.optim.SGD):
+    """An optimizer that the C loops do not know: it steps by itself."""
+
+
+OPTIMIZERS: dict[str, dict[str, Callable[..., torch.optim.Optimizer]]] = {
+    "SGD": {"fused": torch.optim.SGD, "other": _OtherSGD},
+    "AdamW": {"fused": torch.optim.AdamW},
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "SGD": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4}, "AdamW": {"lr": 1e-3},
+}  # fmt: skip
 
 
 def versions() -> dict[str, str]:
@@ -157,8 +174,10 @@ def step_ratio(name: str, size: int, batch: int) -> float | None:
     return plan(NETWORKS[name](), input_shape=(batch, 3, size, size)).step_ratio
 
 
-def _update(model: nn.Module, run: Any, x: Tensor) -> Callable[[], None]:
-    optimizer = torch.optim.SGD(model.parameters(), 1e-3, 0.9)
+def _update(
+    model: nn.Module, run: Any, x: Tensor, optimizer: torch.optim.Optimizer | None = None
+) -> Callable[[], None]:
+    optimizer = optimizer or torch.optim.SGD(model.parameters(), 1e-3, 0.9)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -189,3 +208,42 @@ def _batches(
                 run(x)
 
     return evaluate
+
+
+def optimizing(name: str, channels: int) -> dict[str, Callable[[], Any]]:
+    """The optimizer's step on one 3 x 3 kernel with a gradient."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(channels, channels, 3, bias=False)
+    layer.weight.grad = torch.randn_like(layer.weight)
+    kinds, options = OPTIMIZERS[name], OPTIONS[name]
+    contenders = {
+        "plain": kinds["fused"]([_with_gradient(layer)], fused=True, **options),
+        "plain, not fused": kinds["fused"]([_with_gradient(layer)], fused=False, **options),
+    }
+    for kind, optimizer in kinds.items():
+        own = copy.deepcopy(layer)
+        own.weight.grad = _with_gradient(layer).grad
+        contenders["optimizer" if kind == "fused" else "optimizer, without the C step"] = (
+            DOConvOptimizer(optimizer(own.parameters(), **options), own)
+        )
+    return {kind: optimizer.step for kind, optimizer in contenders.items()}
+
+
+def _with_gradient(layer: nn.Conv2d) -> Tensor:
+    weight = layer.weight.detach().clone().requires_grad_()
+    weight.grad = torch.randn_like(weight)
+    return weight
+
+
+def optimizing_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
+    """A training step with a fused SGD: with our layers, and with W and D' in the optimizer."""
+    _begin(mode)
+    x, plain = torch.randn(batch, 3, size, size), NETWORKS[name]().train()
+    models = {"plain": plain, "plain, not fused": copy.deepcopy(plain), "DO-Conv": convert(plain)}
+    models["optimizer"] = copy.deepcopy(plain)
+    steps = {}
+    for kind, model in models.items():
+        inner = torch.optim.SGD(model.parameters(), 1e-3, 0.9, fused="not" not in kind)
+        optimizer = DOConvOptimizer(inner, model) if kind == "optimizer" else inner
+        steps[kind] = _update(model, _in(mode, model), x, optimizer)
+    return steps

@@ -2,6 +2,7 @@
 
 loops.c   W' from W and D', and the gradients of both from that of W'
 step.c    a whole step of SGD or Adam: gradients, update, and W' composed anew
+eight.h   the same for 3 x 3, eight channels at a time
 lanes.h   what both are made of: products of many small matrices
 
 They are compiled when the package is installed, once for each type of number. They read each array
@@ -15,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 DTYPES = ("float32", "float64")
@@ -51,8 +53,15 @@ class Rule(ctypes.Structure):
     ]
 
 
-class _Step(ctypes.Structure):
-    """The arguments of `step` in `step.c`, in its order."""
+class Step(ctypes.Structure):
+    """What `step` does with a kernel whose D_mul is |K|.
+
+    weight, delta: the addresses of W `(groups, rows, channels, area)` and D' `(groups, channels,
+    area, area)`, which are updated. grad: of the gradient of W'. composed: where W' is written.
+    weight_state, delta_state: the addresses of the momentum of SGD, if there is one, or of the two
+    averages of Adam; each as large as its array. rows, channels: of a group. area: |K|.
+    weight_rule, delta_rule: how W and D' are updated. Every array is contiguous.
+    """
 
     _fields_ = [
         *[(name, ctypes.c_void_p) for name in ("weight", "delta", "grad", "composed")],
@@ -137,30 +146,12 @@ def can_step(dtype: str, area: int) -> bool:
     return area >= LANES[dtype]
 
 
-def step(
-    dtype: str,
-    threads: int,
-    sizes: tuple[int, int, int, int],
-    rules: tuple[Rule, Rule],
-    *,
-    weight: int,
-    delta: int,
-    grad: int,
-    composed: int,
-    weight_state: tuple[int | None, int | None],
-    delta_state: tuple[int | None, int | None],
-) -> None:
-    """Step W and D' where they are, and write W'; D_mul is |K|.
+def step(dtype: str, threads: int, steps: Sequence[Step]) -> None:
+    """Step W and D' of some kernels, and write each W'.
 
     Args:
-        dtype, threads, weight, delta: as for `compose`.
-        sizes: G, the rows of a group, the channels of a group, and |K|.
-        rules: how W and how D' are updated.
-        grad: the address of the gradient of W'.
-        composed: where to write W'.
-        weight_state, delta_state: addresses of the momentum of SGD, if it has one, or of the two
-            averages of Adam; each as large as its array.
+        dtype: "float32" or "float64", of every array.
+        threads: how many to use.
+        steps: the kernels.
     """
-    states = [(ctypes.c_void_p * 2)(*state) for state in (weight_state, delta_state)]
-    job = _Step(weight, delta, grad, composed, *states, *sizes, *rules)
-    LIBRARIES[dtype].step(ctypes.byref(job), threads)
+    LIBRARIES[dtype].step((Step * len(steps))(*steps), ctypes.c_int64(len(steps)), threads)

@@ -9,6 +9,22 @@ enum { GROUP = 8 /* rows at a time: their positions stay in the nearest cache */
 
 typedef int lanes_of __attribute__((vector_size(32)));
 
+/* Rows of an array that are needed next, and which of the row's blocks of eight channels is at work.
+   While a block is computed, its share of them is asked for, a little at a time, in the order in
+   which they lie in memory: the processor neither foresees them nor has room for many at once. */
+typedef struct {
+    const REAL *rows;
+    Index stride, count, blocks, block;
+} Ahead;
+
+/* The part `i` of the share, of GROUP. */
+INLINE void fetch(Ahead ahead, Index i) {
+    const Index part = ahead.block * ahead.count + i;
+    const REAL *at = ahead.rows + part / ahead.blocks * ahead.stride + part % ahead.blocks * 72;
+    if (i < ahead.count)
+        UNROLLED for (Index j = 0; j < 72; j += 64 / sizeof(REAL)) __builtin_prefetch(at + j);
+}
+
 /* Lane l of vector j is taken from vector j + l, modulo nine. */
 INLINE void skew(vector *nine) {
     UNROLLED for (int shift = 1; shift < 8; shift *= 2) {
@@ -48,11 +64,12 @@ INLINE void scatter(const vector *positions, Index step, REAL *row) {
    the next and whose column `column`; the positions are added last, as in `multiply`, with the
    same rounding. */
 INLINE void multiply_eight(const vector *positions, const vector *matrix, Index line, Index column,
-                           vector *written) {
+                           vector *written, Ahead one, Ahead other) {
     for (Index row = 0; row < GROUP; row += 4)
         for (Index k = 0; k < 9; k++) {
             const vector *at = positions + row;
             vector sums[4];
+            fetch(row ? one : other, k);
             UNROLLED for (int i = 0; i < 4; i++) sums[i] = (vector){0};
             UNROLLED for (int slot = 0; slot < 9; slot++) {
                 vector number = matrix[slot * line + k * column];
@@ -64,9 +81,11 @@ INLINE void multiply_eight(const vector *positions, const vector *matrix, Index 
 }
 
 /* Adds what GROUP rows give to the gradient of D', `(slots, positions)`. */
-INLINE void correlate_eight(const vector *weight, const vector *grad, vector *of_delta) {
+INLINE void correlate_eight(const vector *weight, const vector *grad, vector *of_delta,
+                            Ahead ahead) {
     for (Index slot = 0; slot < 9; slot++) {
         vector sums[9];
+        fetch(ahead, slot);
         UNROLLED for (int k = 0; k < 9; k++) sums[k] = of_delta[slot * 9 + k];
         for (Index row = 0; row < GROUP; row++) {
             vector number = weight[slot * GROUP + row];
@@ -76,24 +95,55 @@ INLINE void correlate_eight(const vector *weight, const vector *grad, vector *of
     }
 }
 
-/* Eight channels of up to GROUP rows; the rest is zero, and adds nothing to a gradient. */
-INLINE void gather_rows(const REAL *rows, Index stride, Index count, vector *positions) {
-    for (Index row = 0; row < count; row++) gather(rows + row * stride, positions + row, GROUP);
+/* Up to GROUP rows of a few blocks, `(blocks, 9, GROUP)`; rows beyond `count` are zero, and add
+   nothing to a gradient. */
+INLINE void gather_rows(const REAL *rows, Index stride, Index count, Index blocks,
+                        vector *positions) {
+    for (Index row = 0; row < count; row++)
+        for (Index block = 0; block < blocks; block++)
+            gather(rows + row * stride + block * 72, positions + block * 9 * GROUP + row, GROUP);
     for (Index row = count; row < GROUP; row++)
-        for (int k = 0; k < 9; k++) positions[k * GROUP + row] = (vector){0};
+        for (Index i = 0; i < blocks * 9; i++) positions[i * GROUP + row] = (vector){0};
 }
 
 INLINE void scatter_rows(const vector *positions, REAL *rows, Index stride, Index count) {
     for (Index row = 0; row < count; row++) scatter(positions + row, GROUP, rows + row * stride);
 }
 
-/* The matrices of eight channels, a lane for each. */
+/* Eight vectors, as the lines of a matrix that is transposed. */
+INLINE void transpose(vector *eight) {
+    const lanes_of ones[2] = {{0, 8, 1, 9, 4, 12, 5, 13}, {2, 10, 3, 11, 6, 14, 7, 15}};
+    const lanes_of pairs[2] = {{0, 1, 8, 9, 4, 5, 12, 13}, {2, 3, 10, 11, 6, 7, 14, 15}};
+    const lanes_of fours[2] = {{0, 1, 2, 3, 8, 9, 10, 11}, {4, 5, 6, 7, 12, 13, 14, 15}};
+    vector one[8], two[8];
+    UNROLLED for (int i = 0; i < 8; i++)
+        one[i] = __builtin_shuffle(eight[i / 2 * 2], eight[i / 2 * 2 + 1], ones[i % 2]);
+    UNROLLED for (int i = 0; i < 8; i++)
+        two[i] = __builtin_shuffle(one[i / 4 * 4 + i % 4 / 2], one[i / 4 * 4 + i % 4 / 2 + 2],
+                                   pairs[i % 2]);
+    UNROLLED for (int i = 0; i < 8; i++)
+        eight[i] = __builtin_shuffle(two[i % 4], two[i % 4 + 4], fours[i / 4]);
+}
+
+/* The matrices of eight channels, a lane for each; numbers that two vectors have are the same. */
 INLINE void gather_matrices(const REAL *matrices, vector *lanes) {
-    for (int i = 0; i < 81; i++)
-        for (int channel = 0; channel < 8; channel++) lanes[i][channel] = matrices[81 * channel + i];
+    for (Index i = 0; i < 81; i += 8) {
+        const Index first = least(i, 81 - 8);
+        vector eight[8];
+        UNROLLED for (int channel = 0; channel < 8; channel++)
+            eight[channel] = load(matrices + 81 * channel + first);
+        transpose(eight);
+        UNROLLED for (int j = 0; j < 8; j++) lanes[first + j] = eight[j];
+    }
 }
 
 INLINE void scatter_matrices(const vector *lanes, REAL *matrices) {
-    for (int i = 0; i < 81; i++)
-        for (int channel = 0; channel < 8; channel++) matrices[81 * channel + i] = lanes[i][channel];
+    for (Index i = 0; i < 81; i += 8) {
+        const Index first = least(i, 81 - 8);
+        vector eight[8];
+        UNROLLED for (int j = 0; j < 8; j++) eight[j] = lanes[first + j];
+        transpose(eight);
+        UNROLLED for (int channel = 0; channel < 8; channel++)
+            store(matrices + 81 * channel + first, eight[channel]);
+    }
 }

@@ -1,11 +1,15 @@
 /* One step of an optimizer on W and D', given the gradient of W': the gradients of both, their update,
-   and W' composed anew, in one pass over the kernel.
+   and W' composed anew, in one pass over the kernel. Kernels of a network are stepped together, so
+   that threads share out the channels of all.
 
    Arrays are contiguous, and D_mul is |K|: W, its state, W' and its gradient are `(G, rows,
    channels, area)`, D' and its state `(G, channels, area, area)`, with the names of `loops.c`. A few
    channels at a time pass through the nearest cache. */
 
 #include <math.h>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
 
 #include "lanes.h"
 #if IS_FLOAT
@@ -13,8 +17,9 @@
 #endif
 
 enum {
-    WIDE = 144, /* numbers of a row at a time, at most: 16 channels of 3 x 3 */
-    WIDEST = 49 /* kernel positions, at most: 7 x 7 */
+    WIDE = 288, /* numbers of a row at a time, at most: 32 channels of 3 x 3 */
+    WIDEST = 49, /* kernel positions, at most: 7 x 7 */
+    LARGE = 1 << 20 /* numbers of a kernel that do not stay in the caches until they are read */
 };
 
 /* How an array is updated, in the terms of `torch.optim`. */
@@ -140,42 +145,51 @@ INLINE void step_channels(const Step *step, Index at, Index matrix, Index channe
 }
 
 #if IS_FLOAT
-/* Ask for rows that are needed next: they lie too far apart for the processor to foresee. */
-INLINE void fetch(const REAL *rows, Index stride, Index count, Index numbers) {
-    for (Index row = 0; row < count; row++)
-        for (Index i = 0; i < numbers; i += 64 / sizeof(REAL))
-            __builtin_prefetch(rows + row * stride + i, 0, 3);
+/* Write rows of eight numbers and more. What is larger than the caches leaves them anyway: it goes
+   to memory at once, without being read first. */
+INLINE void write_row(const REAL *row, REAL *to, Index numbers, int is_large) {
+#if defined(__SSE__)
+    if (is_large && (uintptr_t)to % 16 == 0) {
+        for (Index i = 0; i < numbers; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(row + i));
+        return;
+    }
+#endif
+    for (Index i = 0; i < numbers; i += LANES) store(to + i, load(row + i));
+}
+
+INLINE Ahead ahead_of(const REAL *array, Index next, Index stride, Index count, Index blocks,
+                      Index block) {
+    return (Ahead){array ? array + next : 0, stride, array ? count : 0, blocks, block};
 }
 
 /* The same for blocks of eight channels of 3 x 3. */
 INLINE void step_eights(const Step *step, Index at, Index matrix, Index blocks) {
     enum { BLOCKS = WIDE / 72 };
     const Index stride = step->channels * 9, wide = blocks * 72;
+    const int is_large = step->groups * step->rows * stride >= LARGE;
     ALIGNED vector delta[BLOCKS][81], of_delta[BLOCKS][81];
-    ALIGNED vector weight[9 * GROUP], grad[9 * GROUP], written[9 * GROUP];
-    ALIGNED REAL of_weight[GROUP * WIDE], matrices[BLOCKS * 8 * 81];
+    ALIGNED vector weights[BLOCKS * 9 * GROUP], grads[BLOCKS * 9 * GROUP], written[9 * GROUP];
+    ALIGNED REAL rows[GROUP * WIDE], matrices[BLOCKS * 8 * 81];
     for (Index block = 0; block < blocks; block++) {
         gather_matrices(step->delta + matrix + block * 8 * 81, delta[block]);
         for (int i = 0; i < 81; i++) of_delta[block][i] = (vector){0};
     }
     for (Index row = 0; row < step->rows; row += GROUP) {
         const Index count = least(GROUP, step->rows - row), first = at + row * stride;
-        const Index next = first + GROUP * stride, more = least(GROUP, step->rows - row - GROUP);
-        if (more > 0) {
-            fetch(step->weight + next, stride, more, wide);
-            fetch(step->grad + next, stride, more, wide);
-            if (step->weight_state[0]) fetch(step->weight_state[0] + next, stride, more, wide);
-            if (step->weight_state[1]) fetch(step->weight_state[1] + next, stride, more, wide);
-        }
+        const Index more = least(GROUP, step->rows - row - count), next = first + GROUP * stride;
+        gather_rows(step->weight + first, stride, count, blocks, weights);
+        gather_rows(step->grad + first, stride, count, blocks, grads);
         for (Index block = 0; block < blocks; block++) {
-            gather_rows(step->weight + first + block * 72, stride, count, weight);
-            gather_rows(step->grad + first + block * 72, stride, count, grad);
-            correlate_eight(weight, grad, of_delta[block]);
-            multiply_eight(grad, delta[block], 1, 9, written);
-            scatter_rows(written, of_weight + block * 72, wide, count);
+            const vector *weight = weights + block * 9 * GROUP, *grad = grads + block * 9 * GROUP;
+            correlate_eight(weight, grad, of_delta[block],
+                            ahead_of(step->weight, next, stride, more, blocks, block));
+            multiply_eight(grad, delta[block], 1, 9, written,
+                           ahead_of(step->grad, next, stride, more, blocks, block),
+                           ahead_of(step->weight_state[0], next, stride, more, blocks, block));
+            scatter_rows(written, rows + block * 72, wide, count);
         }
         for (Index i = 0; i < count; i++)
-            update(&step->weight_rule, step->weight, of_weight + i * wide, step->weight_state,
+            update(&step->weight_rule, step->weight, rows + i * wide, step->weight_state,
                    first + i * stride, wide);
     }
     for (Index block = 0; block < blocks; block++)
@@ -185,17 +199,20 @@ INLINE void step_eights(const Step *step, Index at, Index matrix, Index blocks) 
         gather_matrices(step->delta + matrix + block * 8 * 81, delta[block]);
     for (Index row = 0; row < step->rows; row += GROUP) {
         const Index count = least(GROUP, step->rows - row), first = at + row * stride;
-        const Index next = first + GROUP * stride, more = least(GROUP, step->rows - row - GROUP);
-        if (more > 0) {
-            fetch(step->weight + next, stride, more, wide);
-            fetch(step->composed + next, stride, more, wide);
-        }
+        const Index more = least(GROUP, step->rows - row - count), next = first + GROUP * stride;
+        gather_rows(step->weight + first, stride, count, blocks, weights);
         for (Index block = 0; block < blocks; block++) {
-            gather_rows(step->weight + first + block * 72, stride, count, weight);
-            multiply_eight(weight, delta[block], 9, 1, written);
-            scatter_rows(written, step->composed + first + block * 72, stride, count);
+            multiply_eight(weights + block * 9 * GROUP, delta[block], 9, 1, written,
+                           ahead_of(step->weight, next, stride, more, blocks, block),
+                           ahead_of(0, next, stride, 0, blocks, block));
+            scatter_rows(written, rows + block * 72, wide, count);
         }
+        for (Index i = 0; i < count; i++)
+            write_row(rows + i * wide, step->composed + first + i * stride, wide, is_large);
     }
+#if defined(__SSE__)
+    if (is_large) _mm_sfence(); /* other threads read what was written past the caches */
+#endif
 }
 
 #endif
@@ -220,15 +237,28 @@ FOR_AVX2 static void step_avx2(const Step *step, Index at, Index matrix, Index c
     step_share(step, at, matrix, channels);
 }
 
-void step(const Step *job, int threads) {
+/* How many channels are taken at a time, and how many such shares a kernel has. */
+INLINE Index share_of(const Step *job) { return WIDE / job->area; }
+INLINE Index shares_of(const Step *job) {
+    return job->groups * ((job->channels + share_of(job) - 1) / share_of(job));
+}
+
+void step(const Step *jobs, Index count, int threads) {
     void (*work)(const Step *, Index, Index, Index) = HAS_AVX2 ? step_avx2 : step_any;
-    const Index square = job->area * job->area, share = WIDE / job->area;
-    const Index shares = (job->channels + share - 1) / share; /* of a group */
-    const Index products = job->groups * job->rows * job->channels * square;
-#pragma omp parallel for num_threads(threads) if (products >= FEWEST)
-    for (Index i = 0; i < job->groups * shares; i++) {
-        const Index group = i / shares, channel = i % shares * share;
+    Index shares = 0, products = 0;
+    for (Index i = 0; i < count; i++) {
+        shares += shares_of(jobs + i);
+        products += jobs[i].groups * jobs[i].rows * jobs[i].channels * jobs[i].area * jobs[i].area;
+    }
+#pragma omp parallel for num_threads(threads) schedule(dynamic) if (products >= FEWEST)
+    for (Index i = 0; i < shares; i++) {
+        const Step *job = jobs;
+        Index left = i; /* shares before this one in its kernel */
+        for (; left >= shares_of(job); job++) left -= shares_of(job);
+        const Index of_group = shares_of(job) / job->groups, group = left / of_group;
+        const Index channel = left % of_group * share_of(job);
         work(job, (group * job->rows * job->channels + channel) * job->area,
-             (group * job->channels + channel) * square, least(share, job->channels - channel));
+             (group * job->channels + channel) * job->area * job->area,
+             least(share_of(job), job->channels - channel));
     }
 }

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from do_conv.figures import change_picture, draw_curves
 from do_conv.files import replacing
+from docs.tools.pictures import picture
 from examples.records import RESULTS
 from examples.report import page, runs
 
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     (given.docs / "images" / "results").mkdir(parents=True, exist_ok=True)
     for name, one in sorted(found.items()):
         if one.runs["plain"] and one.runs["do-conv"]:
-            pictures[name] = [f"images/results/{name}.png"]
+            pictures[name] = [f"images/results/{name}.svg"]
             _draw(given.docs / pictures[name][0], name, one)
         if one.kernel_change:
             pictures.setdefault(name, []).append(f"images/results/{name}-heatmap.png")
@@ -41,12 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _draw(path: Path, name: str, one: runs.Experiment) -> None:
     """Both arms' test accuracy by epoch, as in Figure 5."""
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
-    axes = figure.subplots()
-    draw_curves(axes, {arm: list(by_seed.values()) for arm, by_seed in one.runs.items()})
-    axes.set_title(name)
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=120, metadata={"Software": None})
+    with picture(path, figsize=(6, 3.2)) as figure:
+        axes = figure.subplots()
+        draw_curves(axes, {arm: list(by_seed.values()) for arm, by_seed in one.runs.items()})
+        axes.set_title(name)
 
 
 if __name__ == "__main__":

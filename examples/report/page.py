@@ -7,38 +7,37 @@ from dataclasses import replace
 from typing import Any
 
 from examples.report import paper
-from examples.report.runs import Comparison, Experiment, compare
+from examples.report.runs import LAST, Comparison, Experiment, compare
 
 HEAD = """# Results
 
-The paper's experiments, run again with this library. `make results` writes this page from the files
-in `examples/results`, which have a line for each epoch of each run, and its settings, versions
-and machine. Both arms start from the same weights and see the same batches in the same order.
-Spreads are standard deviations over the seeds; a gain is the mean of the seeds' paired differences,
-with its 95 % confidence interval (Student's t). A gain whose interval holds zero, or of one
-seed, shows nothing.
+These are the paper's experiments, repeated with this library. Both arms start from the same weights
+and see the same batches in the same order. Spreads are standard deviations over the seeds. A gain
+is the mean of the seeds' paired differences in percentage points, with its 95 % confidence interval
+(Student's t). Only a gain in **bold** has an interval without zero; the others show nothing.
 """
 ON_MNIST = """## MNIST
 
-The three demonstrations of the authors' readme, with the networks, optimizers, batch sizes, epochs
-and splits that it names: the accuracy is that after the last epoch, in PyTorch on the last 10,000
-training images, elsewhere on the test images. `examples/mnist` says what had to be assumed.
+The three demonstrations of the authors' readme: the accuracy after the last epoch in %, in PyTorch
+on the last 10,000 training images, elsewhere on the test images. One version of the PyTorch
+demonstration trains for a single epoch: the last row.
 """
 ON_PAPER = """## The paper's tables
 
-The columns before `ours: plain` hold every figure of the paper's Tables 1 to 8: its baseline, what
-DO-Conv adds to it, and what else a table has, in % and percentage points. The paper gives no
-spreads. A row that was not run says so, with the command that runs it.
-
-The paper's accuracies on CIFAR are the mean over the last five epochs and over five runs. Ours are
-the mean over the last five epochs, too, and over as many runs as the column `seeds` says: the
-default is three, and `--seeds 0 1 2 3 4` makes five. All others are those after the last epoch.
-
-The schedule `full` has 64,000 iterations, as He et al. have; `short` and `medium` have 12 and 40
-epochs, with lower accuracies and gains of an earlier stage of training. They show which way DO-Conv
-goes, not the paper's figure.
+Rows of Tables 1 to 8 that were run. The schedule `full` has 64,000 iterations, as in He et al.;
+`short` and `medium` have 12 and 40 epochs, so they show an early stage of training, not the paper's
+figure. An accuracy on CIFAR is the mean over the last five epochs, as in the paper; others are
+those after the last epoch. `epochs` is how many each arm, plain / DO-Conv, needs to reach the
+plain network's end.
 """
-NOT_RUN = "not run"
+ON_FILES = """## How it was run
+
+`make results` writes this page from the files in `examples/results`, which have a line for each
+epoch of each run, and its settings, versions and machine. The default is three seeds;
+`--seeds 0 1 2 3 4` makes five, as in the paper. `examples/mnist` lists what had to be assumed.
+"""
+OURS = ("plain", "DO-Conv", "gain", "seeds")
+PAPERS = ("paper: plain", "paper: gain")
 
 
 def page(found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]]) -> str:
@@ -51,58 +50,84 @@ def page(found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]])
     """
     parts = [HEAD, ON_MNIST, _mnist(found), *_figures(found, pictures, "mnist"), ON_PAPER]
     for table in paper.TABLES:
-        parts += [f"### {table.name}: {table.caption}\n"]
-        parts += [f"{table.note}\n"] if table.note else []
-        parts += [_table(table, found)]
-    parts += [*_figures(found, pictures, "cifar"), *_places(found)]
+        if lines := list(_lines(table, found)):
+            parts += [*_title(table), _markdown(_heads(table), lines)]
+            parts += [_commands(row for row in table.rows if _ran(row, table, found))]
+    parts += _figures(found, pictures, "cifar")
+    parts += [*_not_run(found), ON_FILES, *_places(found)]
     return "\n".join(parts)
 
 
 def _mnist(found: Mapping[str, Experiment]) -> str:
-    head = ("framework", "plain", "DO-Conv", "gain", "seeds", "paper: plain", "gain", "command")
     lines = []
     for row in paper.MNIST.rows:
-        result = compare(found[row.experiment], last=1) if row.experiment in found else None
-        lines.append((row.label, *_ours(result), str(row.plain), _signed(row.gain), _code(row)))
-    return _markdown(head, lines) + _one_epoch(found)
+        if (result := _compared(found.get(row.experiment), last=1)) is not None:
+            lines.append((row.label, *_ours(result), str(row.plain), _signed(row.gain)))
+    table = _markdown(("framework", *OURS, *PAPERS), [*lines, *_one_epoch(found)])
+    return f"{table}\n{_commands(paper.MNIST.rows)}"
 
 
-def _one_epoch(found: Mapping[str, Experiment]) -> str:
+def _one_epoch(found: Mapping[str, Experiment]) -> Iterable[tuple[str, ...]]:
     """One version of the authors' PyTorch demonstration trains for a single epoch."""
     torch = found.get("mnist-torch")
-    if torch is None or compare(torch) is None:
-        return ""
-    first = Experiment(
-        runs={arm: {seed: line[:1] for seed, line in runs.items()}
-              for arm, runs in torch.runs.items()}
-    )  # fmt: skip
-    result = compare(first, last=1)
-    plain, ours, gain, _ = _ours(result)
-    return (
-        "\nOne version of the authors' PyTorch demonstration trains for a single epoch. After it\n"
-        f"the plain network has {plain}, with DO-Conv {ours}: {gain}.\n"
-    )
+    if _compared(torch) is not None:
+        first = Experiment(
+            runs={arm: {seed: line[:1] for seed, line in runs.items()}
+                  for arm, runs in torch.runs.items()}
+        )  # fmt: skip
+        yield ("PyTorch, after one epoch", *_ours(compare(first, last=1)), "", "")
 
 
-def _table(table: paper.Table, found: Mapping[str, Experiment]) -> str:
-    head = (
-        "", "paper: plain", "gain", *table.more, "ours: plain", "DO-Conv", "gain", "seeds",
-        "schedule", "epochs to the plain end", "command",
-    )  # fmt: skip
-    lines = []
+def _compared(one: Experiment | None, last: int = LAST) -> Comparison | None:
+    return None if one is None else compare(one, last)
+
+
+def _title(table: paper.Table) -> Iterable[str]:
+    yield f"### {table.name}: {table.caption}\n"
+    if table.note:
+        yield f"{table.note}\n"
+
+
+def _heads(table: paper.Table) -> tuple[str, ...]:
+    return ("", *OURS, "schedule", "epochs", *PAPERS, *table.more)
+
+
+def _lines(table: paper.Table, found: Mapping[str, Experiment]) -> Iterable[tuple[str, ...]]:
+    """A line for each schedule of each row that was run."""
     for row in table.rows:
-        plain, gain = f"{row.plain:.{table.digits}f}", _signed(row.gain, table.digits)
-        theirs = (row.label, plain, gain, *row.more)
-        ran = [(schedule, compare(one, table.last)) for schedule, one in _runs_of(row, found)]
-        for schedule, result in ((schedule, one) for schedule, one in ran if one is not None):
-            reached = " / ".join("-" if epoch is None else str(epoch) for epoch in result.reached)
-            ours = (*_ours(result), schedule, reached)
+        for schedule, result in _ran(row, table, found):
+            ours = _ours(result)
+            epochs = " / ".join("-" if epoch is None else str(epoch) for epoch in result.reached)
             if row.gain is None:  # of the plain network alone
-                ours = (ours[0], "", "", ours[3], schedule, "")
-            lines.append((*theirs, *ours, _code(row)))
-        if not any(result for _, result in ran):
-            lines.append((*theirs, NOT_RUN, *[""] * 5, _code(row)))
-    return _markdown(head, lines)
+                ours, epochs = (ours[0], "", "", ours[3]), ""
+            yield (row.label, *ours, schedule, epochs, *_theirs(table, row))
+
+
+def _theirs(table: paper.Table, row: paper.Row) -> tuple[str, ...]:
+    return (f"{row.plain:.{table.digits}f}", _signed(row.gain, table.digits), *row.more)
+
+
+def _ran(
+    row: paper.Row, table: paper.Table, found: Mapping[str, Experiment]
+) -> list[tuple[str, Comparison]]:
+    compared = ((schedule, compare(one, table.last)) for schedule, one in _runs_of(row, found))
+    return [(schedule, result) for schedule, result in compared if result is not None]
+
+
+def _not_run(found: Mapping[str, Experiment]) -> Iterable[str]:
+    """The paper's other rows, and what runs them: one list that is folded."""
+    absent = {table: [row for row in table.rows if not _ran(row, table, found)]
+              for table in paper.TABLES}  # fmt: skip
+    count = sum(map(len, absent.values()))
+    summary = f"{count} rows of the paper's tables that were not run"
+    yield f"<details markdown>\n<summary>{summary}</summary>\n"
+    for table, rows in absent.items():
+        if rows:
+            yield f"**{table.name}: {table.caption}.** {table.note}\n"
+            lines = [(row.label, *_theirs(table, row)) for row in rows]
+            yield _markdown(("", *PAPERS, *table.more), lines)
+            yield _commands(rows)
+    yield "</details>\n"
 
 
 def _runs_of(row: paper.Row, found: Mapping[str, Experiment]) -> Iterable[tuple[str, Experiment]]:
@@ -125,16 +150,18 @@ def _schedules(name: str, found: Mapping[str, Experiment]) -> Iterable[tuple[str
             yield str(one.settings.get("schedule", "as published")), one
 
 
-def _ours(result: Comparison | None) -> tuple[str, str, str, str]:
+def _ours(result: Comparison) -> tuple[str, str, str, str]:
     """Both arms, the gain, and the number of seeds."""
-    if result is None:
-        return NOT_RUN, "", "", ""
     plain, ours = (
         f"{one.mean():.2f}" + (f" ± {one.std(ddof=1):.2f}" if result.seeds > 1 else "")
         for one in (result.plain, result.ours)
     )
-    interval = "" if result.interval is None else f" ± {result.interval:.2f}"
-    return plain, ours, f"{result.gain:+.2f}{interval}", str(result.seeds)
+    gain = f"{result.gain:+.2f}"
+    if result.interval is not None:
+        gain += f" ± {result.interval:.2f}"
+        if abs(result.gain) > result.interval:
+            gain = f"**{gain}**"
+    return plain, ours, gain, str(result.seeds)
 
 
 def _figures(
@@ -152,7 +179,7 @@ def _figures(
 
 def _places(found: Mapping[str, Experiment]) -> Iterable[str]:
     """Where and with what the runs were made."""
-    yield "## Versions and machines\n"
+    yield "<details markdown>\n<summary>Versions, machines and settings</summary>\n"
     lines = []
     for name, one in sorted(found.items()):
         for place in one.places:
@@ -161,14 +188,16 @@ def _places(found: Mapping[str, Experiment]) -> Iterable[str]:
             on = f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads"
             lines.append((name, versions, on, _settings(one.settings)))
     yield _markdown(("experiment", "versions", "machine", "settings"), lines)
+    yield "</details>\n"
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def _code(row: paper.Row) -> str:
-    return f"`python -m {row.command}`" if row.command else ""
+def _commands(rows: Iterable[paper.Row]) -> str:
+    lines = dict.fromkeys(f"python -m {row.command}" for row in rows if row.command)
+    return "\n".join(["```text", *lines, "```\n"])
 
 
 def _signed(value: float | None, digits: int = 2) -> str:

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import time
 import weakref
 from unittest import mock
@@ -67,10 +68,36 @@ def test_the_page_has_what_was_measured(results, tmp_path):
     written = tmp_path / "speed.md"
     assert page.main(["--results", str(results), "--page", str(written)]) == 0
     text = written.read_text()
-    assert "## One layer\n" in text
-    assert "\n### keras-jax\n" in text
-    assert "| 64 |  | 12.3 (11.9 to 125), 0.50 | 2 |" in text
+    (block,) = re.findall(r"<details markdown>\n(.*?)</details>", text, re.DOTALL)
+    assert block.startswith("<summary>Keras on JAX</summary>\n\n**One layer.** ")
+    assert "\n```text\npython -m benchmarks layer --frameworks keras-jax --quick\n```\n" in block
+    assert "\n| channels | plain | floor |\n| --- | --- | --- |\n| 64 | 12.3 (11.9" in block
+    assert "\n*eager*\n\n| channels | plain |\n| --- | --- |\n| 8 | 1,234 MB" in block
     assert "## Whole networks" not in text
+
+
+def test_the_summary_has_the_training_steps_of_the_usual_mode(results, tmp_path):
+    about = {"network": "ResNet-18", "size": 32, "batch": 4}
+    ratios = {"plain": 1.0, "authors": 3.0, "DO-Conv": 1.25, "by estimate": 1.5}
+    found = {name: {**MEASURED, "ratio": ratio} for name, ratio in ratios.items()}
+    dearer = {**found, "DO-Conv": {**MEASURED, "ratio": 1.75}, "optimizer": MEASURED}
+    rows = [
+        {"step": "training", "mode": "hybridized", **about, "found": found},
+        {"step": "training", "mode": "hybridized", **about, "batch": 2, "found": dearer},
+        {"step": "evaluation", "mode": "hybridized", **about, "found": dearer},
+        {"step": "training", "mode": "imperative", **about, "found": dearer},
+    ]
+    content = json.loads((results / "layer-keras-jax.json").read_text()) | {"rows": rows}
+    (results / "networks-gluon.json").write_text(json.dumps(content))
+    page.main(["--results", str(results), "--page", str(tmp_path / "speed.md")])
+    text = " ".join((tmp_path / "speed.md").read_text().split())
+    assert "with DO-Conv layers takes 1.25 to 1.75 times as long" in text
+    assert "the median of these 2 is 1.50" in text
+    assert "| ResNet-18 | 32 x 32 | 4 | 12 | x 1.25 | | x 3.00 |" in text
+    assert "| ResNet-18 | 32 x 32 | 2 | 12 | x 1.75 | x 0.50 | x 3.00 |" in text
+    chart = (tmp_path / page.NETWORKS).read_text()
+    assert "currentColor" in chart
+    assert "DO-Conv optimizer" in chart  # a comment beside its drawn letters
 
 
 def test_the_kept_page_is_that_of_the_kept_results():

@@ -13,20 +13,11 @@ import platform
 from pathlib import Path
 
 import pytest
+import zoo_page
 
-COLUMNS = ("zoo", "network", "converted", "left", "after converting", "after training and folding")
+from do_conv.files import replacing
+
 PACKAGES = ("torch", "timm", "torchvision", "keras", "tensorflow-cpu", "mxnet", "gluoncv", "numpy")
-HEAD = """# Zoos
-
-Networks of the frameworks' model zoos, with random weights (seed 0) and small inputs. Each is
-converted, trained for five steps, and folded. The table has the convolutions that were converted
-and left, the largest difference of the outputs between the plain and the converted network, and
-that between the trained network and the folded one, both relative to the largest output. The folded
-network has the layer types, parameter names and shapes of the plain one.
-
-`make test-zoo` runs all of it and writes this page; a few networks of each zoo are looked at by
-`make test`.
-"""
 
 
 def pytest_addoption(parser):
@@ -44,7 +35,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture
 def zoo_row(record_property):
-    """Keep a line of the table: a dict with the keys of `COLUMNS`."""
+    """Keep a line of the table: a dict with the keys of `zoo_page.COLUMNS`."""
     return lambda **row: record_property("zoo_row", json.dumps(row))
 
 
@@ -59,33 +50,12 @@ def pytest_terminal_summary(terminalreporter):
     page = terminalreporter.config.getoption("--zoo-page")
     if not found or page is None:
         return
-    lines = _kept(page) | {(row["zoo"], row["network"]): _line(row) for row in found}
-    table = [
-        _cells(COLUMNS),
-        _cells(("---",) * len(COLUMNS)),
-        *(lines[key] for key in sorted(lines)),
-    ]
-    terminalreporter.write_line("\n".join(table))
+    lines = zoo_page.kept(page) | {
+        (row["zoo"], row["network"]): zoo_page.line(row) for row in found
+    }
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     machine = f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
-    beside = page.with_suffix(".part")
-    beside.write_text("\n".join([HEAD, f"{versions}; {machine}.", "", *table, ""]), "utf-8")
-    os.replace(beside, page)
-
-
-def _kept(page):
-    """The lines of an earlier run."""
-    if not page.exists():
-        return {}
-    rows = [line for line in page.read_text("utf-8").splitlines() if line.startswith("| ")][2:]
-    return {tuple(cell.strip() for cell in row.strip("|").split("|")[:2]): row for row in rows}
-
-
-def _line(row):
-    shown = {key: f"{value:.1e}" if value else "0" for key, value in row.items()
-             if isinstance(value, float)}  # fmt: skip
-    return _cells([str({**row, **shown}[column]) for column in COLUMNS])
-
-
-def _cells(cells):
-    return f"| {' | '.join(cells)} |"
+    text = zoo_page.page(lines, f"{versions}; {machine}.")
+    terminalreporter.write_line(text)
+    with replacing(page) as beside:
+        beside.write_text(text, "utf-8")

@@ -191,19 +191,18 @@ class DOConvOptimizer(Doors):
         clip_grads_with_norm_(own, max_norm, norm)
         return norm
 
-    def _step_fused(self) -> set[TrainedKernel]:
+    def _step_fused(self) -> list[TrainedKernel]:
         """Step the kernels that the C loops can step, and return them."""
-        stepped = set()
+        groups: list[fused.Group] = []
         for group, rate in zip(self.param_groups, self._rates, strict=True):
-            delta_group = {**group, **scheduled(self.depthwise_options, group, rate)}
-            for parameter in group["params"]:
-                kernel = self._trained.get(parameter)
-                if kernel is None or parameter.grad is None:
-                    continue
-                if fused.can_step(self.optimizer, kernel, group, delta_group):
-                    fused.step(self.optimizer, kernel, group, delta_group)
-                    stepped.add(kernel)
-        return stepped
+            kernels = [
+                self._trained[p]
+                for p in group["params"]
+                if p.grad is not None and p in self._trained
+            ]
+            delta_options = {**group, **scheduled(self.depthwise_options, group, rate)}
+            groups.append((kernels, group, delta_options))
+        return fused.step(self.optimizer, groups)
 
     def _differentiate(self, but: Collection[TrainedKernel] = ()) -> None:
         """Give W and D' their gradients, where their kernel has one."""

@@ -6,7 +6,7 @@ waits for. The optimizer's own state is used, under its own names, so each step 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -19,15 +19,46 @@ from do_conv.torch.optimizer.kernels import TrainedKernel
 
 _REFUSED = ("maximize", "amsgrad", "capturable", "differentiable")
 _Addresses = tuple[int | None, int | None]
+# Kernels, and the options of their W and of their D'.
+Group = tuple[Iterable[TrainedKernel], Mapping[str, Any], Mapping[str, Any]]
 
 
-def can_step(optimizer: Optimizer, kernel: TrainedKernel, *groups: Mapping[str, Any]) -> bool:
-    """Whether the loops do what the optimizer would do, with the options of W and of D'."""
+@torch.no_grad()
+def step(optimizer: Optimizer, groups: Iterable[Group]) -> list[TrainedKernel]:
+    """Step W and D' as the optimizer would, and write each W', where the loops can.
+
+    Args:
+        optimizer: whose state is used.
+        groups: kernels with a gradient.
+
+    Returns:
+        the kernels that were stepped.
+    """
+    stepped: list[TrainedKernel] = []
+    steps: dict[str, list[native.Step]] = {}
+    if type(optimizer) not in (SGD, Adam, AdamW):
+        return stepped
+    for kernels, *options in groups:
+        for kernel in kernels if all(map(_is_usual, options)) else ():
+            if _are_readable(kernel):
+                own = steps.setdefault(_name(kernel.weight.dtype), [])
+                own.append(_step(optimizer, kernel, *options))
+                stepped.append(kernel)
+    for dtype, own in steps.items():
+        native.step(dtype, torch.get_num_threads(), own)
+    # PyTorch has seen none of these writes.
+    written = [a for k in stepped for a in (k.weight, k.delta, k.parameter)]
+    torch.autograd.graph.increment_version(written)
+    for kernel in stepped:
+        kernel.mark()
+    return stepped
+
+
+def _are_readable(kernel: TrainedKernel) -> bool:
+    """Whether the loops can read the arrays of a kernel, and are fast for its sizes."""
     weight, grad = kernel.weight, kernel.parameter.grad
     return (
-        type(optimizer) in (SGD, Adam, AdamW)
-        and all(_is_usual(group) for group in groups)
-        and kernel.spec.has_plain_weight
+        kernel.spec.has_plain_weight
         and loops.pay(weight, kernel.delta, kernel.spec)
         and native.can_step(_name(weight.dtype), kernel.spec.area)
         and grad is not None
@@ -42,34 +73,32 @@ def can_step(optimizer: Optimizer, kernel: TrainedKernel, *groups: Mapping[str, 
     )
 
 
-def step(
+def _step(
     optimizer: Optimizer,
     kernel: TrainedKernel,
     weight_group: Mapping[str, Any],
     delta_group: Mapping[str, Any],
-) -> None:
-    """Step W and D', and write W' into the network."""
+) -> native.Step:
     spec, state = kernel.spec, optimizer.state
     own = _sgd if type(optimizer) is SGD else _adam
     weight_rule, weight_state = own(state, kernel.weight, weight_group)
     delta_rule, delta_state = own(state, kernel.delta, delta_group)
     grad = kernel.parameter.grad
     assert grad is not None
-    native.step(
-        _name(kernel.weight.dtype),
-        torch.get_num_threads(),
-        (spec.groups, spec.group_rows, spec.group_channels, spec.area),
-        (weight_rule, delta_rule),
+    return native.Step(
         weight=kernel.weight.data_ptr(),
         delta=kernel.delta.data_ptr(),
         grad=grad.data_ptr(),
         composed=kernel.parameter.data_ptr(),
         weight_state=weight_state,
         delta_state=delta_state,
+        groups=spec.groups,
+        rows=spec.group_rows,
+        channels=spec.group_channels,
+        area=spec.area,
+        weight_rule=weight_rule,
+        delta_rule=delta_rule,
     )
-    # PyTorch has seen none of these writes.
-    torch.autograd.graph.increment_version([kernel.weight, kernel.delta, kernel.parameter])
-    kernel.mark()
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -1,0 +1,27 @@
+"""W and D' in the optimizer: a step of one kernel, and training steps of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.turns import take_turns
+
+CHANNELS = (64, 128, 256, 512)
+SECONDS = 3.0
+
+
+def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
+    """A row for each optimizer and number of channels, then for each mode and network."""
+    for name in getattr(framework, "OPTIMIZERS", ()):
+        for channels in CHANNELS[-1:] if quick else CHANNELS:
+            found = take_turns(framework.optimizing(name, channels), SECONDS, quick=quick)
+            yield {"step": "one kernel", "optimizer": name, "channels": channels, "found": found}
+    for mode, networks in framework.OPTIMIZED.items():
+        for name, size, batch in networks[:1] if quick else networks:
+            steps = framework.optimizing_network(name, size, batch, mode)
+            found = take_turns(steps, 3 * SECONDS, framework.timed, quick)
+            about = {"mode": mode, "network": name, "size": size, "batch": batch}
+            yield {"step": "training", **about, "found": found}
+        if quick:
+            break
