@@ -17,8 +17,8 @@ from mxnet import gluon
 
 from do_conv.core import rules
 from do_conv.core.rules import DepthwiseInit
-from do_conv.gluon.optimizer import doors, states
-from do_conv.gluon.optimizer.kernels import TrainedKernel, check
+from do_conv.gluon.optimizer import doors, fused, states
+from do_conv.gluon.optimizer.kernels import TrainedKernel, check, finish
 from do_conv.gluon.optimizer.options import check_store, planned
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
@@ -214,19 +214,30 @@ class DOConvTrainer(gluon.Trainer):
 
     def _update(self, ignore_stale_grad: bool = False) -> None:
         """The plain trainer's update, with W and D' in the place of their kernel."""
-        stepped = self._stepped()
-        own = self._params
+        stepped, own = self._stepped(), self._params
+        in_loops = self._in_loops(stepped)
+        others = [kernel for kernel in stepped if kernel not in in_loops]
         try:
-            for kernel in stepped:
+            for kernel in others:
                 kernel.differentiate()
             self._params = self._by_number(stepped)
             super()._update(ignore_stale_grad)
-            for kernel in stepped:
-                kernel.finish()
+            if in_loops:  # last: the plain update may refuse to step
+                fused.step(self._optimizer, self._updaters, in_loops)
+            finish(others)
         finally:
             self._params = own
             for kernel in stepped:
                 kernel.forget_gradients()
+
+    def _in_loops(self, stepped: list[TrainedKernel]) -> dict[TrainedKernel, tuple[int, int]]:
+        """Kernels that the C loops step, with the numbers of W and D'."""
+        # A loss scaler looks at the gradients of W and D'.
+        if hasattr(self, "_amp_loss_scaler") or not fused.can_step(self._optimizer):
+            return {}
+        number = {place: i for i, place in enumerate(self._places)}
+        found = {one: (number[one.parameter], number[one.delta]) for one in stepped}
+        return {k: n for k, n in found.items() if fused.are_readable(k, self._updaters, n)}
 
     def _give_multipliers(self) -> None:
         """Let W and D' have the multipliers of their kernel."""
