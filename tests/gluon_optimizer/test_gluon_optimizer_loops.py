@@ -1,6 +1,6 @@
 """Steps of `DOConvTrainer` by the C loops are those by MXNet's operators, to rounding."""
 
-import do_conv.gluon  # before mxnet, which reads names that this module restores
+import do_conv.gluon  # noqa: F401 - before mxnet, which reads names that this module restores
 
 # isort: split
 import mxnet as mx

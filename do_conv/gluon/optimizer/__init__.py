@@ -215,29 +215,19 @@ class DOConvTrainer(gluon.Trainer):
     def _update(self, ignore_stale_grad: bool = False) -> None:
         """The plain trainer's update, with W and D' in the place of their kernel."""
         stepped, own = self._stepped(), self._params
-        in_loops = self._in_loops(stepped)
+        in_loops = fused.steppable(self, stepped, self._places)
         others = [kernel for kernel in stepped if kernel not in in_loops]
         try:
             for kernel in others:
                 kernel.differentiate()
             self._params = self._by_number(stepped)
             super()._update(ignore_stale_grad)
-            if in_loops:  # last: the plain update may refuse to step
-                fused.step(self._optimizer, self._updaters, in_loops)
+            fused.step(self, in_loops)  # last: the plain update may refuse to step
             finish(others)
         finally:
             self._params = own
             for kernel in stepped:
                 kernel.forget_gradients()
-
-    def _in_loops(self, stepped: list[TrainedKernel]) -> dict[TrainedKernel, tuple[int, int]]:
-        """Kernels that the C loops step, with the numbers of W and D'."""
-        # A loss scaler looks at the gradients of W and D'.
-        if hasattr(self, "_amp_loss_scaler") or not fused.can_step(self._optimizer):
-            return {}
-        number = {place: i for i, place in enumerate(self._places)}
-        found = {one: (number[one.parameter], number[one.delta]) for one in stepped}
-        return {k: n for k, n in found.items() if fused.are_readable(k, self._updaters, n)}
 
     def _give_multipliers(self) -> None:
         """Let W and D' have the multipliers of their kernel."""

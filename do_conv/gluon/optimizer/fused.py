@@ -20,8 +20,23 @@ from do_conv.gluon.optimizer.kernels import TrainedKernel
 Numbered = Mapping[TrainedKernel, tuple[int, int]]
 
 
-def can_step(optimizer: Any) -> bool:
-    """Whether the loops can step as an optimizer would."""
+def steppable(trainer: Any, kernels: Iterable[TrainedKernel], places: list[Any]) -> Numbered:
+    """The kernels that the loops can step as a trainer's optimizer would.
+
+    Args:
+        trainer: of which the updaters and the optimizer are used.
+        kernels: with a new gradient.
+        places: the parameters in the order of their numbers.
+    """
+    # A loss scaler looks at the gradients of W and D'.
+    if hasattr(trainer, "_amp_loss_scaler") or not _is_usual(trainer._optimizer):
+        return {}
+    number = {place: i for i, place in enumerate(places)}
+    found = {kernel: (number[kernel.parameter], number[kernel.delta]) for kernel in kernels}
+    return {one: its for one, its in found.items() if _is_readable(one, trainer._updaters, its)}
+
+
+def _is_usual(optimizer: Any) -> bool:
     return (
         type(optimizer) is mx.optimizer.SGD
         and optimizer.momentum >= 0
@@ -30,7 +45,7 @@ def can_step(optimizer: Any) -> bool:
     )
 
 
-def are_readable(kernel: TrainedKernel, updaters: Iterable[Any], numbers: Iterable[int]) -> bool:
+def _is_readable(kernel: TrainedKernel, updaters: Iterable[Any], numbers: Iterable[int]) -> bool:
     """Whether the loops can read the arrays of a kernel, in all contexts, and are fast for it."""
     kernels, grads = kernel.parameter.list_data(), kernel.parameter.list_grad()
     parts = [part.list_data() for _, part in kernel.parts]
@@ -55,16 +70,16 @@ def _is_like(state: Any, array: Any) -> bool:
     )
 
 
-def step(optimizer: Any, updaters: Iterable[Any], kernels: Numbered) -> None:
-    """Step W and D' as an optimizer would, and write each W'."""
+def step(trainer: Any, kernels: Numbered) -> None:
+    """Step W and D' of steppable kernels, and write each W'."""
     steps: dict[str, list[native.Step]] = {}
-    for i, updater in enumerate(updaters):
+    for i, updater in enumerate(trainer._updaters if kernels else ()):
         arrays = {
             number: part.list_data()[i]
             for kernel, numbers in kernels.items()
             for number, (_, part) in zip(numbers, kernel.parts, strict=True)
         }
-        updates = _updates(optimizer, updater, arrays)
+        updates = _updates(trainer._optimizer, updater, arrays)
         mx.nd.waitall()
         for kernel, numbers in kernels.items():
             own = steps.setdefault(loops.name_of(arrays[numbers[0]]), [])
