@@ -6,7 +6,8 @@ import do_conv.gluon  # noqa: F401 - before mxnet, which reads names that this m
 import mxnet as mx
 import numpy as np
 import pytest
-from gluon_twins import SGD, backward, batches, first, network, values
+from gluon_twins import SGD, SHAPE, backward, batches, first, network, started, values
+from mxnet.gluon import nn
 
 from do_conv import native
 from do_conv.gluon import DOConvTrainer
@@ -127,3 +128,23 @@ def test_the_optimizer_changes_in_the_middle(without_loops):
             train(net, trainer, seed=seed)
         found.append(held(net, trainer))
     assert_near(*found, 1e-12)
+
+
+@pytest.mark.parametrize("contexts", CONTEXTS)
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_many_channels_and_evaluation_between_steps(name, contexts, without_loops):
+    """In float32 the loops take eight channels at a time, and convolutions reorder the kernels."""
+    found = []
+    for prepare in (lambda: None, without_loops):
+        prepare()
+        net = nn.HybridSequential(prefix="wide_")
+        net.add(nn.Conv2D(32, 3, padding=1), nn.Activation("tanh"), nn.Conv2D(48, 3))
+        net = started(net, "float32", SHAPE, CONTEXTS[contexts])
+        trainer = trainer_of(net, name, {})
+        for x in batches(net, steps=STEPS):
+            net(x)
+            backward(net, x, CONTEXTS[contexts])
+            net(x)
+            trainer.step(4)
+        found.append(held(net, trainer))
+    assert_near(*found, 1e-5)
