@@ -140,9 +140,9 @@ class TrainedKernel:
 
     def _write(self, i: int) -> None:
         kernel = self.parameter.list_data()[i]
-        arrays = *(arrays[i] for arrays in self._arrays()), kernel
-        if loops.pay(self.spec, *arrays):
-            loops.compose(*arrays, self.spec)
+        weight, delta = (arrays[i] for arrays in self._arrays())
+        if loops.pay(self.spec, weight, delta, kernel):
+            loops.compose(weight, delta, kernel, self.spec)
         else:
             kernel[:] = self.composed(i)
 
