@@ -25,7 +25,7 @@ enum {
 /* How an array is updated, in the terms of `torch.optim`. */
 typedef struct {
     int is_adam, is_first, is_nesterov, is_decoupled;
-    double rate, decay, momentum, dampening; /* of SGD the last two */
+    double rate, decay, momentum, added; /* of SGD the last two */
     double beta1, beta2, epsilon;            /* of Adam */
     double correction1, correction2;         /* of Adam: 1 - beta1^t and 1 - beta2^t */
 } Rule;
@@ -43,7 +43,7 @@ typedef struct {
 INLINE void update_sgd(const Rule *rule, REAL *restrict array, const REAL *restrict grad,
                        REAL *restrict momentum, Index numbers, int is_first, int is_nesterov) {
     const REAL rate = rule->rate, decay = rule->decay, kept = rule->momentum;
-    const REAL added = 1 - rule->dampening;
+    const REAL added = rule->added;
     for (Index i = 0; i < numbers; i++) {
         REAL along = grad[i] + decay * array[i];
         if (momentum) {

@@ -17,8 +17,8 @@ from mxnet import gluon
 
 from do_conv.core import rules
 from do_conv.core.rules import DepthwiseInit
-from do_conv.gluon.optimizer import doors, states
-from do_conv.gluon.optimizer.kernels import TrainedKernel, check
+from do_conv.gluon.optimizer import doors, fused, states
+from do_conv.gluon.optimizer.kernels import TrainedKernel, check, finish
 from do_conv.gluon.optimizer.options import check_store, planned
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
@@ -214,15 +214,16 @@ class DOConvTrainer(gluon.Trainer):
 
     def _update(self, ignore_stale_grad: bool = False) -> None:
         """The plain trainer's update, with W and D' in the place of their kernel."""
-        stepped = self._stepped()
-        own = self._params
+        stepped, own = self._stepped(), self._params
+        in_loops = fused.steppable(self, stepped, self._places)
+        others = [kernel for kernel in stepped if kernel not in in_loops]
         try:
-            for kernel in stepped:
+            for kernel in others:
                 kernel.differentiate()
             self._params = self._by_number(stepped)
             super()._update(ignore_stale_grad)
-            for kernel in stepped:
-                kernel.finish()
+            fused.step(self, in_loops)  # last: the plain update may refuse to step
+            finish(others)
         finally:
             self._params = own
             for kernel in stepped:

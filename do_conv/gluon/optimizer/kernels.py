@@ -15,7 +15,8 @@ from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.gluon.arrays import as_given, legacy_arrays
 from do_conv.gluon.composition import compose_spec, compose_spec_gradients
-from do_conv.gluon.optimizer.values import Values, are_equal
+from do_conv.gluon.optimizer import loops
+from do_conv.gluon.optimizer.values import Values, numbers
 from do_conv.gluon.plain import first
 from do_conv.gluon.starts import DeltaStart, weight_for
 
@@ -73,8 +74,9 @@ class TrainedKernel:
         weight = kernel if self.spec.has_plain_weight else weight_for(kernel, self.spec)
         self.weight.initialize(ctx=ctx, force_reinit=True)
         self.weight.set_data(weight)
-        if self.depthwise_init != "identity":
-            self.compose()
+        if self.depthwise_init != "identity":  # by operators, as a layer is folded
+            for i, array in enumerate(self.parameter.list_data()):
+                array[:] = self.composed(i)
         self.values.mark()
 
     @property
@@ -106,6 +108,8 @@ class TrainedKernel:
     def _gradients(self, grad: Any, weight: Any, delta: Any) -> tuple[Any, Any]:
         grad, weight, delta = legacy_arrays(grad, weight, delta)
         grad = grad.astype(weight.dtype, copy=False)
+        if loops.pay(self.spec, grad, weight, delta):
+            return loops.gradients(grad, weight, delta, self.spec)
         return compose_spec_gradients(grad, weight, delta, self.spec)
 
     def forget_gradients(self) -> None:
@@ -119,9 +123,8 @@ class TrainedKernel:
             zip(self.parameter.list_data(), self.weight.list_data(), strict=True)
         ):
             if kernel._fresh_grad and not weight._fresh_grad:
-                kernel[:] = self.composed(i)
+                self._write(i)
                 kernel._fresh_grad = False
-        self.values.mark()
 
     def composed(self, i: int) -> Any:
         """W' in a context, of W and D' as they are now, in the kernel's dtype."""
@@ -131,9 +134,17 @@ class TrainedKernel:
 
     def compose(self) -> None:
         """Write W' into the network."""
-        for i, kernel in enumerate(self.parameter.list_data()):
-            kernel[:] = self.composed(i)
+        for i in range(len(self.parameter.list_data())):
+            self._write(i)
         self.values.mark()
+
+    def _write(self, i: int) -> None:
+        kernel = self.parameter.list_data()[i]
+        weight, delta = (arrays[i] for arrays in self._arrays())
+        if loops.pay(self.spec, weight, delta, kernel):
+            loops.compose(weight, delta, kernel, self.spec)
+        else:
+            kernel[:] = self.composed(i)
 
     def check(self, now: list[Any]) -> None:
         """Refuse a kernel that somebody else has written since it was composed.
@@ -147,7 +158,7 @@ class TrainedKernel:
         if self.values.are_those(now):
             return
         kernels = self.parameter.list_data()
-        if not are_equal([self.composed(i) for i in range(len(kernels))], kernels):
+        if not all(self._is_near(i, kernel) for i, kernel in enumerate(kernels)):
             raise broken(
                 "a kernel must be the one that the last step composed of W and D'",
                 f"a kernel of layer '{self.name}' that was written since, or a state of a "
@@ -156,6 +167,19 @@ class TrainedKernel:
                 "restore_weights() to write back those it has",
             )
         self.values.mark()
+
+    def _is_near(self, i: int, kernel: Any) -> bool:
+        """Whether a kernel is the composed one, to the rounding of its D_mul products.
+
+        Operators round in another way than the loops, and so may the machine that saved a state.
+        """
+        kernel, composed = numbers(kernel), numbers(self.composed(i))
+        weight, delta = (numbers(arrays[i]) for arrays in self._arrays())
+        largest = np.abs(weight).max() * (1 + np.abs(delta).max())
+        rounding = np.finfo(weight.dtype).eps * (self.spec.d_mul + 1) * largest
+        near = {"rtol": np.finfo(kernel.dtype).eps, "atol": rounding, "equal_nan": True}
+        is_equal = np.array_equal(kernel, composed, equal_nan=True)
+        return is_equal or bool(np.allclose(kernel, composed, **near))
 
     def check_contexts(self) -> None:
         """Refuse a kernel that has moved since the trainer was made.
@@ -187,3 +211,11 @@ def check(kernels: Sequence[TrainedKernel]) -> None:
     samples = [kernel.values.sample() for kernel in kernels]  # before the first is waited for
     for kernel, now in zip(kernels, samples, strict=True):
         kernel.check(now)
+
+
+def finish(kernels: Sequence[TrainedKernel]) -> None:
+    """Write W' of kernels whose W and D' an optimizer has stepped; all are waited for at once."""
+    for kernel in kernels:
+        kernel.finish()
+    for kernel in kernels:
+        kernel.values.mark()

@@ -9,6 +9,7 @@ import numpy as np
 
 from do_conv.core.spec import Spec
 from do_conv.gluon.arrays import legacy_arrays
+from do_conv.gluon.optimizer import loops
 
 # How many values of a kernel are compared before each step.
 SAMPLE = 256
@@ -23,14 +24,17 @@ class Values:
     """
 
     def __init__(self, parameter: Any, spec: Spec) -> None:
-        self._parameter = parameter
+        self._parameter, self._spec = parameter, spec
         self._known: list[Any] | None = None
-        places = _places(spec.composed_shape)
+        self._drawn = _drawn(spec.composed_shape)
+        places = np.stack(np.unravel_index(self._drawn, spec.composed_shape))
         self._places = [mx.nd.array(places, ctx, "int64") for ctx in parameter.list_ctx()]
 
     def sample(self) -> list[Any]:
         """The sample now; operators that are under way come first, and are not waited for."""
-        arrays = (legacy_arrays(array)[0] for array in self._parameter.list_data())
+        arrays = legacy_arrays(*self._parameter.list_data())
+        if loops.pay(self._spec, *arrays):  # which have waited themselves
+            return [loops.values(array, self._drawn) for array in arrays]
         return [mx.nd.gather_nd(*one) for one in zip(arrays, self._places, strict=True)]
 
     def mark(self) -> None:
@@ -48,14 +52,17 @@ class Values:
 
 def are_equal(ones: list[Any], others: list[Any]) -> bool:
     """Whether two lists of arrays have the same values, NaN being one."""
+    pairs = zip(map(numbers, ones), map(numbers, others), strict=True)
+    return all(np.array_equal(one, other, equal_nan=True) for one, other in pairs)
+
+
+def numbers(array: Any) -> np.ndarray:
+    """The values of an array of MXNet's, or of NumPy's."""
     # Of a copy, which waits for operators that reorder a kernel while they read it.
-    pairs = zip(ones, others, strict=True)
-    values = ((one.copy().asnumpy(), other.copy().asnumpy()) for one, other in pairs)
-    return all(np.array_equal(one, other, equal_nan=True) for one, other in values)
+    return array if isinstance(array, np.ndarray) else array.copy().asnumpy()
 
 
-def _places(shape: tuple[int, ...]) -> np.ndarray:
+def _drawn(shape: tuple[int, ...]) -> np.ndarray:
     """Where a sample is taken: drawn, since even steps would meet few of the channels."""
     size = int(np.prod(shape))
-    drawn = np.random.default_rng(0).choice(size, min(SAMPLE, size), replace=False)
-    return np.stack(np.unravel_index(drawn, shape))
+    return np.random.default_rng(0).choice(size, min(SAMPLE, size), replace=False)

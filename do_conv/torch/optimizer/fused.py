@@ -115,7 +115,7 @@ def _sgd(state: Any, array: Tensor, group: Mapping[str, Any]) -> tuple[native.Ru
         rate=group["lr"],
         decay=group["weight_decay"],
         momentum=group["momentum"],
-        dampening=group["dampening"],
+        added=1 - group["dampening"],
         is_nesterov=group["nesterov"],
     )
     if not group["momentum"]:
