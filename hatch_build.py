@@ -90,9 +90,18 @@ def _compilers() -> list[list[str]]:
 
 
 def _platform() -> str:
-    """The machine's own: no claim about others' C libraries is made."""
+    """The machine's own: no claim about others' C libraries is made.
+
+    On macOS `MACOSX_DEPLOYMENT_TARGET`, which its compiler reads too, is the oldest system.
+    """
     names = (tag.platform for tag in sys_tags())
-    return next(name for name in names if not name.startswith(("manylinux", "musllinux")))
+    name = next(name for name in names if not name.startswith(("manylinux", "musllinux")))
+    oldest = os.environ.get("MACOSX_DEPLOYMENT_TARGET")
+    if not (name.startswith("macosx_") and oldest):
+        return name
+    _, _, _, machine = name.split("_", 3)
+    major, minor = (*oldest.split("."), "0")[:2]
+    return f"macosx_{major}_{minor}_{machine}"
 
 
 def _replace(folder: Path, libraries: Iterable[Path]) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from do_conv.core import rules
 from do_conv.core.composition import kernel_change
 from do_conv.core.errors import require_installed
 from do_conv.files import replacing
-from do_conv.names import known_name
 
 Curves = Mapping[str, Sequence[Sequence[float]]]
 PICTURES = (".png", ".svg", ".pdf")
@@ -99,7 +99,7 @@ def change_picture(path: Path, changes: Mapping[str, np.ndarray]) -> None:
         MissingFrameworkError: if matplotlib is not installed.
         DOConvError: if the file cannot be written, or is of another format.
     """
-    known_name("picture's ending", path.suffix, PICTURES)
+    rules.known_name("picture format", path.suffix, PICTURES)
     require_installed("matplotlib", extra="demo", user="a picture")
     from matplotlib.figure import Figure
 

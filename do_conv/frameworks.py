@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from do_conv.adapter import Adapter
+from do_conv.core import rules
 from do_conv.core.errors import broken
-from do_conv.names import known_name
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def adapter(framework: str) -> Adapter:
         DOConvError: if there is no framework of that name.
         MissingFrameworkError: if it is not installed.
     """
-    package = BACKENDS[known_name("framework", framework, BACKENDS)].package
+    package = BACKENDS[rules.known_name("framework", framework, BACKENDS)].package
     module: Any = importlib.import_module(f"{package}.adapter")
     return module
 

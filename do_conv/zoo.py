@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from do_conv.core import rules
 from do_conv.core.errors import broken, require_installed
-from do_conv.names import known_name
 
 
 def load(name: str) -> Any:
@@ -89,12 +89,12 @@ def _imported(package: str) -> Any:
 def _torchvision(network: str) -> Any:
     models = import_torchvision().models
     names = models.list_models(module=models)
-    return models.get_model(known_name("network", network, names), weights=None)
+    return models.get_model(rules.known_name("network", network, names), weights=None)
 
 
 def _timm(network: str) -> Any:
     timm = import_timm()
-    return timm.create_model(known_name("network", network, timm.list_models()))
+    return timm.create_model(rules.known_name("network", network, timm.list_models()))
 
 
 def _keras(network: str) -> Any:
@@ -102,12 +102,12 @@ def _keras(network: str) -> Any:
     from keras import applications
 
     names = [name for name, member in vars(applications).items() if callable(member)]
-    return getattr(applications, known_name("network", network, names))(weights=None)
+    return getattr(applications, rules.known_name("network", network, names))(weights=None)
 
 
 def _gluoncv(network: str) -> Any:
     model_zoo = import_gluoncv()
-    name = known_name("network", network, model_zoo.get_model_list())
+    name = rules.known_name("network", network, model_zoo.get_model_list())
     try:
         return model_zoo.get_model(name, pretrained=False, pretrained_base=False)
     except TypeError as error:
@@ -131,17 +131,12 @@ def _own(module: str, function: str) -> Any:
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        make = getattr(importlib.import_module(module), function, None)
+        code = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
-        make = None
+        raise rules.unknown("zoo or module", module, ZOOS) from None
     finally:
         sys.path.remove(here)
-    if not callable(make):
-        raise broken(
-            f"a network is of a zoo ({', '.join(ZOOS)}) or made by a function of a module",
-            f"{module}:{function}, where there is no such function",
-            "run the command where the module can be imported",
-        )
-    return make()
+    functions = {name: member for name, member in vars(code).items() if callable(member)}
+    return functions[rules.known_name(f"function of {module}", function, functions)]()

@@ -29,8 +29,9 @@ def versions() -> str:
         r"^([\w.-]+)==([\w.]+)", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE
     ))  # fmt: skip
     workflow = (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
-    pythons = dict.fromkeys(re.findall(r"python-version: \"([\d.]+)\"", workflow))
-    lines = [("Python", _words(project["requires-python"]), ", ".join(pythons), "")]
+    minors = sorted(set(map(int, re.findall(r"python(?:-version)?: \"3\.(\d+)\"", workflow))))
+    pythons = ", ".join(f"3.{minor}" for minor in minors)
+    lines = [("Python", _words(project["requires-python"]), pythons, "")]
     for shown, extra, package, lock in ROWS:
         needed = project["optional-dependencies"][extra] if extra else project["dependencies"]
         found = [re.fullmatch(rf"{package}([=<>~!].*)", one) for one in needed]

@@ -16,9 +16,9 @@ from do_conv.checkpoints.formats import Checkpoint, Format
 from do_conv.checkpoints.keras_names import KERAS
 from do_conv.checkpoints.layers import TORCH
 from do_conv.checkpoints.report import Layer, Report
+from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.core.spec import Shape
-from do_conv.names import known_name
 
 SQUARE = "taken as square: the file holds how many positions its kernel has, not its sides"
 PADDING = (
@@ -89,7 +89,7 @@ def import_authors(
     if isinstance(kernel_size, Mapping):
         for name in kernel_size:
             named = [theirs.name for _, theirs in layers]
-            known_name("layer named in kernel_size", name, named)
+            rules.known_name("layer in kernel_size", name, named)
     for state, theirs in layers:
         report.layers.append(_import_layer(state, theirs, format, kernel_size, check_finite))
         advance(len(report.layers), len(layers))

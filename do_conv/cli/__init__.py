@@ -10,8 +10,10 @@ import argparse
 import os
 import sys
 import warnings
+from typing import Any
 
 import do_conv
+from do_conv.core import rules
 from do_conv.core.errors import DOConvError, MissingFrameworkError
 
 
@@ -21,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Two frameworks in one process have two thread pools, which spin against each other.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        given = _parser().parse_args(arguments)
+        given = _parsed(sys.argv[1:] if arguments is None else arguments)
         with warnings.catch_warnings():
             # Frameworks warn of small sizes, which are chosen here on purpose.
             warnings.simplefilter("ignore")
@@ -38,12 +40,33 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Version(argparse.Action):
+    """Look at what is installed when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Print it and leave."""
+        from do_conv.cli import version
+
+        print(version.text())
+        parser.exit()
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    """The command and its options.
+
+    Raises:
+        DOConvError: for a command that does not exist.
+    """
     from do_conv.cli import cost, demo, fold, heatmap, import_, parity
 
     parser = argparse.ArgumentParser("do-conv", description=do_conv.__doc__.splitlines()[0])
-    parser.add_argument("--version", action="version", version=f"do-conv {do_conv.__version__}")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show what is installed, for a report, and exit"
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (parity, demo, fold, import_, cost, heatmap):
         command.add_to(commands)
-    return parser
+    # No option before the command takes a value.
+    for word in [word for word in arguments if not word.startswith("-")][:1]:
+        rules.known_name("command", word, commands.choices)
+    return parser.parse_args(arguments)

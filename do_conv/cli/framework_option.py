@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from do_conv import frameworks
+from do_conv.core import rules
 from do_conv.core.errors import MissingFrameworkError
-from do_conv.names import known_name
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def check(asked: list[str]) -> None:
         DOConvError: for a name that is not in the registry.
     """
     for name in asked:
-        known_name("framework", name, frameworks.BACKENDS)
+        rules.known_name("framework", name, frameworks.BACKENDS)
 
 
 def names(asked: list[str]) -> tuple[list[str], dict[str, str]]:

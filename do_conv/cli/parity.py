@@ -8,8 +8,8 @@ from typing import Any
 
 from do_conv import frameworks
 from do_conv.cli import framework_option
+from do_conv.core import rules
 from do_conv.core.errors import require_installed
-from do_conv.names import known_name
 from do_conv.parity import cases, comparison
 
 
@@ -40,7 +40,7 @@ def add_to(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     """Compare, print the table or the JSON, and return 0 if everything agrees."""
     selected = cases.named(given.case)
-    dtypes = [known_name("dtype", d, comparison.TOLERANCES) for d in given.dtype]
+    dtypes = [rules.known_name("dtype", d, comparison.TOLERANCES) for d in given.dtype]
     dtypes = dtypes or list(comparison.TOLERANCES)
     framework_option.check(given.framework)
     require_installed("rich", extra="cli", user="do-conv parity")

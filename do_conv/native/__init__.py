@@ -71,19 +71,40 @@ class Step(ctypes.Structure):
     ]
 
 
+def files() -> dict[str, Path]:
+    """The library of each dtype, compiled from this source, whether it is there or not."""
+    sources = [path.read_bytes() for path in sorted(FOLDER.glob("*.[ch]"))]
+    version = hashlib.sha256(b"".join(sources)).hexdigest()[:8]
+    return {dtype: FOLDER / f"_loops_{dtype}_{version}.so" for dtype in DTYPES}
+
+
 def _libraries() -> dict[str, ctypes.CDLL]:
-    """The library of each dtype, compiled from this source; none where that was not possible."""
-    found = {}
+    """The library of each dtype; none where it was not compiled, or there is no OpenMP."""
+    found: dict[str, ctypes.CDLL] = {}
     with contextlib.suppress(OSError):  # without them everything works, only slower
-        sources = [path.read_bytes() for path in sorted(FOLDER.glob("*.[ch]"))]
-        version = hashlib.sha256(b"".join(sources)).hexdigest()[:8]
-        for dtype in DTYPES:
-            found[dtype] = ctypes.CDLL(str(FOLDER / f"_loops_{dtype}_{version}.so"))
+        found.update({dtype: ctypes.CDLL(str(path)) for dtype, path in files().items()})
     return found
 
 
 # A framework that brings its own OpenMP is imported first: then both share its threads.
 LIBRARIES = _libraries()
+
+
+def described() -> str:
+    """Whether the loops are there, in a few words; if they cannot be loaded, the system's reason.
+
+    A framework that is imported first may bring the OpenMP that the system lacks.
+    """
+    if LIBRARIES:
+        return "compiled"
+    for path in files().values():
+        if not path.exists():
+            return "none: not compiled"
+        try:
+            ctypes.CDLL(str(path))
+        except OSError as error:
+            return f"none: {error}"
+    return "compiled"
 
 
 def pays(rows: int, slots: int, area: int) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from do_conv.core import rules
 from do_conv.core.convolution import Window
 from do_conv.core.spec import SeparableSpec, Shape, Spec
 from do_conv.core.transposed import transposed_size
-from do_conv.names import known_name
 
 
 @dataclass(frozen=True)
@@ -211,5 +211,5 @@ def named(names: list[str]) -> list[Case]:
     Raises:
         DOConvError: if there is no case of a name.
     """
-    chosen = [CASES[known_name("case", name, CASES)] for name in names]
+    chosen = [CASES[rules.known_name("case", name, CASES)] for name in names]
     return chosen or list(CASES.values())

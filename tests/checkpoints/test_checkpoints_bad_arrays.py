@@ -106,7 +106,7 @@ THEIRS = {"a.W": np.ones((6, 2, 9)), "a.D": np.ones((4, 9, 9)), "a.d_diag": np.o
         (
             {},
             {"kernel_size": {"b": (3, 3)}},
-            "must be 'a'; received 'b'; give this one.",
+            "unknown layer in kernel_size 'b'; the only one is a.",
         ),
         (
             {"a.W": np.ones((6, 2, 15)), "a.D": np.ones((4, 15, 15)), "a.d_diag": None},

@@ -190,7 +190,11 @@ def test_a_file_that_is_not_there(source, tmp_path):
 
 @pytest.mark.parametrize(
     ("target", "said"),
-    [("out.pth", None), ("out.safetensors", "must be of the format"), ("out.bin", "must end in")],
+    [
+        ("out.pth", None),
+        ("out.safetensors", "must be of the format"),
+        ("out.bin", "unknown checkpoint format '.bin'"),
+    ],
 )
 def test_the_ending_of_the_new_file(target, said, tmp_path):
     torch.save(layer(), tmp_path / "in.pt")

@@ -172,10 +172,13 @@ def test_networks_of_a_zoo(name, capsys):
     ("arguments", "sentence"),
     [
         (["resnet18"], "a network is named ZOO:NETWORK or MODULE:FUNCTION; received 'resnet18'"),
-        (["timm:resnet81"], "the network must be one of"),
-        (["not_there:small"], "not_there:small, where there is no such function"),
-        (["networks_of_mine:large"], "networks_of_mine:large, where there is no such function"),
-        (["networks_of_mine:nothing"], "networks_of_mine:nothing, where there is no such function"),
+        (["timm:resnet81"], "unknown network 'resnet81'; did you mean resnet18 or "),
+        (
+            ["not_there:small"],
+            "unknown zoo or module 'not_there'; choose from torchvision, timm, keras, gluoncv.",
+        ),
+        (["networks_of_mine:large"], "unknown function of networks_of_mine 'large'; "),
+        (["networks_of_mine:nothing"], "unknown function of networks_of_mine 'nothing'; "),
         (["networks_of_mine:no_network"], "one of PyTorch, Keras or MXNet Gluon; received a dict"),
         (["networks_of_mine:small", "--image", "10"], "divided by x; received '10'"),
         (
@@ -185,7 +188,7 @@ def test_networks_of_a_zoo(name, capsys):
         (["networks_of_mine:small", "--image", "1x8x8"], "says: Given groups=1, weight of size"),
         (["networks_of_mine:small", "--batch", "0"], "--batch must be a positive integer"),
         (["networks_of_mine:small", "--d-mul", "8"], "d_mul must be at least"),
-        (["networks_of_mine:small", "--composition", "both"], "composition must be one of"),
+        (["networks_of_mine:small", "--composition", "both"], "unknown composition 'both'"),
     ],
 )
 def test_exit_code_2_and_one_sentence(own, capsys, arguments, sentence):

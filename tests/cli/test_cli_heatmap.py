@@ -92,7 +92,7 @@ def test_exception_another_ending(model, tmp_path, capsys):
     torch.save(model.state_dict(), tmp_path / "model.pt")
     arguments = ["heatmap", str(tmp_path / "model.pt"), str(tmp_path / "heatmap.txt")]
     assert cli.main(arguments) == 2
-    assert "the picture's ending must be one of '.png', '.svg', '.pdf'" in capsys.readouterr().err
+    assert "unknown picture format '.txt'; choose from .png, .svg, .pdf." in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
 

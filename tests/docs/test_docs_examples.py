@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 import do_conv
-from do_conv import DOConvError, checkpoints, frameworks, zoo
+from do_conv import DOConvError, checkpoints, cli, frameworks, zoo
 from do_conv.checkpoints import checks as file_checks
 from do_conv.checkpoints import prefixes
 from do_conv.core import rules
 from do_conv.core.transposed import transposed_size
 from do_conv.models import checks as model_checks
-from do_conv.names import known_name
+from do_conv.parity import cases
 
 DOCS = Path(__file__).parents[2] / "docs"
 PACKAGE = Path(do_conv.__file__).parent
@@ -127,7 +127,7 @@ BROKEN = [
     (rules.depth_multiplier, (8, (3, 3)), {}),
     (rules.depth_multiplier, (9.0, (3, 3)), {}),
     (rules.depthwise_init, ("xavier",), {}),
-    (rules.composition, ("both",), {}),
+    (rules.composition, ("features",), {}),
     (rules.choice, ("padding_mode", "mirror", rules.PADDING_MODES), {}),
     (rules.padding, ("full", 2), {}),
     (rules.padding, ("same", 2), {"words": ()}),
@@ -157,17 +157,17 @@ BROKEN = [
     (model_checks.not_quantised, (False, "DOConv2d"), {}),
     (model_checks.weight_of_its_own, ("weight_orig", "DOConv2d"), {}),
     (zoo.load, ("resnet18",), {}),
-    (zoo.load, ("networks:mine",), {}),
     (frameworks.of, ({},), {}),
     (rules.stored_shape, ("weight", (8, 3, 11), (8, 3, 3, 3)), {}),
     (do_conv.Spec.of_shapes, ((8, 3, 3, 3), (3, 9), 1), {}),
     (do_conv.Spec.of_shapes, ((4, 3, 3, 3), (6, 9, 3, 3), 1), {}),
     (rules.finite, ("weight", False), {}),
     (rules.built, ("conv0", False), {}),
-    (known_name, ("framework", "pytorch", ["torch", "keras", "gluon"]), {}),
-    (known_name, ("framework", "keras", ["torch"]), {}),
-    (known_name, ("case", "strides", ["same", "stride", "plain", "he", "valid", "bias"]), {}),
-    (checkpoints.fold, ("model.bin", "plain.bin"), {}),
+    (frameworks.adapter, ("pytorch",), {}),
+    (cases.named, (["d-mul-betwen"],), {}),
+    (cli._parsed, (["partiy"],), {}),
+    (zoo.load, ("torchvison:resnet18",), {}),
+    (checkpoints.fold, ("model.safetensor", "plain.safetensor"), {}),
     (checkpoints.fold, ("model.safetensors", "plain.params"), {}),
     (checkpoints.fold, ("model.params", "model.params"), {}),
     (checkpoints.fold, ("model.params", "plain.params"), {}),
@@ -177,7 +177,8 @@ BROKEN = [
     (file_checks.layer_finite, ("conv1", "composed kernel", False), {}),
     (file_checks.one_parametrization, ("conv1", False), {}),
     (file_checks.known_kernel_size, ("conv1", 15, None), {}),
-    (known_name, ("layer named in kernel_size", "conv3", ["conv1", "conv2"]), {}),
+    (rules.known_name, ("layer in kernel_size", "conv3", ["conv1", "conv2"]), {}),
+    (rules.known_name, ("layer of the file", "conv9", ["bn1", "conv1"]), {}),
     (prefixes.strip, ([{"module.W": 0, "module.D": 0}], "model."), {}),
     (prefixes.strip, ([{"module.W": 0, "W": 0}], "module."), {}),
     (file_checks.neutral_file, ("model.safetensors", "no metadata"), {}),

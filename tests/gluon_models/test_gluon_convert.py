@@ -218,8 +218,8 @@ def test_he_start_and_feature_composition(network, x):
             "left because it was not chosen; look at",
         ),
         (nn.Conv2D(3, 3), {"d_mul": 8}, "d_mul must be at least the number of .*, 9"),
-        (nn.Conv2D(3, 3), {"composition": "both"}, "composition must be one of"),
-        (nn.Conv2D(3, 3), {"depthwise_init": "ones"}, "depthwise_init must be one of"),
+        (nn.Conv2D(3, 3), {"composition": "both"}, "unknown composition 'both'"),
+        (nn.Conv2D(3, 3), {"depthwise_init": "ones"}, "unknown depthwise_init 'ones'"),
     ],
 )
 def test_exception_bad_options(model, options, message):

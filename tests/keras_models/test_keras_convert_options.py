@@ -22,8 +22,8 @@ from do_conv.tf import DOConv2D, convert, fold, folded_weights, plan, verify
             "left because it was not chosen; look at",
         ),
         (small(conv()), {"d_mul": 8}, "d_mul must be at least the number of .*, 9"),
-        (small(conv()), {"composition": "both"}, "composition must be one of"),
-        (small(conv()), {"depthwise_init": "ones"}, "depthwise_init must be one of"),
+        (small(conv()), {"composition": "both"}, "unknown composition 'both'"),
+        (small(conv()), {"depthwise_init": "ones"}, "unknown depthwise_init 'ones'"),
     ],
 )
 def test_exception_options(model, options, message):

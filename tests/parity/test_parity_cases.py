@@ -118,7 +118,7 @@ def test_an_optimizer_that_trains_otherwise_does_not_hold(monkeypatch):
 
 
 def test_exception_unknown_case():
-    with pytest.raises(DOConvError, match=r"case must be one of .* 'plian'; choose .*plain"):
+    with pytest.raises(DOConvError, match=r"unknown case 'plian'; did you mean .*plain"):
         cases.named(["plain", "plian"])
 
 

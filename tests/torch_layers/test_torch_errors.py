@@ -78,40 +78,24 @@ ARGUMENTS = [
         "choose a divisor",
     ),
     (
-        {"padding": "full"},
-        "padding must be one of 'same', 'valid'",
-        "padding='full'",
-        "choose one of these",
-    ),
-    (
-        {"padding_mode": "mirror"},
-        "padding_mode must be one of 'zeros', 'reflect', 'replicate', 'circular'",
-        "padding_mode='mirror'",
-        "choose one of these",
-    ),
-    (
-        {"depthwise_init": "xavier"},
-        "depthwise_init must be one of 'identity', 'he'",
-        "depthwise_init='xavier'",
-        "choose one of these",
-    ),
-    (
-        {"composition": None},
-        "composition must be one of 'kernel', 'feature'",
-        "composition=None",
-        "choose one of these",
-    ),
-    (
-        {"kernel_size": 1, "composition": "both"},
-        "composition must be one of 'kernel', 'feature'",
-        "composition='both'",
-        "choose one of these",
-    ),
-    (
         {"padding": "same", "stride": (1, 2)},
         "padding='same' needs stride 1 in PyTorch",
         "stride=(1, 2)",
         "give the padding in integers",
+    ),
+]
+
+WORDS = [
+    ({"padding": "full"}, "unknown padding 'full'; choose from same, valid."),
+    (
+        {"padding_mode": "mirror"},
+        "unknown padding_mode 'mirror'; choose from zeros, reflect, replicate, circular.",
+    ),
+    ({"depthwise_init": "xavier"}, "unknown depthwise_init 'xavier'; choose from identity, he."),
+    ({"composition": None}, "unknown composition None; choose from kernel, feature."),
+    (
+        {"kernel_size": 1, "composition": "both"},
+        "unknown composition 'both'; choose from kernel, feature.",
     ),
 ]
 
@@ -121,6 +105,13 @@ def test_bad_arguments(changed, rule, received, remedy):
     arguments = {"in_channels": 4, "out_channels": 6, "kernel_size": 3, **changed}
     with pytest.raises(DOConvError, match=message(rule, received, remedy)):
         DOConv2d(**arguments)
+
+
+@pytest.mark.parametrize(("changed", "said"), WORDS)
+def test_unknown_words(changed, said):
+    with pytest.raises(DOConvError) as refused:
+        DOConv2d(**{"in_channels": 4, "out_channels": 6, "kernel_size": 3, **changed})
+    assert str(refused.value) == said
 
 
 @pytest.mark.parametrize(("ours", "rank"), [(DOConv1d, 1), (DOConv2d, 2), (DOConv3d, 3)])

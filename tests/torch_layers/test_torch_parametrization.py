@@ -167,7 +167,7 @@ def test_exception_a_lazy_layer_without_parameters():
     ("options", "message"),
     [
         ({"d_mul": 8}, "d_mul must be at least the number of kernel positions, 9"),
-        ({"depthwise_init": "xavier"}, "depthwise_init must be one of 'identity', 'he'"),
+        ({"depthwise_init": "xavier"}, "unknown depthwise_init 'xavier'; choose from identity, he"),
     ],
 )
 def test_exception_a_bad_option_leaves_the_layer_alone(options, message):

@@ -65,8 +65,8 @@ def test_what_is_left_and_why(make, reason):
             "left because it was not chosen; look at",
         ),
         (nn.Conv2d(3, 4, 3), {"d_mul": 8}, "d_mul must be at least the number of .*, 9"),
-        (nn.Conv2d(3, 4, 3), {"composition": "both"}, "composition must be one of"),
-        (nn.Conv2d(3, 4, 3), {"depthwise_init": "ones"}, "depthwise_init must be one of"),
+        (nn.Conv2d(3, 4, 3), {"composition": "both"}, "unknown composition 'both'"),
+        (nn.Conv2d(3, 4, 3), {"depthwise_init": "ones"}, "unknown depthwise_init 'ones'"),
     ],
 )
 def test_exception_nothing_changes(model, options, message):

@@ -24,6 +24,7 @@ import numpy as np
 
 from do_conv import files
 from do_conv.checkpoints.layers import Naming
+from do_conv.core import rules
 from do_conv.core.errors import DOConvError, MissingFrameworkError, broken
 
 # Longer endings first.
@@ -88,12 +89,7 @@ def of(path: Path, endings: dict[str, str]) -> Format:
     """
     ending = next((ending for ending in endings if path.name.lower().endswith(ending)), None)
     if ending is None:
-        *known, last = sorted(endings)
-        raise broken(
-            f"the name of a checkpoint must end in {', '.join(known)} or {last}",
-            path.name,
-            "rename it, or save it in one of these formats",
-        )
+        raise rules.unknown("checkpoint format", path.suffix or path.name, sorted(endings))
     module: Any = importlib.import_module(f"do_conv.checkpoints.formats.{endings[ending]}")
     return module
 

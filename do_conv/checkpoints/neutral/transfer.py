@@ -16,7 +16,6 @@ import numpy as np
 from do_conv import frameworks
 from do_conv.adapter import DELTA, Description, LayerArray, ModelLayer, array_name
 from do_conv.checkpoints import checks, neutral
-from do_conv.checkpoints.checks import listed
 from do_conv.checkpoints.formats.safetensors import NAMES, Raw
 from do_conv.checkpoints.neutral.description import pair
 from do_conv.core import rules
@@ -24,7 +23,6 @@ from do_conv.core.composition import compose
 from do_conv.core.errors import broken
 from do_conv.core.spec import Spec
 from do_conv.core.starts import fill_from_kernel
-from do_conv.names import known_name
 from do_conv.table import counted
 
 Match = str | Mapping[str, str]
@@ -147,14 +145,9 @@ def _pairs(
     names = {} if isinstance(match, str) else match
     if isinstance(match, str):
         rules.choice("match", match, ("name", "order"))
-    unknown = sorted({*names} - {*stored}) + sorted({*names.values()} - {*ours})
-    if unknown:
-        raise broken(
-            "match must have names of layers in the file as keys, and in the model as values",
-            f"{listed(unknown)}, which {'is' if len(unknown) == 1 else 'are'} not there",
-            f"choose from {listed(sorted(stored))} in the file and from {listed(sorted(ours))} in "
-            "the model",
-        )
+    for here, there in names.items():
+        rules.known_name("layer of the file", here, sorted(stored))
+        rules.known_name("layer of the model", there, sorted(ours))
     pairs = {name: names.get(name, name) for name in stored}
     checks.paired_names(
         [layer for layer in stored if pairs[layer] not in ours],
@@ -234,7 +227,7 @@ def _others(
         [key for key in stored if key not in own], [key for key in own if key not in stored]
     )
     for key, raw in stored.items():
-        known_name(f"dtype of '{key}'", raw.dtype, NAMES.values())
+        rules.known_name(f"dtype of '{key}'", raw.dtype, NAMES.values())
         here = own[key].shape
         checks.same_layer(key, key, "shape", raw.shape, here, raw.shape == here)
         yield own[key], raw.numbers()

@@ -5,6 +5,7 @@ what came, and what to do. A rule that is used in one place stands there (`core.
 
 arguments   the arguments of a layer or a window
 arrays      parameters, inputs, and stored parameters
+names       names that a user chooses from a list
 """
 
 from do_conv.core.rules.arguments import (
@@ -39,3 +40,4 @@ from do_conv.core.rules.arrays import (
     known_channels,
     stored_shape,
 )
+from do_conv.core.rules.names import known_name, unknown

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 
 from do_conv.core.errors import broken
+from do_conv.core.rules.names import known_name
 
 DepthwiseInit = Literal["identity", "he"]
 CompositionName = Literal["kernel", "feature"]
@@ -133,14 +134,9 @@ def warn_of_stride(stride: Sequence[int], kernel_size: Sequence[int]) -> None:
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """`value`, if it is one of `choices`."""
-    if not isinstance(value, str) or value not in choices:
-        one_of = "one of " if len(choices) > 1 else ""
-        raise broken(
-            f"{name} must be {one_of}{', '.join(map(repr, choices))}",
-            f"{name}={value!r}",
-            "choose one of these" if one_of else "leave it out",
-        )
-    return value
+    if len(choices) == 1 and value != choices[0]:  # other layers know other words
+        raise broken(f"{name} must be {choices[0]!r}", f"{name}={value!r}", "leave it out")
+    return known_name(name, value, choices)
 
 
 def depthwise_init(value: Any) -> DepthwiseInit:
