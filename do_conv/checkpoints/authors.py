@@ -22,8 +22,8 @@ FOLDED_SLOTS = (
     "folded, D' is zero: its D_mul was below the number of kernel positions, which it is now"
 )
 TRAINED_DIAGONAL = "its d_diag (D_diag) was not the identity; the difference is in D'"
-FOLDED = "without a D, and W has four axes: taken as a layer of theirs that was folded"
-POINTWISE = "without a D: taken as a layer of theirs with a 1 x 1 kernel"
+FOLDED = "without a D, and W has four axes: taken as a folded layer of the authors'"
+POINTWISE = "without a D: taken as the authors' layer with a 1 x 1 kernel"
 REORDERED = "exact, with the rows of D in the paper's order: the authors' code counts groups last"
 
 

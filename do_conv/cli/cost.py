@@ -65,7 +65,7 @@ def _plan(model: Any, image: tuple[int, ...] | None, given: argparse.Namespace) 
         first, *_ = str(error).strip().splitlines() or [type(error).__name__]
         raise broken(
             "a network must take the images it is counted for",
-            f"images of size {given.image}, of which its framework says: {first.rstrip('.')}",
+            f"images of size {given.image}, which fail with: {first.rstrip('.')}",
             "give --image the channels and the size that the network was made for",
         ) from error
     return plan

@@ -106,7 +106,7 @@ class Spec:
 
     @property
     def has_delta(self) -> bool:
-        """True if there is a D: a kernel of one position cannot be over-parameterized."""
+        """True if there is a D: a 1 x 1 kernel cannot be over-parameterized."""
         return self.area > 1
 
     @property
@@ -169,7 +169,7 @@ class Spec:
 class SeparableSpec(Spec):
     """The sizes of a depthwise separable convolution: the same pair, where I is zero.
 
-    What is stored is D itself, so D_mul may be any positive number; it is 1 by default.
+    The layer stores D itself, so D_mul may be any positive number; it is 1 by default.
     """
 
     def _depth_multiplier(self) -> int:

@@ -51,7 +51,7 @@ def model_kind(is_model: bool, kind: str, found: str) -> None:
 
 
 def something_to_fold(found: int, kind: str) -> None:
-    """A model to fold has a layer of ours."""
+    """A model to fold has a DO-Conv layer."""
     if not found:
         raise broken(
             "a model to fold must have a layer with a depthwise kernel",
@@ -105,7 +105,7 @@ def kernel_as_composed(others: Sequence[str]) -> None:
 
 
 def optimizer_inside(is_one: bool, found: str) -> None:
-    """What steps on W and D' is an optimizer of Keras that has no variables yet."""
+    """The optimizer that steps on W and D' is one of Keras's and has no variables yet."""
     if not is_one:
         raise broken(
             "the optimizer inside must be a plain Keras optimizer that has not been built",

@@ -87,7 +87,7 @@ def _compiled(pattern: Any) -> re.Pattern[str]:
     except (re.error, TypeError) as error:
         raise broken(
             "a pattern of layers' names must be a regular expression",
-            f"{pattern!r}, of which Python says: {error}",
+            f"{pattern!r}, which fails with: {error}",
             "escape the characters that mean more than themselves, as re.escape does",
         ) from None
 

@@ -85,7 +85,7 @@ def to_convert(
     """The layers of a model that `convert` replaces, each with what becomes of it.
 
     Raises:
-        DOConvError: if there are none, or an option breaks a rule.
+        DOConvError: if no convolution can be converted, or an option breaks a rule.
     """
     decided = decisions(model, where, d_mul, composition)
     converted = [(layer, row) for layer, row in decided if row.becomes is not None]

@@ -141,7 +141,7 @@ class Plan:
         return all(row.has_sizes for row in self.rows)
 
     def __str__(self) -> str:
-        """A table: each layer, what becomes of it, and what it takes before and in training.
+        """A table: each layer, its conversion, and its sizes before and in training.
 
         It is at most 80 columns wide; counts are in three figures.
         """

@@ -150,7 +150,7 @@ def _has_tensors(content: dict[Any, Any]) -> bool:
 
 
 def _of_kernels(optimizer: dict[Any, Any]) -> dict[Any, dict[str, Any]]:
-    """What the state of a `DOConvOptimizer` has of its kernels, by their number, or name."""
+    """The kernels in the state of a `DOConvOptimizer`, by number or by name."""
     state = optimizer["state"]
     states = state.items() if isinstance(state, dict) else ()
     return {key: own for key, own in states if isinstance(own, dict) and DELTA in own}

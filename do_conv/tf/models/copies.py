@@ -166,7 +166,7 @@ def _compile(old: Any, new: Any) -> str | None:
         del config["loss"]
         new.compile(loss=old.loss, **keras.saving.deserialize_keras_object(config))
     except (TypeError, ValueError, NotImplementedError) as error:
-        return f"one of which it says: {error.args[0]}"
+        return f"one that fails with: {error.args[0]}"
     if new.built and new.optimizer is not None:
         new.optimizer.build(new.trainable_variables)
     return None
