@@ -1,4 +1,4 @@
-"""The original authors' arrays as ours, in the core's order of axes.
+"""Convert the original authors' arrays to W and D', in the core's order of axes.
 
 Their D is D' already, and is added to an identity. Where their order of work is not the paper's, no
 D gives their kernel, and only the kernel can be imported: W = W' and D' = 0.
@@ -78,7 +78,7 @@ def from_tensorflow(
 
 
 def without_depthwise(weight: np.ndarray) -> Imported:
-    """A layer that stores no D: plain, under another name.
+    """A layer without a D: a plain layer under another name.
 
     Args:
         weight: `(C_out, C_in/G, 1)` of a layer with a 1 x 1 kernel, or the kernel

@@ -51,7 +51,7 @@ def layers_among(shapes: Mapping[str, Shape], separators: str) -> list[Theirs]:
 
 
 def _by_layer(shapes: Mapping[str, Shape], separators: str) -> dict[str, dict[str, str]]:
-    """The names of each layer's arrays, by what stands before them."""
+    """The names of each layer's arrays, by their prefix."""
     layers: dict[str, dict[str, str]] = {}
     for key in shapes:
         plain = key.removesuffix(_TENSORFLOW)

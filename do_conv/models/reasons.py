@@ -1,4 +1,4 @@
-"""Why a conversion leaves a convolution, in the words that every framework's plan has."""
+"""The reasons why a conversion leaves a convolution plain, the same in every framework."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NO_SUCH_CLASS = "there is no over-parameterized layer for its class"
 
 
 def layout(name: str) -> str:
-    """The axes of a layer's input are not in the order that our layers take."""
+    """DO-Conv layers need another order of the input's axes."""
     return f"its layout is {name}"
 
 
 def owned_by(kind: str) -> str:
-    """The layer is inside one that cannot be made again around another."""
+    """The layer is inside a layer that cannot be rebuilt."""
     return f"it is inside a layer of class {kind}, which only its own code can make again"
 
 

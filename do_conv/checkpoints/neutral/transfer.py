@@ -54,7 +54,7 @@ def save(model: Any, path: str | Path) -> None:
 
 
 def load(model: Any, path: str | Path, *, match: Match = "name") -> dict[str, str]:
-    """Give a model the weights of a neutral file, and so the outputs of the model it is from.
+    """Load the weights of a neutral file into a model, which then gives the saved model's outputs.
 
     A plain layer takes the kernel that an over-parameterized one composes; an over-parameterized
     one takes a plain layer's kernel and the identity. The model keeps all that the file does not
