@@ -52,6 +52,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python docs/tools/prose.py
 
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict

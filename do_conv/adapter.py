@@ -20,7 +20,7 @@ from do_conv.core.spec import Shape, Spec
 if TYPE_CHECKING:
     from do_conv.parity.cases import Case
 
-# The names of a layer's arrays: D' of a layer of ours, and D of a separable pair.
+# The names of a layer's arrays: D' of a DO-Conv layer, and D of a separable pair.
 DELTA, SEPARABLE = "depthwise_delta", "depthwise_weight"
 CONVOLUTIONS = ("convolution", "transposed", "separable")
 KINDS = (*CONVOLUTIONS, "dense", "normalization")

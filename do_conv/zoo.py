@@ -1,4 +1,4 @@
-"""Networks by name: from the model zoos of each framework, or from a function of one's own."""
+"""Networks by name: from the model zoos of each framework, or from a function of your own."""
 
 from __future__ import annotations
 

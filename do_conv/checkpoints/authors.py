@@ -1,4 +1,4 @@
-"""The original authors' arrays as ours, in the core's order of axes.
+"""Convert the original authors' arrays to W and D', in the core's order of axes.
 
 Their D is D' already, and is added to an identity. Where their order of work is not the paper's, no
 D gives their kernel, and only the kernel can be imported: W = W' and D' = 0.
@@ -22,8 +22,8 @@ FOLDED_SLOTS = (
     "folded, D' is zero: its D_mul was below the number of kernel positions, which it is now"
 )
 TRAINED_DIAGONAL = "its d_diag (D_diag) was not the identity; the difference is in D'"
-FOLDED = "without a D, and W has four axes: taken as a layer of theirs that was folded"
-POINTWISE = "without a D: taken as a layer of theirs with a 1 x 1 kernel"
+FOLDED = "without a D, and W has four axes: taken as a folded layer of the authors'"
+POINTWISE = "without a D: taken as the authors' layer with a 1 x 1 kernel"
 REORDERED = "exact, with the rows of D in the paper's order: the authors' code counts groups last"
 
 
@@ -78,7 +78,7 @@ def from_tensorflow(
 
 
 def without_depthwise(weight: np.ndarray) -> Imported:
-    """A layer that stores no D: plain, under another name.
+    """A layer without a D: a plain layer under another name.
 
     Args:
         weight: `(C_out, C_in/G, 1)` of a layer with a 1 x 1 kernel, or the kernel

@@ -51,7 +51,7 @@ def layers_among(shapes: Mapping[str, Shape], separators: str) -> list[Theirs]:
 
 
 def _by_layer(shapes: Mapping[str, Shape], separators: str) -> dict[str, dict[str, str]]:
-    """The names of each layer's arrays, by what stands before them."""
+    """The names of each layer's arrays, by their prefix."""
     layers: dict[str, dict[str, str]] = {}
     for key in shapes:
         plain = key.removesuffix(_TENSORFLOW)
@@ -85,7 +85,7 @@ def _without_depthwise(
     keys: dict[str, str],
     shapes: Mapping[str, Shape],
 ) -> Theirs | None:
-    """A layer with a kernel of one position, or a folded one.
+    """A layer with a 1 x 1 kernel, or a folded one.
 
     In Gluon both are plain layers under their own names, and so is a folded one in TensorFlow.
     """
@@ -156,7 +156,7 @@ def _numbered(
 def in_weight_names(
     groups: Mapping[str, dict[str, Any]], layers: list[Theirs]
 ) -> Iterator[tuple[str, list[bytes]]]:
-    """The names of arrays that older Keras files store with a group, with ours in place of theirs.
+    """The array names that older Keras files store with a group, with our names for the authors'.
 
     They are in the order of our layer's variables: W, the bias, D'.
     """

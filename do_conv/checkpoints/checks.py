@@ -14,7 +14,7 @@ _PAIR = (
 
 
 def layer_keys(layer: str, expected: Collection[str], found: Collection[str]) -> None:
-    """A file has every array of a layer once."""
+    """A file must have every array of a layer once."""
     if set(found) != set(expected):
         raise broken(
             f"the arrays of layer '{layer}' in a checkpoint must be {sorted(expected)}",
@@ -24,7 +24,7 @@ def layer_keys(layer: str, expected: Collection[str], found: Collection[str]) ->
 
 
 def layer_shapes(layer: str, shapes: Mapping[str, Sequence[int]]) -> NoReturn:
-    """The arrays of a layer fit each other."""
+    """The shapes of a layer's arrays must match."""
     shown = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
     raise broken(
         "the shapes of a layer's arrays in a checkpoint must fit each other",
@@ -43,7 +43,7 @@ def layer_dtype(layer: str, dtype: str) -> NoReturn:
 
 
 def layer_finite(layer: str, array: str, is_finite: bool) -> None:
-    """Kernels to deploy are finite, also after rounding to their dtype."""
+    """Folded kernels must be finite, also after rounding to their dtype."""
     if not is_finite:
         raise broken(
             "a layer's arrays must be finite to be folded or imported",
@@ -64,7 +64,7 @@ def one_parametrization(layer: str, is_only: bool) -> None:
 
 
 def known_kernel_size(layer: str, area: int, given: Sequence[int] | None) -> NoReturn:
-    """The authors' files hold the number of a kernel's positions, not its sides."""
+    """The authors' files hold the number of kernel positions, not the kernel size."""
     came = "none that fits" if given is None else f"kernel_size={tuple(given)}"
     raise broken(
         f"the kernel_size of layer '{layer}' must have its {area} positions",
@@ -74,7 +74,7 @@ def known_kernel_size(layer: str, area: int, given: Sequence[int] | None) -> NoR
 
 
 def neutral_file(path: str, found: Any) -> NoReturn:
-    """A neutral file says that it is one, of a version that is known."""
+    """A neutral file must have the metadata of a known version."""
     raise broken(
         "a neutral checkpoint must have the metadata format 'do_conv', version '1' and layers, "
         "a description of each",
@@ -84,7 +84,7 @@ def neutral_file(path: str, found: Any) -> NoReturn:
 
 
 def paired_names(only_file: Sequence[str], only_model: Sequence[str]) -> None:
-    """Every layer of the file is one of the model's, and the other way round."""
+    """The file and the model must have the same layers."""
     if only_file or only_model:
         raise broken(
             "the layers of a file and of the model that takes them must be the same, by name",
@@ -94,7 +94,7 @@ def paired_names(only_file: Sequence[str], only_model: Sequence[str]) -> None:
 
 
 def same_layer(layer: str, own: str, what: str, there: Any, here: Any, fits: bool) -> None:
-    """A layer of a file and the model's layer that takes it are alike in what both have."""
+    """A layer of a file must match the model's layer that takes its arrays."""
     if not fits:
         raise broken(
             f"layer '{layer}' of a file and layer '{own}' of the model must have the same {what}",

@@ -23,7 +23,7 @@ def fold(
     check_finite: bool = True,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
-    """Write the plain network's checkpoint; other tensors go through untouched.
+    """Write the plain network's checkpoint; other tensors do not change.
 
     Args:
         source: a `.pt`, `.pth`, `.safetensors`, `.weights.h5` or `.params` file.
@@ -132,7 +132,7 @@ def _fold_layer(
     plain: dict[Any, dict[str, Any]],
     check_finite: bool,
 ) -> Layer:
-    """Put the plain layer's arrays in the place of a layer's.
+    """Replace a layer's arrays with those of the plain layer.
 
     `plain` keeps the kernels of the layers before: layers that share their arrays share them.
     """

@@ -124,7 +124,7 @@ def _import_layer(
     kernel_size: KernelSize,
     check_finite: bool,
 ) -> Layer:
-    """Put our arrays in the place of a layer's."""
+    """Replace a layer's arrays with W and D'."""
     tensors = {role: state[key] for role, key in theirs.keys.items()}
     arrays = {
         role: states.array(state, key, theirs.name, format) for role, key in theirs.keys.items()
@@ -186,7 +186,7 @@ def _in_one_order(theirs: Theirs, arrays: dict[str, np.ndarray]) -> dict[str, np
 def _imported(
     theirs: Theirs, arrays: dict[str, np.ndarray], kernel_size: KernelSize
 ) -> tuple[Imported, list[str]]:
-    """W and D' in the core's order, and notes for a person."""
+    """W and D' in the core's order, and notes for the report."""
     ordered = _in_one_order(theirs, arrays)
     weight, delta = ordered["weight"], ordered.get("delta")
     if delta is None:
@@ -210,7 +210,7 @@ def _padding_note(theirs: Theirs, sides: Shape) -> str:
 
 
 def _sides(layer: str, area: int, kernel_size: KernelSize) -> tuple[Shape, str]:
-    """The kernel's size, and a note for a person."""
+    """The kernel's size, and a note for the report."""
     if isinstance(kernel_size, Mapping):
         given = kernel_size.get(layer)
         if given is not None and math.prod(given) != area:

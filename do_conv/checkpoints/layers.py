@@ -63,11 +63,11 @@ class Naming:
         return delta
 
     def weight_from_core(self, kernel: np.ndarray) -> np.ndarray:
-        """The way back from `weight_to_core`."""
+        """The inverse of `weight_to_core`."""
         return kernel
 
     def delta_from_core(self, delta: np.ndarray) -> np.ndarray:
-        """The way back from `delta_to_core`."""
+        """The inverse of `delta_to_core`."""
         return delta
 
     def layers_among(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:

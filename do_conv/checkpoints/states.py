@@ -21,7 +21,7 @@ def shapes(state: Mapping[str, Any], format: Format) -> dict[str, Shape]:
 
 
 def numbers(checkpoint: Checkpoint, format: Format) -> tuple[int, int]:
-    """How many named tensors there are, and how many numbers in them."""
+    """The number of named tensors, and of the values in them."""
     shapes = [format.shape(tensor) for state in checkpoint.states for tensor in state.values()]
     sizes = [math.prod(shape) for shape in shapes if shape is not None]
     return len(sizes), sum(sizes)

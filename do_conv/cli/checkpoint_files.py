@@ -12,22 +12,22 @@ from do_conv import table
 from do_conv.checkpoints import Layer, Report
 from do_conv.core.errors import is_installed
 
-# How many layers a summary names.
+# The number of layers that a summary lists.
 FEW = 5
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the two files, and the options for what is done with them."""
+    """Add the two files and the shared options."""
     parser.add_argument("source", metavar="IN", help="the file to read")
-    parser.add_argument("target", metavar="OUT", help="the file to write, of the same ending")
+    parser.add_argument("target", metavar="OUT", help="the file to write, with the same suffix")
     parser.add_argument(
         "--no-check-finite",
         dest="check_finite",
         action="store_false",
-        help="go on where kernels hold NaN or infinity",
+        help="accept kernels with NaN or infinity",
     )
-    parser.add_argument("--verbose", action="store_true", help="name every layer")
-    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    parser.add_argument("--verbose", action="store_true", help="list every layer")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 @contextlib.contextmanager

@@ -19,14 +19,14 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "network",
         metavar="ZOO:NETWORK",
-        help=f"a zoo is one of {', '.join(zoo.ZOOS)}; or MODULE:FUNCTION of your own",
+        help=f"a zoo is one of {', '.join(zoo.ZOOS)}; or your own MODULE:FUNCTION",
     )
     parser.add_argument(
         "--image",
         metavar="CxHxW",
-        help="count and estimate for images of this size, such as 3x224x224",
+        help="count and estimate for this image size, such as 3x224x224",
     )
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images (default: 1)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="batch size (default: 1)")
     parser.add_argument("--d-mul", type=int, metavar="N", help="D_mul (default: |K|)")
     parser.add_argument(
         "--composition",
@@ -43,7 +43,7 @@ def run(given: argparse.Namespace) -> int:
     batch = rules.integer("--batch", given.batch)
     image = None if given.image is None else (batch, *_image_size(given.image))
     model = zoo.load(given.network)
-    # A Keras model has a size of its own, which is counted for where no other is given.
+    # Without --image, a Keras model is counted at the input size it was built for.
     plan = replace(_plan(model, image, given), batch=batch)
     print(json.dumps(_as_json(plan), indent=1) if given.json else plan)
     return 0
@@ -61,11 +61,11 @@ def _plan(model: Any, image: tuple[int, ...] | None, given: argparse.Namespace) 
     except Exception as error:
         if image is None:
             raise
-        # Every framework has classes of its own for an input that does not fit.
+        # Each framework raises different exceptions for an input of the wrong size.
         first, *_ = str(error).strip().splitlines() or [type(error).__name__]
         raise broken(
             "a network must take the images it is counted for",
-            f"images of size {given.image}, of which its framework says: {first.rstrip('.')}",
+            f"images of size {given.image}, which fail with: {first.rstrip('.')}",
             "give --image the channels and the size that the network was made for",
         ) from error
     return plan
@@ -84,7 +84,7 @@ def _image_size(text: str) -> tuple[int, ...]:
 
 
 def _as_json(plan: Plan) -> dict[str, Any]:
-    """Everything the table has, for a program, with all figures; null for what is not known."""
+    """The table for a program, with exact counts; null for unknown ones."""
     before, training = plan.macs or (None, None)
     return {
         "parameters": _parameters(plan),

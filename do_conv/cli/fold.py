@@ -1,4 +1,4 @@
-"""`do-conv fold`: the plain network's checkpoint, without the model's code."""
+"""`do-conv fold`: fold a checkpoint file without the model's code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Fold, say what was done, and return 0."""
+    """Fold, print the report, and return 0."""
     with checkpoint_files.progress("folding") as advance:
         report = checkpoints.fold(
             given.source, given.target, check_finite=given.check_finite, advance=advance

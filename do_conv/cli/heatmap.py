@@ -1,4 +1,4 @@
-"""`do-conv heatmap`: where in each kernel D made a difference, from a checkpoint."""
+"""`do-conv heatmap`: where D changed each kernel of a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("source", metavar="IN", help="the checkpoint")
     parser.add_argument(
-        "target", metavar="OUT", nargs="?", help="the picture; its ending says the format"
+        "target",
+        metavar="OUT",
+        nargs="?",
+        help="the picture (.png, .svg or .pdf); without it the numbers are printed",
     )
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.set_defaults(run=run)

@@ -1,4 +1,4 @@
-"""`do-conv import`: the original authors' checkpoints, for our layers."""
+"""`do-conv import`: convert a checkpoint of the original authors' layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from do_conv.core.errors import broken
 def add_to(commands: Any) -> None:
     """Add the command and its options."""
     parser = commands.add_parser(
-        "import", help="read a checkpoint of the original authors' layers", description=__doc__
+        "import", help="convert a checkpoint of the original authors' layers", description=__doc__
     )
     checkpoint_files.add_options(parser)
     parser.add_argument(
@@ -23,20 +23,20 @@ def add_to(commands: Any) -> None:
         action="append",
         default=[],
         metavar="[LAYER=]HxW",
-        help="the sides of kernels that are not square; may be repeated, with layers' names",
+        help="the size of kernels that are not square; may be repeated, with layer names",
     )
     parser.add_argument(
         "--strip-prefix",
         action="append",
         default=[],
         metavar="PREFIX",
-        help="take this from the beginning of names, such as module.; may be repeated",
+        help="remove this prefix from names, such as module.; may be repeated",
     )
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Import, say what was done, and return 0."""
+    """Import, print the report, and return 0."""
     kernel_size = _kernel_size(given.kernel_size)
     with checkpoint_files.progress("importing") as advance:
         report = checkpoints.import_authors(

@@ -1,4 +1,4 @@
-"""`do-conv parity`: every framework held to the core, case by case."""
+"""`do-conv parity`: compare every framework with the core, case by case."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from do_conv.parity import cases, comparison
 def add_to(commands: Any) -> None:
     """Add the command and its options."""
     parser = commands.add_parser(
-        "parity", help="prove that the frameworks agree with the core", description=__doc__
+        "parity", help="compare the frameworks with the core", description=__doc__
     )
     framework_option.add_to(parser)
     parser.add_argument(

@@ -11,7 +11,7 @@ With W `(C_out, C_in/G, D_mul)` and D `(C_in, D_mul, *K)`, output channel o of g
 
     W'[o, c, k] = sum_s W[o, c, s] * D[i, s, k]                                 (D^T o W)
 
-What is stored is D' = D - I, so weight decay pulls D to the identity (section 4). The identity is
+A layer stores D' = D - I, so weight decay pulls D to the identity (section 4). The identity is
 added and never multiplied, `W' = (sum of W's whole blocks) + W D'`: where D' is 0, W' is W to the
 last bit in every precision, and a change of D too small to be seen beside 1 is not lost.
 """

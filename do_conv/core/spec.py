@@ -112,7 +112,7 @@ class Spec:
 
     @property
     def has_delta(self) -> bool:
-        """True if there is a D: a kernel of one position cannot be over-parameterized."""
+        """True if there is a D: a 1 x 1 kernel cannot be over-parameterized."""
         return self.area > 1
 
     @property
@@ -175,7 +175,7 @@ class Spec:
 class SeparableSpec(Spec):
     """The sizes of a depthwise separable convolution: the same pair, where I is zero.
 
-    What is stored is D itself, so D_mul may be any positive number; it is 1 by default. The
+    The layer stores D itself, so D_mul may be any positive number; it is 1 by default. The
     arguments and errors are those of `Spec`.
 
     Examples:

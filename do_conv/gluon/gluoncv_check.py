@@ -2,8 +2,8 @@
 
 When GluonCV is imported it imports PyTorch, too, and gives up with "Legacy torch==2.13.0 detected"
 if that is 2.0 or newer, although its models for MXNet do not need it. `gluoncv.check` is the module
-that asks; where PyTorch is too new for it, it is told that there is none. Nothing happens before
-GluonCV is imported, and PyTorch itself is neither imported nor changed.
+that asks; where PyTorch is too new for it, it is told that PyTorch is missing. Nothing happens
+before GluonCV is imported, and PyTorch itself is neither imported nor changed.
 """
 
 from __future__ import annotations

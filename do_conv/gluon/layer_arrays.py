@@ -78,7 +78,7 @@ def _is_constant(block: Any, name: str) -> bool:
 
 
 def _description(block: Any) -> Description | None:
-    """What a layer is; None if other frameworks have no such layer."""
+    """The description of a layer; None if other frameworks have no such layer."""
     kind = block._plain if isinstance(block, Composed) else type(block)
     if kind in _CONVOLUTIONS:
         has_delta = block._reg_params.get(DELTA) is not None

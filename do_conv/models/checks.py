@@ -9,7 +9,7 @@ from do_conv.core.errors import broken
 
 
 def plain_convolution(is_plain: bool, kind: str) -> None:
-    """A convolution is over-parameterized once."""
+    """A convolution can be over-parameterized only once."""
     if not is_plain:
         raise broken(
             "only a plain convolution can be over-parameterized",
@@ -41,7 +41,7 @@ def separable_pair(is_pair: bool, depthwise: Any, pointwise: Any) -> None:
 
 
 def model_kind(is_model: bool, kind: str, found: str) -> None:
-    """A function on models is given a model of its own framework."""
+    """A function on models needs a model of its own framework."""
     if not is_model:
         raise broken(
             f"a model must be a {kind}",
@@ -51,7 +51,7 @@ def model_kind(is_model: bool, kind: str, found: str) -> None:
 
 
 def something_to_fold(found: int, kind: str) -> None:
-    """A model to fold has a layer of ours."""
+    """A model to fold must have a DO-Conv layer."""
     if not found:
         raise broken(
             "a model to fold must have a layer with a depthwise kernel",
@@ -92,7 +92,7 @@ def something_to_optimize(found: int, kind: str) -> None:
 
 
 def kernel_as_composed(others: Sequence[str]) -> None:
-    """A kernel that somebody else wrote is not overwritten in silence."""
+    """A kernel that other code changed is not overwritten silently."""
     if others:
         listed = ", ".join(f"'{name}'" for name in others)
         raise broken(
@@ -105,7 +105,7 @@ def kernel_as_composed(others: Sequence[str]) -> None:
 
 
 def optimizer_inside(is_one: bool, found: str) -> None:
-    """What steps on W and D' is an optimizer of Keras that has no variables yet."""
+    """The optimizer that steps on W and D' is one of Keras's and has no variables yet."""
     if not is_one:
         raise broken(
             "the optimizer inside must be a plain Keras optimizer that has not been built",
@@ -116,7 +116,7 @@ def optimizer_inside(is_one: bool, found: str) -> None:
 
 
 def optimizer_of_a_model(has_model: bool) -> None:
-    """Which variables are kernels is known from their model, or from a configuration."""
+    """The optimizer finds the kernels through the model, or through a configuration."""
     if not has_model:
         raise broken(
             "an optimizer must be given the model whose kernels it trains",

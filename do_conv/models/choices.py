@@ -1,8 +1,8 @@
 """Which layers of a model to convert: the values of `where`.
 
 `where` is a function of a layer's name and the layer, or a regular expression that is searched for
-in the name. The functions here make choices that ask the name and the layer's sizes alone. They
-work in every framework, and may be joined with `&` and `|` and inverted with `~`.
+in the name. The functions here choose by the layer's name and sizes only. They work in
+every framework; combine them with `&` and `|`, and invert them with `~`.
 """
 
 from __future__ import annotations
@@ -61,25 +61,25 @@ def kernel_at_least(*size: int) -> Choice:
 
 
 def depthwise() -> Choice:
-    """Convolutions with a group for each input channel."""
+    """Depthwise convolutions: one group for each input channel."""
     return Choice(lambda name, spec, place: 1 < spec.groups == spec.in_channels)
 
 
 def named(pattern: str | re.Pattern[str]) -> Choice:
-    """Convolutions in whose name the regular expression is found, by `re.search`.
+    """Convolutions whose name the regular expression matches, by `re.search`.
 
     Raises:
-        DOConvError: if it is no regular expression.
+        DOConvError: if the pattern is not a regular expression.
     """
     expression = _compiled(pattern)
     return Choice(lambda name, spec, place: expression.search(name) is not None)
 
 
 def _compiled(pattern: Any) -> re.Pattern[str]:
-    """A regular expression for text.
+    """Compile a regular expression for text.
 
     Raises:
-        DOConvError: if it is none.
+        DOConvError: if the pattern is not one.
     """
     try:
         re.search(pattern, "")  # bytes compile, but are not found in text
@@ -87,8 +87,8 @@ def _compiled(pattern: Any) -> re.Pattern[str]:
     except (re.error, TypeError) as error:
         raise broken(
             "a pattern of layers' names must be a regular expression",
-            f"{pattern!r}, of which Python says: {error}",
-            "escape the characters that mean more than themselves, as re.escape does",
+            f"{pattern!r}, which fails with: {error}",
+            "escape special characters, as re.escape does",
         ) from None
 
 
@@ -101,7 +101,7 @@ def stages(wanted: Collection[int], pattern: str = r"(?:layer|stage)s?[._]?(\d+)
             default finds `layer1` and `stage1`.
 
     Raises:
-        DOConvError: if it is no regular expression, or has no group.
+        DOConvError: if the pattern is not a regular expression, or has no group.
     """
     expression = _compiled(pattern)
     if not expression.groups:
@@ -120,10 +120,10 @@ def stages(wanted: Collection[int], pattern: str = r"(?:layer|stage)s?[._]?(\d+)
 
 
 def chooser(where: Where) -> Callable[[str, Any, Spec, int], bool]:
-    """A function of a layer's name, the layer, its spec and its place: whether it is chosen.
+    """A function of a name, the layer, its spec and its place, which is true if it is chosen.
 
     Raises:
-        DOConvError: if `where` is nothing that can choose.
+        DOConvError: if `where` is of another type.
     """
     if where is None:
         return lambda name, layer, spec, place: True

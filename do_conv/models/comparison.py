@@ -1,4 +1,4 @@
-"""How far the outputs of two models are apart, and where that begins."""
+"""Compare the outputs of two models, and find the first layer that differs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def flattened(value: Any, is_array: Callable[[Any], bool]) -> Iterator[Any]:
 def difference(before: np.ndarray, after: np.ndarray) -> float:
     """The largest difference, relative to the largest value of `before`.
 
-    Infinite for other shapes, and where there is NaN or infinity.
+    Infinite for different shapes, and with NaN or infinity.
     """
     if before.shape != after.shape:
         return math.inf
@@ -44,14 +44,14 @@ def difference(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def largest_difference(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> float:
-    """The largest of the differences; infinite if there are more arrays on one side."""
+    """The largest of the differences; infinite if one side has more arrays."""
     if len(before) != len(after):
         return math.inf
     return max(map(difference, before, after), default=0.0)
 
 
 def first_apart(before: Inside, after: Inside, tolerance: float) -> str | None:
-    """The first layer of both models whose outputs are apart, in the order of `before`."""
+    """The first layer of both models whose outputs differ, in the order of `before`."""
     common = (name for name in before if name in after)
     return next((n for n in common if not difference(before[n], after[n]) <= tolerance), None)
 
@@ -63,19 +63,19 @@ def agreement(
     inside: Callable[[], tuple[Inside, Inside]],
     remedy: str | None = None,
 ) -> float:
-    """The largest difference between the outputs of two models, if it is within the tolerance.
+    """Check that the outputs of two models agree within a tolerance.
 
     Args:
         before, after: their outputs.
         tolerance: the largest difference allowed, relative to the largest value of `before`.
-        inside: gives the outputs of the layers of both; called if the outputs are apart.
-        remedy: how a user leaves training mode, if a model was run in it.
+        inside: gives the outputs of the layers of both; called if the outputs differ.
+        remedy: how to leave training mode, if a model was run in it.
 
     Returns:
         the largest relative difference.
 
     Raises:
-        DOConvError: if it is above the tolerance; the message names the layer where it begins.
+        DOConvError: if it is above the tolerance; the message names the first layer that differs.
     """
     apart = largest_difference(before, after)
     if apart <= tolerance:

@@ -1,4 +1,4 @@
-"""Decide which convolutions of a model are converted, by a framework's description of the model."""
+"""Decide which convolutions of a model are converted, from a framework's description of it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ DMul = int | Callable[[Spec], int] | None
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution as it stands in a model, or a graph that hides some.
+    """A convolution of a model, or a graph of operations with convolutions inside.
 
     Attributes:
-        name: where it is in the model; "" is the model itself.
+        name: its path in the model; "" is the model itself.
         layer: the framework's layer.
-        reason: why it has to be left, or None.
-        parameters: how many it has, with its bias.
+        reason: why it stays plain, or None.
+        parameters: their number, with the bias.
         spec_of: gives its sizes for a D_mul, None being |K|; None where they cannot be read.
-        becomes: the class that would take its place; None if it has to be left.
+        becomes: the class that would replace it; None if it stays plain.
         kernel_only: whether that class has kernel composition only.
         weight: its W, where a framework's layers can share one.
-        count: how many convolutions it is or hides.
+        count: the number of convolutions it stands for.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Description:
 
     Attributes:
         convolutions: each once, in the model's order.
-        parameters: how many the whole model has.
+        parameters: their number in the whole model.
         holders: every layer of the model with the parameters it holds itself; empty where a
             framework's layers cannot share them.
     """
@@ -85,7 +85,7 @@ def to_convert(
     """The layers of a model that `convert` replaces, each with what becomes of it.
 
     Raises:
-        DOConvError: if there are none, or an option breaks a rule.
+        DOConvError: if no convolution can be converted, or an option breaks a rule.
     """
     decided = decisions(model, where, d_mul, composition)
     converted = [(layer, row) for layer, row in decided if row.becomes is not None]

@@ -8,9 +8,9 @@ PlainT_co = TypeVar("PlainT_co", covariant=True)
 
 
 class Folds(Protocol[PlainT_co]):
-    """A layer of ours.
+    """A DO-Conv layer.
 
-    Keras's and Gluon's own classes are untyped: a checker takes any of them for a layer of ours if
+    Keras's and Gluon's own classes are untyped: a checker takes any of them for a DO-Conv layer if
     `fold` asks for our base class, and for this protocol only if it has a method `fold`.
     """
 

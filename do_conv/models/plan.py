@@ -42,18 +42,18 @@ class Row:
 
     @property
     def _trained(self) -> Spec | None:
-        """The sizes of the new layer; None if it is left, or while they are not known."""
+        """The sizes of the new layer; None if the layer stays plain, or sizes are unknown."""
         known = self.becomes is not None and self.spec is not None and self.spec.is_known
         return self.spec if known else None
 
     @property
     def has_sizes(self) -> bool:
-        """Whether its parameters can be counted: not before it has seen the input's channels."""
+        """Whether its parameters can be counted, which needs the input channels."""
         return self.spec is None or self.spec.is_known
 
     @property
     def training_parameters(self) -> int:
-        """How many parameters are trained in its place."""
+        """The number of parameters of the layer in training."""
         spec = self._trained
         if spec is None:
             return self.parameters
@@ -80,7 +80,7 @@ class Row:
         )
 
     def faster(self, batch: int) -> str:
-        """The composition that is faster by the estimate; "kernel" if it is left."""
+        """The faster composition by the estimate; "kernel" if the layer stays plain."""
         spec = self._trained
         if spec is None or self.kernel_only:
             return "kernel"
@@ -106,7 +106,7 @@ class Plan:
 
     @property
     def converted(self) -> tuple[Row, ...]:
-        """The layers that are replaced."""
+        """The layers that are converted."""
         return tuple(row for row in self.rows if row.becomes is not None)
 
     @property
@@ -116,7 +116,7 @@ class Plan:
 
     @property
     def training_parameters(self) -> int:
-        """How many parameters the converted model trains."""
+        """The number of parameters of the converted model in training."""
         return self.parameters + sum(r.training_parameters - r.parameters for r in self.rows)
 
     @property
@@ -127,7 +127,7 @@ class Plan:
 
     @property
     def step_ratio(self) -> float | None:
-        """How much longer a training step takes, estimated; None without sizes."""
+        """The estimated ratio of training step times, DO-Conv to plain; None without sizes."""
         macs = self.macs
         if macs is None:
             return None
@@ -141,7 +141,7 @@ class Plan:
         return all(row.has_sizes for row in self.rows)
 
     def __str__(self) -> str:
-        """A table: each layer, what becomes of it, and what it takes before and in training.
+        """A table: each layer, its conversion, and its sizes before and in training.
 
         It is at most 80 columns wide; counts are in three figures.
         """

@@ -1,4 +1,4 @@
-"""Why a conversion leaves a convolution, in the words that every framework's plan has."""
+"""The reasons why a conversion leaves a convolution plain, the same in every framework."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NO_CHANNELS = "it has no input or no output channels"
 COMPUTED_WEIGHT = "its weight is computed from other parameters"
 UNREAD_WEIGHT = "its forward pass does not read its weight"
 SHARED_WEIGHT = "its weight is shared with a layer that is left"
-ONE_POSITION = "its kernel has one position"
+ONE_POSITION = "a 1 x 1 kernel has nothing to over-parameterize"
 NOT_CHOSEN = "it was not chosen"
 QUANTISED = "it is prepared for quantisation"
 OTHER_CLASS = "its class is not Keras's own"
@@ -17,12 +17,12 @@ NO_SUCH_CLASS = "there is no over-parameterized layer for its class"
 
 
 def layout(name: str) -> str:
-    """The axes of a layer's input are not in the order that our layers take."""
+    """DO-Conv layers need another order of the input's axes."""
     return f"its layout is {name}"
 
 
 def owned_by(kind: str) -> str:
-    """The layer is inside one that cannot be made again around another."""
+    """The layer is inside a layer that cannot be rebuilt."""
     return f"it is inside a layer of class {kind}, which only its own code can make again"
 
 

@@ -54,7 +54,7 @@ class Rule(ctypes.Structure):
 
 
 class Step(ctypes.Structure):
-    """What `step` does with a kernel whose D_mul is |K|.
+    """The work of `step` on a kernel whose D_mul is |K|.
 
     weight, delta: the addresses of W `(groups, rows, channels, area)` and D' `(groups, channels,
     area, area)`, which are updated. grad: of the gradient of W'. composed: where W' is written.

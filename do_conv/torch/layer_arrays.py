@@ -57,7 +57,7 @@ def model_layers(model: nn.Module | DOConvOptimizer) -> Iterator[ModelLayer]:
 
 
 def _description(module: Any) -> Description | None:
-    """What a layer is; None if other frameworks have no such layer."""
+    """The description of a layer; None if other frameworks have no such layer."""
     if isinstance(module, OverParameterized) or is_over_parameterized(module):
         return _convolution(module, _delta(module))
     if isinstance(module, Composed):  # separable

@@ -69,7 +69,7 @@ def over_parameterize(
         depthwise_init: "identity", with which the outputs stay as they are, or "he" (Table 7).
 
     Returns:
-        the layer. A layer with a kernel of one position is left as it is: it has no D.
+        the layer. A layer with a 1 x 1 kernel stays as it is: it has no D.
 
     Raises:
         DOConvError: if it is no convolution, has no parameters yet, or has a D already; or if

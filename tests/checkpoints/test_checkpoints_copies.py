@@ -171,7 +171,7 @@ def test_pointwise_layers_alone(arrays, expected, tmp_path):
     for before, after in zip(given.values(), found.values(), strict=True):
         np.testing.assert_array_equal(after.reshape(before.shape), before)
     assert [layer.kind for layer in report.layers] == ["plain"]
-    assert list(report.notes) == ["without a D: taken as a layer of theirs with a 1 x 1 kernel"]
+    assert list(report.notes) == ["without a D: taken as the authors' layer with a 1 x 1 kernel"]
 
 
 @pytest.mark.parametrize(("before", "is_theirs"), [("", True), ("attention.", False)])

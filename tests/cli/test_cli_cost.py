@@ -92,7 +92,7 @@ def test_a_table_of_ones_own_network(own, capsys):
     assert main(["cost", "networks_of_mine:small", "--image", "3x10x10", "--batch", "2"]) == 0
     said = capsys.readouterr().out
     assert "DOConv2d" in said
-    assert "left: its kernel has one position" in said
+    assert "left: a 1 x 1 kernel has nothing to over-parameterize" in said
     assert "1 of 2 convolutions" in said
     assert "MACs are for a batch of 2" in said
     assert "  31.7 k" in said  # 2 * 64 * 8 * 27 + 2 * 64 * 32, as far as the table goes
@@ -183,7 +183,7 @@ def test_networks_of_a_zoo(name, capsys):
         (["networks_of_mine:small", "--image", "10"], "divided by x; received '10'"),
         (
             ["networks_of_mine:for_larger_images", "--image", "3x8x8"],
-            "received images of size 3x8x8, of which its framework says: mat1 and mat2",
+            "received images of size 3x8x8, which fail with: mat1 and mat2",
         ),
         (["networks_of_mine:small", "--image", "1x8x8"], "says: Given groups=1, weight of size"),
         (["networks_of_mine:small", "--batch", "0"], "--batch must be a positive integer"),
@@ -203,8 +203,8 @@ def test_exit_code_2_and_one_sentence(own, capsys, arguments, sentence):
     ("network", "image", "sentence"),
     [
         ("channels_last", "1x9x7", "made for 3 input channels, on axis 3; received an input of"),
-        ("channels_first", "1x9x7", "of which its framework says: Input 0 with name"),
-        ("mobile", "3x32x32", "of which its framework says: Input 0 with name"),
+        ("channels_first", "1x9x7", "which fail with: Input 0 with name"),
+        ("mobile", "3x32x32", "which fail with: Input 0 with name"),
         ("of_two_inputs", "3x8x8", "expects 2 named input(s)"),
     ],
 )

@@ -29,7 +29,7 @@ def test_each_convolution_once_and_in_order(network):
     assert rows == {
         "first": ("Conv2D", "DOConv2D", None),
         "body.0": ("Conv2D", "DOConv2D", None),
-        "body.1": ("Conv2D", None, "its kernel has one position"),
+        "body.1": ("Conv2D", None, "a 1 x 1 kernel has nothing to over-parameterize"),
         "twice": ("Conv2D", "DOConv2D", None),
         "tied": ("Conv2D", "DOConv2D", None),
         "up": ("Conv2DTranspose", "DOConv2DTranspose", None),
@@ -106,7 +106,7 @@ def test_the_table(network):
     lines = table.splitlines()
     assert "layer is becomes parameters training MACs training" in " ".join(table.split())
     assert re.search(r" Conv2D +DOConv2D, d_mul=10 ", table)
-    assert "(1) left: its kernel has one position" in lines
+    assert "(1) left: a 1 x 1 kernel has nothing to over-parameterize" in lines
     assert "whole model, 5 of 6 convolutions" in table
     assert max(map(len, lines)) <= 80
     assert "(the model)  Conv2D  DOConv2D" in str(plan(nn.Conv2D(4, 3)))
@@ -192,7 +192,7 @@ def hidden(count):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: nn.Conv2D(4, 1), "its kernel has one position"),
+        (lambda: nn.Conv2D(4, 1), "a 1 x 1 kernel has nothing to over-parameterize"),
         (lambda: DOConv2D(4, 3), "it has a depthwise kernel already"),
         (lambda: nn.Conv2D(4, 3, layout="NHWC"), "its layout is NHWC"),
         (lambda: Outside(4, 3), "its forward pass does not read its weight"),

@@ -46,7 +46,7 @@ class OwnCompile(keras.Model):
 @pytest.mark.parametrize(
     ("make", "metric", "reason"),
     [
-        (keras.Model, squares, "one of which it says: Could not locate function"),
+        (keras.Model, squares, "one that fails with: Could not locate function"),
         (OwnCompile, "mae", "a OwnCompile, with a compile.. of its own"),
     ],
 )

@@ -185,7 +185,7 @@ def test_what_is_left_and_why():
     )
     assert reasons(model) == {
         "conv": None,
-        "pointwise": "its kernel has one position",
+        "pointwise": "a 1 x 1 kernel has nothing to over-parameterize",
         "own": "its class is not Keras's own",
         "ours": "it has a depthwise kernel already",
         "lora": "its weight is computed from other parameters",

@@ -22,7 +22,7 @@ def test_rows_are_the_convolutions_in_order(network):
         "shared": ("Conv2D", "DOConv2D", None),
         "depthwise": ("DepthwiseConv2D", "DODepthwiseConv2D", None),
         "inner/separable": ("SeparableConv2D", "DOSeparableConv2D", None),
-        "inner/pointwise": ("Conv2D", None, "its kernel has one position"),
+        "inner/pointwise": ("Conv2D", None, "a 1 x 1 kernel has nothing to over-parameterize"),
         "sequential/up": ("Conv2DTranspose", "DOConv2DTranspose", None),
     }
 
@@ -144,7 +144,7 @@ def test_the_table_says_what_becomes_of_each_layer():
     lines = table.splitlines()
     row = " ".join(lines[lines.index("conv_dw_1") :][:3])  # too long for a line
     assert row.split()[:4] == ["conv_dw_1", "DepthwiseConv2D", "DODepthwiseConv2D,", "d_mul=10"]
-    assert "(1) left: its kernel has one position" in lines
+    assert "(1) left: a 1 x 1 kernel has nothing to over-parameterize" in lines
     assert "whole model, 14 of 28 convolutions" in table
     assert f" {model.count_params() / 1e3:.0f} k " in table
     assert max(map(len, lines)) <= 80

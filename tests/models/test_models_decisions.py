@@ -38,7 +38,7 @@ def test_a_row_for_each_layer():
     assert (first, second) == (one.layer, left.layer)
     assert (row.name, row.kind, row.becomes, row.reason) == ("one", "Layer", "Ours", None)
     assert (row.parameters, row.spec, row.composition) == (10, spec_of(9), "feature")
-    assert (other.becomes, other.reason, other.spec) == (None, "its kernel has one position", None)
+    assert (other.becomes, other.reason, other.spec) == (None, reasons.ONE_POSITION, None)
 
 
 def test_a_class_with_kernel_composition_only():
@@ -149,11 +149,11 @@ def test_the_layers_to_convert_are_those_that_are_not_left():
     ("left", "message"),
     [
         ([], "received a model without convolutions; give the model that holds"),
-        ([reasons.ONE_POSITION], "received 1 convolution, left because its kernel has one pos"),
+        ([reasons.ONE_POSITION], "received 1 convolution, left because a 1 x 1 kernel has nothing"),
         ([reasons.HAS_DEPTHWISE] * 2, "received 2 convolutions, each left .*; train it as it is"),
         (
             [reasons.ONE_POSITION, reasons.QUANTISED, reasons.ONE_POSITION],
-            r"left for 2 reasons: its kernel has one position \(2\), it is prepared .* \(1\); look",
+            r"left for 2 reasons: a 1 x 1 kernel has .* \(2\), it is prepared .* \(1\); look",
         ),
         ([None], "left because it was not chosen; look at .* where"),
     ],

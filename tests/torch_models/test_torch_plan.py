@@ -23,7 +23,7 @@ def test_rows_are_the_convolutions_in_order(network):
         "depthwise": ("Conv2d", "DOConv2d", None),
         "twice": ("Conv2d", "DOConv2d", None),
         "tied": ("Conv2d", "DOConv2d", None),
-        "pointwise": ("Conv2d", None, "its kernel has one position"),
+        "pointwise": ("Conv2d", None, "a 1 x 1 kernel has nothing to over-parameterize"),
         "up": ("ConvTranspose2d", "DOConvTranspose2d", None),
     }
 
@@ -93,7 +93,7 @@ def test_the_table_says_what_becomes_of_each_layer():
     assert " ".join(conv1.split()) == f"conv1 Conv2d DOConv2d, d_mul=50 {counts}"
     down = lines[lines.index("layer2.0.downsample.0") + 1]  # too long to stand in its row
     assert "Conv2d  left (1)" in down
-    assert "(1) left: its kernel has one position" in lines
+    assert "(1) left: a 1 x 1 kernel has nothing to over-parameterize" in lines
     assert any(
         line.startswith("whole model, 17 of 20 convolutions") and "11.7 M" in line for line in lines
     )

@@ -84,7 +84,7 @@ def of(path: Path, endings: dict[str, str]) -> Format:
     """The format of a file's ending.
 
     Raises:
-        DOConvError: if there is none of that ending.
+        DOConvError: if no format has that ending.
         MissingFrameworkError: if what reads it is not installed.
     """
     ending = next((ending for ending in endings if path.name.lower().endswith(ending)), None)

@@ -54,7 +54,7 @@ class Reader:
         self.data, self.at = data, 0
 
     def skip(self, count: int) -> int:
-        """Move on, and say where it was."""
+        """Advance, and return the old position."""
         if count < 0 or self.at + count > len(self.data):
             raise ValueError("it ends in the middle of an array or name")
         self.at += count

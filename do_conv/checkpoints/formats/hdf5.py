@@ -109,7 +109,7 @@ def _check(group: Any, h5py: Any, around: tuple[int, ...] = ()) -> None:
 
 
 def answer(path: str) -> tuple[int, bytes]:
-    """An exit code, and a copy of a file or the reason why there is none."""
+    """An exit code, and a copy of a file or the reason why the copy failed."""
     try:
         return 0, copied(path)
     except Exception as error:  # a damaged file makes the library raise anything

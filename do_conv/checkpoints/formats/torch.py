@@ -28,7 +28,7 @@ _PLAIN: list[Any] = [argparse.Namespace]
 
 
 def read(path: Path) -> Checkpoint:
-    """The states in a file, wherever in it they are.
+    """The states in a file, at any depth.
 
     Raises:
         DOConvError: if its pickle asks for anything but tensors and plain containers.
@@ -74,7 +74,7 @@ class _Sink:
         self.error: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write the data, and say how many bytes these are."""
+        """Write the data, and return the number of bytes."""
         try:
             return len(memoryview(data).cast("B")) if self._file is None else self._file.write(data)
         except OSError as error:
@@ -150,7 +150,7 @@ def _has_tensors(content: dict[Any, Any]) -> bool:
 
 
 def _of_kernels(optimizer: dict[Any, Any]) -> dict[Any, dict[str, Any]]:
-    """What the state of a `DOConvOptimizer` has of its kernels, by their number, or name."""
+    """The kernels in the state of a `DOConvOptimizer`, by number or by name."""
     state = optimizer["state"]
     states = state.items() if isinstance(state, dict) else ()
     return {key: own for key, own in states if isinstance(own, dict) and DELTA in own}

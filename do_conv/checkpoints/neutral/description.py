@@ -36,7 +36,7 @@ def roles(description: Description, arrays: Mapping[str, Any], layer: str) -> li
 
 
 def check(description: Description, layer: str, shapes: Mapping[str, Shape]) -> None:
-    """Hold the shapes of a layer's arrays to this.
+    """Compare the shapes of a layer's arrays with its description.
 
     Raises:
         DOConvError: if they do not fit.
@@ -64,7 +64,7 @@ def _fits_composed(description: Description, layer: str, shapes: Mapping[str, Sh
 
 
 def members(description: Description) -> dict[str, Any]:
-    """The members of its JSON: those that are not as they are by default."""
+    """The members that differ from the defaults, for its JSON."""
     default = Description(description.kind, description.kernel_size)
     return {
         name: value

@@ -1,7 +1,7 @@
 """Transferring weights from one live model to another, of the same framework or not.
 
-Data walks one way: the layers of a model, a neutral file, the layers of another model. What is
-over-parameterized in one and plain in the other is composed, or given the identity, on the way.
+Data flows one way: the layers of a model, a neutral file, the layers of another model. A layer that
+is over-parameterized in one model and plain in the other is composed, or given the identity.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def save(model: Any, path: str | Path) -> None:
 
 
 def load(model: Any, path: str | Path, *, match: Match = "name") -> dict[str, str]:
-    """Give a model the weights of a neutral file, and so the outputs of the model it is from.
+    """Load the weights of a neutral file into a model, which then gives the saved model's outputs.
 
     A plain layer takes the kernel that an over-parameterized one composes; an over-parameterized
-    one takes a plain layer's kernel and the identity. What the file does not hold stays with the
-    model: strides, padding, activations, and the order in which a dense layer sees the channels
+    one takes a plain layer's kernel and the identity. The model keeps all that the file does not
+    hold: strides, padding, activations, and the order in which a dense layer sees the channels
     and positions of what is flattened before it.
 
     Args:

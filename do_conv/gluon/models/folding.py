@@ -1,4 +1,4 @@
-"""Folding whole networks: no trace of us is left."""
+"""Folding whole networks: the result does not depend on do_conv."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
     """The plain network that does the same.
 
     Args:
-        model: a block that holds layers of ours, or one such layer.
+        model: a block that holds DO-Conv layers, or one such layer.
         check_finite: False folds parameters that hold NaN or infinity, too.
 
     Returns:
@@ -37,7 +37,7 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
         but a layer that shares its W with a plain one gets a weight of its own.
 
     Raises:
-        DOConvError: if it holds no layer of ours, one has no parameters yet, or a kernel is not
+        DOConvError: if it holds no DO-Conv layer, one has no parameters yet, or a kernel is not
             finite.
     """
     ours = [layer for _, layer in named_layers(model) if isinstance(layer, Composed)]

@@ -18,12 +18,12 @@ def folded_parameters(net: Any, *, check_finite: bool = True) -> dict[str, Any]:
     `load_parameters`.
 
     Args:
-        net: a network that holds layers of ours, or one such layer.
+        net: a network that holds DO-Conv layers, or one such layer.
         check_finite: False folds parameters that hold NaN or infinity, too.
 
     Returns:
         a new dict of arrays on the CPU. It has the names under which `net.save_parameters` writes,
-        except that each layer of ours has the names and arrays of the plain layer in its place.
+        except that each DO-Conv layer has the names and arrays of the plain layer in its place.
 
     Raises:
         DOConvError: if a composed kernel is not finite, or a layer has no parameters yet.

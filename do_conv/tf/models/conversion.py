@@ -70,14 +70,14 @@ def convert(
 def over_parameterized(
     layer: Any, spec: Spec | None, start: DepthwiseInit, composition: CompositionName
 ) -> Any:
-    """A layer of ours with a plain one's configuration, without variables."""
+    """A DO-Conv layer with a plain one's configuration, without variables."""
     assert spec is not None
     ours = {"d_mul": spec.d_mul, "depthwise_init": start, "composition": composition}
     return made_like(layer, class_for(type(layer)), ours)
 
 
 def fill(layer: Any, ours: Any) -> None:
-    """Give a layer of ours the plain one's values; D' is trained if the kernel is."""
+    """Give a DO-Conv layer the plain one's values; D' is trained if the kernel is."""
     kernel, slots = kernel_of(layer), kernel_of(ours)
     for name in ("kernel", "depthwise_kernel", "pointwise_kernel", "bias"):
         variable = getattr(layer, name, None)

@@ -182,7 +182,7 @@ def _compile(old: Any, new: Any, optimizer: Any) -> str | None:
             options["optimizer"] = optimizer
         new.compile(loss=old.loss, **options)
     except (TypeError, ValueError, NotImplementedError) as error:
-        return f"one of which it says: {error.args[0]}"
+        return f"one that fails with: {error.args[0]}"
     if new.built and new.optimizer is not None and not new.optimizer.built:
         new.optimizer.build(new.trainable_variables)
     return None

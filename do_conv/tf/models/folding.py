@@ -1,4 +1,4 @@
-"""Folding whole models: no trace of us is left."""
+"""Folding whole models: the result does not depend on do_conv."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
     """The plain model that does the same.
 
     Args:
-        model: a Functional or Sequential model that holds layers of ours, also in models within it
+        model: a Functional or Sequential model that holds DO-Conv layers, also in models within it
             and in `TimeDistributed`; or one such layer.
         check_finite: False folds parameters that hold NaN or infinity, too.
 
@@ -36,8 +36,8 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
         was converted. If `model` is compiled, so is it, with a new optimizer.
 
     Raises:
-        DOConvError: if it holds no layer of ours, one has no parameters yet, a kernel is not
-            finite, the model is subclassed, or a layer of ours is inside a layer of another class.
+        DOConvError: if it holds no DO-Conv layer, one has no parameters yet, a kernel is not
+            finite, the model is subclassed, or a DO-Conv layer is inside a layer of another class.
     """
     return folded(model, check_finite=check_finite)
 

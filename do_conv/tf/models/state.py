@@ -15,11 +15,11 @@ def folded_weights(model: Any, *, check_finite: bool = True) -> list[np.ndarray]
     """The weights of the plain model that does the same, as its `set_weights` takes them.
 
     Args:
-        model: a built model that holds layers of ours, at any depth, or one such layer.
+        model: a built model that holds DO-Conv layers, at any depth, or one such layer.
         check_finite: False folds parameters that hold NaN or infinity, too.
 
     Returns:
-        new arrays, those of `model.get_weights()` in their order, except that each layer of ours
+        new arrays, those of `model.get_weights()` in their order, except that each DO-Conv layer
         has the arrays of the plain layer in its place.
 
     Raises:

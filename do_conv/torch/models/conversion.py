@@ -118,7 +118,7 @@ def convert(
 
 
 def _over_parameterized(layer: Any, row: Row, start: DepthwiseInit) -> Any:
-    """The layer itself, as one of ours that has no D' yet."""
+    """The layer itself, as a DO-Conv layer that has no D' yet."""
     layer.__class__ = class_for(type(layer))
     layer.spec, layer.composition, layer.depthwise_init = row.spec, row.composition, start
     return layer

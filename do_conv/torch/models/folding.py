@@ -1,4 +1,4 @@
-"""Folding whole models: no trace of us is left."""
+"""Folding whole models: the result does not depend on do_conv."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def fold(
     """The plain model that does the same, to the last bit in eager mode.
 
     Args:
-        model: a module that holds layers of ours, or one such layer; of a wrapper (`DataParallel`,
+        model: a module that holds DO-Conv layers, or one such layer; of a wrapper (`DataParallel`,
             `DistributedDataParallel`, a compiled model), what it wraps is folded and returned.
         inplace: fold `model` itself, not a copy. Its weights stay the same objects.
         fuse_batchnorm: fuse each batch normalisation into the convolution before it, by PyTorch's
@@ -95,7 +95,7 @@ def fold(
         the folded model.
 
     Raises:
-        DOConvError: if it holds no layer of ours, one has no parameters yet, or a kernel is not
+        DOConvError: if it holds no DO-Conv layer, one has no parameters yet, or a kernel is not
             finite; then `model` is as it was.
     """
     model = unwrapped(model)
@@ -110,7 +110,7 @@ def fold(
 
 
 def fold_inside(model: nn.Module) -> Any:
-    """Fold everything of ours in a model, and return what takes the model's place."""
+    """Fold every DO-Conv layer of a model, and return the model that takes its place."""
     modules = list(model.modules())
     layers = [module for module in modules if isinstance(module, OverParameterized)]
     for layer in layers:

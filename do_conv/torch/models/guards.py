@@ -1,7 +1,7 @@
 """Networks that re-parameterise themselves, such as RepVGG, MobileOne and YOLO.
 
 Their methods read a convolution's `weight` from outside, which is W. Each of these methods is
-replaced by one that folds the layers of ours first, so that it reads the kernels that are applied.
+replaced by one that folds the DO-Conv layers first, so that it reads the kernels that are applied.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _METHODS = ("reparameterize", "switch_to_deploy", "fuse", "fuse_model")
 
 
 def guard(model: nn.Module, fold: Callable[[nn.Module], Any]) -> None:
-    """Let these methods, of all modules that hold layers of ours, call `fold` first."""
+    """Let these methods, of all modules that hold DO-Conv layers, call `fold` first."""
     for module in model.modules():
         holds = any(isinstance(inner, Composed) for inner in module.modules())
         if not holds or isinstance(module, Composed):

@@ -26,7 +26,7 @@ def parameter_groups(
     """Groups of parameters for an optimizer, in which D' stands apart and has its own options.
 
     Args:
-        model: a module that holds layers of ours.
+        model: a module that holds DO-Conv layers.
         delta: the options for D', such as `{"lr": 0.01}`; or a function that gives them for the
             options of the group that D' is taken out of.
         groups: groups that the parameters are divided into already, by their weight decay or by
@@ -85,7 +85,7 @@ def adaptive_clip_grad(
     be clipped to almost nothing, so it is judged by D = I + D'. Call it after `backward`.
 
     Args:
-        model: a module, with layers of ours or without.
+        model: a module, with DO-Conv layers or without.
         clip_factor: the largest norm of a row's gradient, relative to the row's norm.
         eps: the least norm that a row counts with.
         parameters: those to clip; None is all of the model. The paper leaves out the last layer.

@@ -23,11 +23,11 @@ def folded_state_dict(model: nn.Module, *, check_finite: bool = True) -> dict[st
     """The state dict of the plain network that does what `model` does.
 
     Args:
-        model: a network that holds layers of ours, or one such layer; wrapped or not.
+        model: a network that holds DO-Conv layers, or one such layer; wrapped or not.
         check_finite: False folds parameters that hold NaN or infinity, too.
 
     Returns:
-        a new dict. It has the keys of `model.state_dict()`, except that each layer of ours has the
+        a new dict. It has the keys of `model.state_dict()`, except that each DO-Conv layer has the
         keys and tensors of the plain layer in its place. Tensors that `fully_shard` has divided
         among processes are whole in it, and all of the processes have to call.
 
@@ -48,7 +48,7 @@ def folded_state_dict(model: nn.Module, *, check_finite: bool = True) -> dict[st
 
 
 def _plain_state(module: Any, check_finite: bool) -> dict[str, Tensor]:
-    """The state of the plain layer that takes the place of a layer of ours."""
+    """The state of the plain layer that takes the place of a DO-Conv layer."""
     if isinstance(module, Composed):
         return dict(module.fold(check_finite=check_finite).state_dict())
     weight = module.weight.detach().clone()

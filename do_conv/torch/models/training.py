@@ -22,7 +22,7 @@ def composed(model: nn.Module) -> Iterator[None]:
     ends, and are those of composing each time. An optimizer steps after the context.
 
     Args:
-        model: a module that holds layers of ours. Layers made by `over_parameterize` and separable
+        model: a module that holds DO-Conv layers. Layers made by `over_parameterize` and separable
             layers compose as they always do.
 
     Raises:
