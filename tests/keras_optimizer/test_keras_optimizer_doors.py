@@ -43,7 +43,7 @@ def test_training_goes_on_in_layers_as_it_would_have(network, train, apart, name
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_training_goes_on_without_layers_as_it_would_have(network, train, apart, name):
+def test_training_goes_on_without_layers_as_it_would_have(network, train, apart, numbers, name):
     make, tolerance = OPTIMIZERS[name]
     converted, inner = convert(network(), d_mul=lambda spec: spec.area + 1), make()
     layer = converted.get_layer("conv")
@@ -55,6 +55,10 @@ def test_training_goes_on_without_layers_as_it_would_have(network, train, apart,
     assert plain.optimizer is its
     before = fold(converted)
     assert apart(plain, before) == 0
+    # Keras 3.15 on jax: with `use_ema` a second `fit` fails in any model, because the first leaves
+    # each variable and its average with one array, which cannot be donated twice.
+    for variable in [*converted.weights, *inner.variables]:
+        variable.assign(numbers(variable))
     train(converted, epochs=2)
     train(plain, epochs=2)
     assert apart(plain, before) > 1e-6

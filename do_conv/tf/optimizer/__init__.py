@@ -185,7 +185,12 @@ class DOConvOptimizer(Doors):
         except TypeError:  # A step has failed, and jax's variables have no values: Keras raises it.
             return
         if self.built and self.optimizer.use_ema:
-            self.optimizer.finalize_variable_values(self._expanded(var_list))
+            variables = self._expanded(var_list)
+            self.optimizer.finalize_variable_values(variables)
+            for variable in variables:
+                # On jax Keras gives each the array of its average, and a second `fit` would
+                # donate this array twice.
+                variable.assign(ops.copy(variable))
             self.restore_weights()
 
     def get_config(self) -> dict[str, Any]:
