@@ -158,7 +158,9 @@ def test_an_unknown_composition_set_later_is_refused_when_used(kernel_size):
     layer = DOConv2D(6, kernel_size, in_channels=4)
     layer.initialize()
     layer.composition = "both"
-    with pytest.raises(DOConvError, match=r"unknown composition 'both'; choose from kernel, feature"):
+    with pytest.raises(
+        DOConvError, match=r"unknown composition 'both'; choose from kernel, feature"
+    ):
         layer(mx.nd.ones((2, 4, 8, 8)))
 
 

@@ -134,7 +134,9 @@ def test_composition_may_be_switched_at_any_time(windowed, extra):
 def test_an_unknown_composition_set_later_is_refused_when_used(kernel_size):
     layer = DOConv2d(4, 6, kernel_size)
     layer.composition = "both"
-    with pytest.raises(do_conv.DOConvError, match=r"unknown composition 'both'; choose from kernel, feature"):
+    with pytest.raises(
+        do_conv.DOConvError, match=r"unknown composition 'both'; choose from kernel, feature"
+    ):
         layer(batch(2, torch.float32))
 
 
