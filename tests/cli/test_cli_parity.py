@@ -93,7 +93,7 @@ def test_a_case_that_no_framework_offers_is_no_agreement(capsys, options):
     [
         (
             ["--case", "plian"],
-            "unknown case 'plian'; did you mean plain or ",
+            "unknown case 'plian'; did you mean plain?",
         ),
         (
             ["--framework", "jax"],
