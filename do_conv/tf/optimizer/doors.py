@@ -191,6 +191,13 @@ def _held(model: Any, optimizer: Any) -> Iterator[tuple[str, Any]]:
             )
     trained = {id(one) for one in optimizer._trainable_variables if one.trainable}
     found = [(n, layer, [id(p) in trained for p in _parts(layer)]) for n, layer in _ours(model)]
+    for name, _, are in found:
+        if any(are) and not all(are):
+            raise broken(
+                "W and D' of a layer must both be trained, or none of them",
+                f"layer '{name}', of which one is frozen",
+                "train both, or go on with layers",
+            )
     if not any(all(are) for *_, are in found):
         raise broken(
             "a model that is to go on without layers must have one whose W and D' the optimizer "
@@ -198,15 +205,7 @@ def _held(model: Any, optimizer: Any) -> Iterator[tuple[str, Any]]:
             f"a {type(model).__name__} without one",
             "give the optimizer that has trained it, or make a DOConvOptimizer for a plain model",
         )
-    for name, layer, are in found:
-        if any(are) and not all(are):
-            raise broken(
-                "W and D' of a layer must both be trained, or none of them",
-                f"layer '{name}', of which one is frozen",
-                "train both, or go on with layers",
-            )
-        if all(are):
-            yield name, layer
+    yield from ((name, layer) for name, layer, are in found if all(are))
 
 
 def _check_built(optimizer: Any) -> None:
