@@ -16,8 +16,6 @@ ROOT = Path(__file__).parents[2]
 # The first page of the site is made from the README.
 PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "examples/**/*.md", "docs/**/*.md")
 MODULES = ("do_conv/**/*.py", "examples/notebooks/*.py")
-# Their prose has not been revised yet.
-LATER = ("do_conv/*/optimizer/*.py",)
 
 RULES = {
     # A sentence, not a heading or a question.
@@ -81,8 +79,7 @@ def findings(text: str) -> Iterator[tuple[int, str, str]]:
 def files() -> list[Path]:
     """The files whose prose is checked."""
     found = {path for pattern in (*PAGES, *MODULES) for path in ROOT.glob(pattern)}
-    later = {path for pattern in LATER for path in ROOT.glob(pattern)}
-    return sorted(found - later - {ROOT / "docs/index.md"})
+    return sorted(found - {ROOT / "docs/index.md"})
 
 
 def main(arguments: list[str]) -> int:

@@ -28,8 +28,8 @@ class DOConvTrainer(gluon.Trainer):
     """A `gluon.Trainer` that trains a plain network's convolutions as DO-Conv layers.
 
     It takes the place of the plain trainer: rates and their schedules, micro-batches, frozen
-    parameters, several contexts and saved states go on as before. The network needs no layers of
-    ours, and nothing has to be folded. Training is that of the converted network, to rounding: of
+    parameters, several contexts and saved states go on as before. The network needs no DO-Conv
+    layers, and nothing has to be folded. Training is that of the converted network, to rounding: of
     `convert(net)` with the same optimizer over all its parameters. `lr_mult`, `wd_mult` and
     `grad_req` of a kernel are those of its W and D'.
 
@@ -109,7 +109,7 @@ class DOConvTrainer(gluon.Trainer):
         super().step(batch_size, ignore_stale_grad)
 
     def update(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
-        """What `step` does after `allreduce_grads()`, which sums the gradients of W'."""
+        """Do the part of `step` that follows `allreduce_grads()`."""
         check(self._stepped())
         super().update(batch_size, ignore_stale_grad)
 
@@ -174,7 +174,7 @@ class DOConvTrainer(gluon.Trainer):
         Training goes on as it would have with layers, to rounding.
 
         Args:
-            net: a block with layers of ours.
+            net: a block with DO-Conv layers.
             trainer: its trainer, of all its parameters.
 
         Returns:

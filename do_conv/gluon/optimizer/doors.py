@@ -27,7 +27,7 @@ _OPTIONS = ("grad_req", "lr_mult", "wd_mult")
 
 
 def with_layers(net: Any, kernels: Mapping[Any, TrainedKernel]) -> Any:
-    """A copy of a network in which layers of ours hold the W and D' of its kernels.
+    """A copy of a network in which DO-Conv layers hold the W and D' of its kernels.
 
     Raises:
         DOConvError: if a kernel is inside of a graph, or in a precision of its own.
@@ -102,7 +102,7 @@ def without_layers(net: Any, trainer: Any) -> tuple[Any, dict[Any, TrainedKernel
 
 
 def _held(net: Any) -> Iterator[tuple[str, Any]]:
-    """The layers of ours, each with its name; one of those that share W and D'.
+    """The DO-Conv layers, each with its name; one of those that share W and D'.
 
     Raises:
         DOConvError: if one cannot go on as a plain kernel.

@@ -16,7 +16,8 @@ def planned(net: Any, where: Where, d_mul: DMul) -> dict[Any, tuple[str, Any]]:
     """The kernels that can be over-parameterized, each with its layer's name and sizes.
 
     Raises:
-        DOConvError: if there are none, a size is not known yet, or an option breaks a rule.
+        DOConvError: if no kernel is to be trained, a size is not known yet, or an option breaks
+            a rule.
     """
     kernels: dict[Any, tuple[str, Any]] = {}
     for layer, row in to_convert(described_inside(net), where, d_mul, "kernel"):

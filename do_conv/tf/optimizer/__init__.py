@@ -33,8 +33,8 @@ from do_conv.tf.optimizer.planned import Planned, loaded, planned, saved
 class DOConvOptimizer(Doors):
     """An optimizer that trains a plain network's convolutions as DO-Conv layers.
 
-    It wraps a Keras optimizer and takes its place in `compile`. The network needs no layers of
-    ours, and nothing has to be folded. Training is that of the converted network, to rounding: of
+    It wraps a Keras optimizer and takes its place in `compile`. The network needs no DO-Conv
+    layers, and nothing has to be folded. Training is that of the converted network, to rounding: of
     `convert(model)` with the same optimizer.
 
     Args:

@@ -1,4 +1,4 @@
-"""What differs between a step that Keras compiles and one that runs at once."""
+"""The differences between a step that Keras compiles and one that runs at once."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Doors(Holder):
 
         Args:
             optimizer: a Keras optimizer that has been built for the variables of the model.
-            model: a Functional or Sequential model with layers of ours.
+            model: a Functional or Sequential model with DO-Conv layers.
 
         Returns:
             the plain model, and its optimizer. If `model` is compiled, so is the plain one, with
@@ -138,7 +138,7 @@ class Doors(Holder):
         """The kernels by the `id` of their layer in a model.
 
         Raises:
-            DOConvError: if one is not there, or cannot be one of a layer of ours.
+            DOConvError: if one is not there, or cannot belong to a DO-Conv layer.
         """
         by_variable = {id(kernel.variable): kernel for kernel in self._trained}
         found: dict[int, TrainedKernel] = {}
@@ -166,7 +166,7 @@ class Doors(Holder):
 
 
 def _parts(layer: Any) -> tuple[Any, Any]:
-    """W and D' of a layer of ours."""
+    """W and D' of a DO-Conv layer."""
     return kernel_of(layer), layer.depthwise_delta
 
 
@@ -181,7 +181,7 @@ def _ours(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _held(model: Any, optimizer: Any) -> Iterator[tuple[str, Any]]:
-    """The layers of ours whose W and D' an optimizer trains."""
+    """The DO-Conv layers whose W and D' an optimizer trains."""
     for name, layer, _ in named_layers(model):
         if isinstance(layer, Composed) and not isinstance(layer, OverParameterized):
             raise broken(
@@ -222,7 +222,7 @@ def _check_built(optimizer: Any) -> None:
 
 
 def _pairs(plain: Any, ours: Any, deltas: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    """Each variable of a plain model with the one that a model with layers of ours has of it."""
+    """Each variable of a plain model with the one that a model with DO-Conv layers has of it."""
     left_out = {id(delta) for delta in deltas}
     kept = (variable for variable in ours.weights if id(variable) not in left_out)
     return zip(plain.weights, kept, strict=True)

@@ -1,4 +1,4 @@
-"""What a Keras optimizer has of each variable, such as momenta."""
+"""The state that a Keras optimizer keeps of each variable, such as momenta."""
 
 from __future__ import annotations
 

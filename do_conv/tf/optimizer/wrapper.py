@@ -1,4 +1,4 @@
-"""What an optimizer around another leaves to that one."""
+"""The parts that an optimizer around another leaves to that one."""
 
 from __future__ import annotations
 

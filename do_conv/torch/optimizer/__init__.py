@@ -48,7 +48,7 @@ class DOConvOptimizer(Doors):
 
     It wraps any optimizer of `torch.optim` or of the same kind, and takes its place: schedulers,
     `GradScaler`, gradient accumulation and checkpoints go on as before. The network needs no
-    layers of ours, and nothing has to be folded. Training is that of the converted network, to
+    DO-Conv layers, and nothing has to be folded. Training is that of the converted network, to
     rounding: of `convert(model)` with the same optimizer over all its parameters.
 
     Args:

@@ -1,4 +1,4 @@
-"""What several processes do together: a start in common, and steps on kernels that they share."""
+"""The work of several processes: a start in common, and steps on kernels that they share."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Doors(Wrapper):
     def to_layers(self, *, inplace: bool = False) -> tuple[Any, Optimizer]:
         """Move W, D' and their states into `DOConv` layers, in which training goes on.
 
-        The layers of `kernels` become layers of ours, as `convert` makes them, and the optimizer
+        The layers of `kernels` become DO-Conv layers, as `convert` makes them, and the optimizer
         inside gets their W and D'. Training goes on as it would have here, to rounding. Call it
         between two steps, since gradients are dropped. A wrapper of the network, such as
         `DistributedDataParallel`, has to be made anew.
@@ -80,7 +80,7 @@ class Doors(Wrapper):
 
         Args:
             optimizer: an optimizer over parameters of the model.
-            model: a module with layers of ours; of a wrapper, what it wraps.
+            model: a module with DO-Conv layers; of a wrapper, what it wraps.
             inplace: change the model and the optimizer, not copies.
 
         Returns:

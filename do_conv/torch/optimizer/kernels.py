@@ -194,7 +194,7 @@ class TrainedKernel:
         return bool((is_near | (composed == kernel) | (composed.isnan() & kernel.isnan())).all())
 
     def _now(self) -> tuple[tuple[int, int], int, Tensor]:
-        """What tells of a write: the version, the memory, and some of the values."""
+        """The signs of a write: the version, the memory, and some of the values."""
         kernel = self.held(self.parameter)
         versions = self.parameter._version, kernel._version
         return versions, kernel.data_ptr(), kernel.take(self._places)

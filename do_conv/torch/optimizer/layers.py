@@ -50,7 +50,8 @@ def held_layers(model: nn.Module, groups: Groups) -> list[Held]:
     """The W and D' of a model that are in an optimizer, in the model's order.
 
     Raises:
-        DOConvError: if there are none, or those of a layer cannot be trained beside a plain kernel.
+        DOConvError: if the optimizer holds no D', or those of a layer cannot be trained beside a plain
+            kernel.
     """
     group_of = {p: place for place, group in enumerate(groups) for p in group["params"]}
     names = {module: name for name, module in model.named_modules()}
@@ -138,7 +139,7 @@ def _words(options: Mapping[str, Any]) -> str:
 
 
 def _check_kind(layer: Any, name: str) -> None:
-    """Refuse a layer of ours that has no W and D' of its own.
+    """Refuse a DO-Conv layer that has no W and D' of its own.
 
     Raises:
         DOConvError: if it is a separable one, its W or D' is computed, or a size is not known yet.

@@ -101,7 +101,7 @@ class ShardedKernel(TrainedKernel):
             delta.copy_(self._of_first(delta, self._everywhere))
 
     def _of_first(self, drawn: Tensor, placements: Any) -> Tensor:
-        """What this process has to hold of the random numbers of the first one."""
+        """The part of the first process's random numbers that this process holds."""
         from torch.distributed.tensor import distribute_tensor
 
         return distribute_tensor(drawn, self.mesh, placements).to_local()
