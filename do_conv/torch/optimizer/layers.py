@@ -50,8 +50,8 @@ def held_layers(model: nn.Module, groups: Groups) -> list[Held]:
     """The W and D' of a model that are in an optimizer, in the model's order.
 
     Raises:
-        DOConvError: if the optimizer holds no D', or those of a layer cannot be trained beside a plain
-            kernel.
+        DOConvError: if the optimizer holds no D', or those of a layer cannot be trained beside a
+            plain kernel.
     """
     group_of = {p: place for place, group in enumerate(groups) for p in group["params"]}
     names = {module: name for name, module in model.named_modules()}
