@@ -33,7 +33,7 @@ one size and keeps the others.
 - A larger batch or a larger map dilutes the overhead of kernel composition.
 - It rises with `d_mul`, as the arithmetic of composing does.
 - Feature composition avoids W' but convolves D_mul features for each channel at every position. It
-  wins only in layers with many channels, where maps are small and few.
+  wins in no row here; in ResNet-18 it helps where there are many channels on small and few maps.
 """
 AFTER = """## Where the time goes, and what helps
 
@@ -53,7 +53,8 @@ To reduce the overhead:
 - use feature composition where [a plan](models.md#see-what-it-would-do) recommends it;
 - with `torch.compile` on a CPU, pass `options={"layout_optimization": False}`: the compiler's
   default converts inputs, outputs, W' and its gradient to channels last in every step;
-- in Keras on TensorFlow, use XLA (`jit_compile=True`);
+- in Keras on TensorFlow, use XLA (`jit_compile=True`): most steps get faster, though the ratio to
+  the plain step may rise;
 - in Gluon, use `hybridize(static_alloc=True)`, as here: otherwise MXNet allocates memory anew in
   every operator;
 - use `do_conv.torch.composed` when kernels are used several times between two steps;
@@ -63,8 +64,8 @@ TABLES = """## All measurements
 
 `make bench` measures; `make results` writes this page from the files in `benchmarks/results`, which
 have every row. The contenders of a row took turns in one process, after a warm-up. A cell shows the
-median in milliseconds, the interquartile range in brackets, then the median ratio to the row's
-first contender.
+median in milliseconds, the interquartile range in brackets, then the median of each round's
+ratio to the row's first contender, which is not the ratio of the medians.
 """
 
 

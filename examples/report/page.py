@@ -37,8 +37,8 @@ the schedule.
 ON_FILES = """## How it was run
 
 `make results` writes this page from the files in `examples/results`, which have a line for each
-epoch of each run, and its settings, versions and machine. The default is three seeds;
-`--seeds 0 1 2 3 4` makes five, as in the paper. `examples/mnist` lists what had to be assumed.
+epoch of each run, and its settings, versions and machine. The default is three seeds, on MNIST
+five; `--seeds 0 1 2 3 4` makes five, as in the paper. `examples/mnist` lists what had to be assumed.
 """
 OURS = ("plain", "DO-Conv", "gain", "seeds")
 PAPERS = ("paper: plain", "paper: gain")
@@ -183,7 +183,7 @@ def _figures(
         paths = pictures.get(name, ())
         if name.startswith(start) and name in found:
             seed = min(found[name].runs["do-conv"], default=0)
-            shown = (f"Test accuracy by epoch of {name}, plain and with DO-Conv: the mean over the "
+            shown = (f"Accuracy by epoch of {name}, plain and with DO-Conv: the mean over the "
                      "seeds, and their range (Figure 5)",
                      f"|W' - W| of each layer of {name}, seed {seed}, "
                      "as a share of the layer's largest (Figure 6)")  # fmt: skip

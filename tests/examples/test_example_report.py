@@ -94,7 +94,7 @@ def test_the_page(results, tmp_path):
     labels = {row.label for row in rows}
     listed = sum(absent_rows.count(f"\n| {label} | ") for label in labels)
     assert int(absent) == listed == len(rows) - 4
-    assert "![Test accuracy by epoch of mnist-torch, plain and with DO-Conv: the mean" in text
+    assert "![Accuracy by epoch of mnist-torch, plain and with DO-Conv: the mean" in text
     assert "|W' - W| of each layer of cifar100-resnet_v2_20, seed 0, as" in text
     heatmap = docs / "images/results/cifar100-resnet_v2_20-heatmap.png"
     assert heatmap.read_bytes().startswith(b"\x89PNG")
