@@ -38,7 +38,8 @@ ON_FILES = """## How it was run
 
 `make results` writes this page from the files in `examples/results`, which have a line for each
 epoch of each run, and its settings, versions and machine. The default is three seeds, on MNIST
-five; `--seeds 0 1 2 3 4` makes five, as in the paper. `examples/mnist` lists what had to be assumed.
+five; `--seeds 0 1 2 3 4` makes five, as in the paper. `examples/mnist` lists what had to be
+assumed.
 """
 OURS = ("plain", "DO-Conv", "gain", "seeds")
 PAPERS = ("paper: plain", "paper: gain")
