@@ -185,7 +185,10 @@ def test_networks_of_a_zoo(name, capsys):
             ["networks_of_mine:for_larger_images", "--image", "3x8x8"],
             "received images of size 3x8x8, which fail with: mat1 and mat2",
         ),
-        (["networks_of_mine:small", "--image", "1x8x8"], "says: Given groups=1, weight of size"),
+        (
+            ["networks_of_mine:small", "--image", "1x8x8"],
+            "fail with: Given groups=1, weight of size",
+        ),
         (["networks_of_mine:small", "--batch", "0"], "--batch must be a positive integer"),
         (["networks_of_mine:small", "--d-mul", "8"], "d_mul must be at least"),
         (["networks_of_mine:small", "--composition", "both"], "unknown composition 'both'"),

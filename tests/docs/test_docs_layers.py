@@ -10,6 +10,8 @@ import pytest
 # The network of a reader, which the examples of the optimizers take.
 NETWORKS = {
     "do_conv.torch": "import torch, do_conv.torch; model = torch.nn.Conv2d(3, 4, 3)",
+    "do_conv.tf": "import keras, do_conv.tf; "
+    "model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])",
     "do_conv.gluon": "import do_conv.gluon; from mxnet.gluon import nn; "
     "net = nn.Conv2D(4, 3, in_channels=3); net.initialize()",
 }
@@ -40,7 +42,7 @@ WITHOUT = {"do_conv": ["Cost"]}
     [
         ("do_conv", "numpy", 5),
         ("do_conv.torch", "torch", 16),
-        ("do_conv.tf", "keras", 11),
+        ("do_conv.tf", "keras", 12),
         ("do_conv.gluon", "mxnet", 10),
     ],
 )

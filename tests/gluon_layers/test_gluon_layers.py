@@ -217,7 +217,7 @@ def test_a_graph_is_kept_until_hybridize_is_called_again():
     layer.composition = "both"
     assert equal(layer(x), expected)
     layer.hybridize()
-    with pytest.raises(DOConvError, match="composition='both'"):
+    with pytest.raises(DOConvError, match="unknown composition 'both'"):
         layer(x)
     layer.composition = "feature"
     layer.hybridize()

@@ -235,7 +235,7 @@ def test_what_was_left_may_be_converted_later(network, x, same):
     assert isinstance(fully.body[0], DOConv2D)
     assert same(fully(x), network(x))
     with pytest.raises(
-        DOConvError, match=r"2 reasons: it has a depthwise kernel already \(5\), its"
+        DOConvError, match=r"2 reasons: it has a depthwise kernel already \(5\), a 1 x 1"
     ):
         convert(fully)
 

@@ -160,7 +160,8 @@ def _kernels(optimizer: dict[Any, Any]) -> dict[str, Any]:
     """W and D' in the state of a `DOConvOptimizer`, by the names that layers would give them."""
     names: dict[Any, Any] = {}
     for group in optimizer["param_groups"]:
-        names.update(zip(group["params"], group.get("param_names", group["params"]), strict=False))
+        numbers = group.get("params", ())
+        names.update(zip(numbers, group.get("param_names", numbers), strict=False))
     kernels = {}
     for key, own in _of_kernels(optimizer).items():
         name = names.get(key, key)
