@@ -221,7 +221,10 @@ def test_a_kernel_in_half_precision_has_both_in_float32(choices):
             trainer.step(4)
     for half, single in zip(*(t.kernels.values() for t in trainers), strict=True):
         for one, other in ((half.weight, single.weight), (half.delta, single.delta)):
-            assert np.array_equal(first(one), first(other))
-        assert first(half.parameter).dtype == "float16"
-        assert np.array_equal(first(half.parameter), first(single.parameter).astype("float16"))
+            # The C loops step the one, and compute only the gradients of the other.
+            np.testing.assert_allclose(first(one), first(other), rtol=1e-5, atol=1e-6)
+        composed = first(half.parameter)
+        assert composed.dtype == "float16"
+        rounding = np.finfo("float16").eps
+        np.testing.assert_allclose(composed, first(single.parameter), rtol=rounding, atol=1e-5)
         assert np.abs(first(half.delta)).max() > 0.01
