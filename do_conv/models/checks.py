@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from do_conv.core.errors import broken
@@ -81,45 +80,56 @@ def weight_of_its_own(source: str | None, kind: str) -> None:
         )
 
 
-def something_to_optimize(found: int, kind: str) -> None:
+def something_to_optimize(found: int, kind: str, remedy: str) -> None:
     """An optimizer for W and D' holds a kernel that can have them."""
     if not found:
         raise broken(
             "an optimizer must hold a kernel of the model that can be over-parameterized",
             f"a {kind} without one",
-            "give it the variables of the model that are trained, or look at plan(model)",
+            f"{remedy}, or look at plan(model)",
         )
 
 
-def kernel_as_composed(others: Sequence[str]) -> None:
-    """A kernel that other code changed is not overwritten silently."""
-    if others:
-        listed = ", ".join(f"'{name}'" for name in others)
+def kernels_as_composed(found: str | None, holder: str) -> None:
+    """A kernel that other code changed is not overwritten silently.
+
+    Args:
+        found: the kernels that were changed, in words; None if there are none.
+        holder: "optimizer" or "trainer".
+    """
+    if found is not None:
+        article = "an" if holder == "optimizer" else "a"
         raise broken(
             "a kernel must be the one that the last step composed of W and D'",
-            f"{'kernels' if len(others) > 1 else 'a kernel'} of layer {listed} written since, or "
-            "a state of an optimizer for another kernel",
-            "call take_weights() of the optimizer to start from the new kernels, or "
+            f"{found}, or a state of {article} {holder} for another kernel",
+            f"call take_weights() of the {holder} to start from the new kernels, or "
             "restore_weights() to write back those it has",
         )
 
 
-def optimizer_inside(is_one: bool, found: str) -> None:
-    """The optimizer that steps on W and D' is one of Keras's and has no variables yet."""
+def layer_with_parts(is_one: bool, name: str, kind: str, model: str, maker: str) -> None:
+    """A layer that goes on as a plain kernel holds W and D'.
+
+    Args:
+        is_one: whether it does.
+        name, kind: of the layer.
+        model: the framework's word for a model.
+        maker: the class that trains W and D' of a plain model.
+    """
     if not is_one:
         raise broken(
-            "the optimizer inside must be a plain Keras optimizer that has not been built",
-            f"a {found}",
-            "give a new one of keras.optimizers, and put a LossScaleOptimizer around the "
-            "DOConvOptimizer",
+            "a layer that goes on as a plain kernel must be a DOConv layer with W and D' as "
+            "parameters",
+            f"layer '{name}', a {kind}",
+            f"fold the {model}, and make a {maker} for it, in which D' starts anew",
         )
 
 
-def optimizer_of_a_model(has_model: bool) -> None:
-    """The optimizer finds the kernels through the model, or through a configuration."""
-    if not has_model:
+def delta_shared_with_weight(is_so: bool, name: str) -> None:
+    """Layers that share W and not D' have no plain kernel in common."""
+    if not is_so:
         raise broken(
-            "an optimizer must be given the model whose kernels it trains",
-            "None",
-            "leave the model out in from_config only",
+            "layers that share W must share D' to go on beside a plain kernel",
+            f"layer '{name}', whose W another layer reads without its D'",
+            "go on with layers",
         )

@@ -21,6 +21,7 @@ from do_conv.gluon.models.structure import holders, named_layers
 from do_conv.gluon.optimizer.kernels import TrainedKernel
 from do_conv.gluon.plain import first, wait_for_parameters
 from do_conv.gluon.starts import DeltaStart
+from do_conv.models import checks
 from do_conv.models.sharing import composed_kernels, readers
 
 _OPTIONS = ("grad_req", "lr_mult", "wd_mult")
@@ -111,21 +112,11 @@ def _held(net: Any) -> Iterator[tuple[str, Any]]:
     ours = [layer for _, layer in named_layers(net) if isinstance(layer, Composed)]
     wait_for_parameters(*ours)
     for layer in ours:
-        if not isinstance(layer, OverParameterized):
-            raise broken(
-                "a layer that goes on as a plain kernel must be a DOConv layer with W and D' as "
-                "parameters",
-                f"layer '{names[id(layer)]}', a {type(layer).__name__}",
-                "fold the network, and make a DOConvTrainer for it, in which D' starts anew",
-            )
+        has_parts, kind = isinstance(layer, OverParameterized), type(layer).__name__
+        checks.layer_with_parts(has_parts, names[id(layer)], kind, "network", "DOConvTrainer")
     for (layer, *_), may_change in composed_kernels(ours, holders(net)):
         name = names[id(layer)]
-        if not may_change:
-            raise broken(
-                "layers that share W must share D' to go on beside a plain kernel",
-                f"layer '{name}', whose W another layer reads without its D'",
-                "go on with layers",
-            )
+        checks.delta_shared_with_weight(may_change, name)
         options = [[getattr(part, option) for option in _OPTIONS] for part in _parts(layer)]
         if options[0] != options[1]:
             raise broken(

@@ -19,6 +19,7 @@ from do_conv.gluon.optimizer import loops
 from do_conv.gluon.optimizer.values import Values, numbers
 from do_conv.gluon.plain import first
 from do_conv.gluon.starts import DeltaStart, weight_for
+from do_conv.models import checks
 
 # Dtypes that W and D' have themselves; a kernel of another, such as float16, has them in float32.
 _WIDE = ("float32", "float64")
@@ -158,14 +159,9 @@ class TrainedKernel:
         if self.values.are_those(now):
             return
         kernels = self.parameter.list_data()
-        if not all(self._is_near(i, kernel) for i, kernel in enumerate(kernels)):
-            raise broken(
-                "a kernel must be the one that the last step composed of W and D'",
-                f"a kernel of layer '{self.name}' that was written since, or a state of a "
-                "trainer for another kernel",
-                "call take_weights() of the trainer to start from the new kernels, or "
-                "restore_weights() to write back those it has",
-            )
+        are_own = all(self._is_near(i, kernel) for i, kernel in enumerate(kernels))
+        written = f"a kernel of layer '{self.name}' that was written since"
+        checks.kernels_as_composed(None if are_own else written, "trainer")
         self.values.mark()
 
     def _is_near(self, i: int, kernel: Any) -> bool:

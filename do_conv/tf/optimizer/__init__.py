@@ -18,6 +18,7 @@ import keras
 from keras import ops
 
 from do_conv.core import rules
+from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.models import checks
 from do_conv.models.choices import Where
@@ -94,7 +95,8 @@ class DOConvOptimizer(Doors):
         variables = list(variables)
         with at_once():
             found = self._found(variables)
-            checks.something_to_optimize(len(found), type(self.optimizer).__name__)
+            remedy = "give it the variables of the model that are trained"
+            checks.something_to_optimize(len(found), type(self.optimizer).__name__, remedy)
             self._trained = [
                 TrainedKernel(self, variables[place], name, place, spec)
                 for place, name, spec in found
@@ -124,7 +126,8 @@ class DOConvOptimizer(Doors):
         self._check_variables_are_known(variables)
         as_composed = self._is_as_composed()
         if not is_symbolic(as_composed):
-            self._check()
+            if not as_composed:
+                self._refuse()
             self._step(grads, variables)
         elif keras.backend.backend() == "tensorflow":
             step_if(as_composed, self._step, grads, variables)
@@ -150,8 +153,12 @@ class DOConvOptimizer(Doors):
 
     def _found(self, variables: Sequence[Any] | None = None) -> Planned:
         """The planned kernels among variables; without any, among those of the model."""
-        checks.optimizer_of_a_model(self._find is not None)
-        assert self._find is not None
+        if self._find is None:
+            raise broken(
+                "an optimizer must be given the model whose kernels it trains",
+                "None",
+                "leave the model out in from_config only",
+            )
         return self._find(variables)
 
     def _step(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:

@@ -10,6 +10,7 @@ from keras import ops, optimizers
 from do_conv.adapter import DELTA
 from do_conv.core import rules
 from do_conv.core.errors import broken
+from do_conv.models import checks
 from do_conv.tf.base import OverParameterized
 from do_conv.tf.composed import Composed
 from do_conv.tf.models.classes import kernel_of
@@ -183,12 +184,9 @@ def _ours(model: Any) -> Iterator[tuple[str, Any]]:
 def _held(model: Any, optimizer: Any) -> Iterator[tuple[str, Any]]:
     """The DO-Conv layers whose W and D' an optimizer trains."""
     for name, layer, _ in named_layers(model):
-        if isinstance(layer, Composed) and not isinstance(layer, OverParameterized):
-            raise broken(
-                "a layer that goes on as a plain kernel must be a DOConv layer, with W and D'",
-                f"layer '{name}', a {type(layer).__name__}",
-                "fold the model, and make a DOConvOptimizer for it, in which D' starts anew",
-            )
+        if isinstance(layer, Composed):
+            has_parts, kind = isinstance(layer, OverParameterized), type(layer).__name__
+            checks.layer_with_parts(has_parts, name, kind, "model", "DOConvOptimizer")
     trained = {id(one) for one in optimizer._trainable_variables if one.trainable}
     found = [(n, layer, [id(p) in trained for p in _parts(layer)]) for n, layer in _ours(model)]
     for name, _, are in found:

@@ -37,7 +37,14 @@ class Holder(Wrapper):
     def _check(self) -> None:
         """Refuse kernels that somebody else has written."""
         if self._trained and not bool(self._is_as_composed()):
-            checks.kernel_as_composed([k.name for k in self._trained if not k.is_as_composed()])
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Say which kernels somebody else has written."""
+        others = [f"'{k.name}'" for k in self._trained if not k.is_as_composed()]
+        many = "kernels" if len(others) > 1 else "a kernel"
+        listed = f"{many} of layer {', '.join(others)} written since"
+        checks.kernels_as_composed(listed, "optimizer")
 
     def take_weights(self) -> None:
         """Start from the kernels that the network has now, as when the optimizer was built."""

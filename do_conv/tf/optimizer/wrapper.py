@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from do_conv.models import checks
+from do_conv.core.errors import broken
 
 
 class Wrapper(keras.optimizers.Optimizer):
@@ -85,5 +85,11 @@ def _wrappable(optimizer: Any) -> Any:
     found = type(optimizer).__name__ + (
         " that has been built" if is_one and optimizer.built else ""
     )
-    checks.optimizer_inside(is_one and not is_around and not optimizer.built, found)
+    if not is_one or is_around or optimizer.built:
+        raise broken(
+            "the optimizer inside must be a plain Keras optimizer that has not been built",
+            f"a {found}",
+            "give a new one of keras.optimizers, and put a LossScaleOptimizer around the "
+            "DOConvOptimizer",
+        )
     return optimizer

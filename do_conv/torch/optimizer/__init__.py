@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from do_conv.core import rules
-from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
+from do_conv.models import checks
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.torch.models.structure import unwrapped
@@ -94,12 +94,9 @@ class DOConvOptimizer(Doors):
         self._planned = planned(self.model, where, d_mul)
         for group in optimizer.param_groups:
             self._adopt(group)
-        if not self._trained:
-            raise broken(
-                "an optimizer must hold a kernel of the model that can be over-parameterized",
-                f"a {type(optimizer).__name__} without one",
-                "make it from model.parameters(), or look at plan(model)",
-            )
+        checks.something_to_optimize(
+            len(self._trained), type(optimizer).__name__, "make it from model.parameters()"
+        )
 
     def _adopt(self, group: Mapping[str, Any]) -> None:
         """Give W and D' to the planned kernels among the parameters of a group."""

@@ -11,6 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from do_conv.core.errors import broken
+from do_conv.models import checks
 from do_conv.torch.models.sharding import is_fully_sharded, is_sharded
 from do_conv.torch.optimizer.kernels import TrainedKernel
 from do_conv.torch.optimizer.sharded import ShardedKernel, held, sharded_axes
@@ -56,14 +57,8 @@ def check(kernels: Sequence[TrainedKernel]) -> None:
         for place, flag in zip(places, flags.tolist(), strict=True):
             found[place] = bool(flag)
     for kernel, is_foreign in zip(kernels, found, strict=True):
-        if is_foreign:
-            raise broken(
-                "a kernel must be the one that the last step composed of W and D'",
-                f"a kernel of layer '{kernel.name}' that was written since, or a state of an "
-                "optimizer for another kernel",
-                "call take_weights() of the optimizer to start from the new kernels, or "
-                "restore_weights() to write back those it has",
-            )
+        written = f"a kernel of layer '{kernel.name}' that was written since"
+        checks.kernels_as_composed(written if is_foreign else None, "optimizer")
 
 
 def check_order(model: nn.Module, kernels: Iterable[TrainedKernel]) -> None:

@@ -15,6 +15,7 @@ from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
+from do_conv.models import checks
 from do_conv.models.sharing import composed_kernels
 from do_conv.torch.base import Composed, OverParameterized
 from do_conv.torch.models.structure import holders
@@ -61,12 +62,7 @@ def held_layers(model: nn.Module, groups: Groups) -> list[Held]:
     held = []
     for (layer, *_), may_change in composed_kernels(ours, holders(model)):
         name, weight, delta = names[layer], layer.weight, layer.depthwise_delta
-        if not may_change:
-            raise broken(
-                "layers that share W must share D' to go on beside a plain kernel",
-                f"layer '{name}', whose W another layer reads without its D'",
-                "go on with layers",
-            )
+        checks.delta_shared_with_weight(may_change, name)
         inside = [group_of[part] for part in (weight, delta) if part in group_of]
         if len(inside) == 1 or weight.requires_grad != delta.requires_grad:
             raise broken(
@@ -144,12 +140,8 @@ def _check_kind(layer: Any, name: str) -> None:
     Raises:
         DOConvError: if it is a separable one, its W or D' is computed, or a size is not known yet.
     """
+    has_parts = False
     if isinstance(layer, OverParameterized):
         rules.built(name, layer.spec.is_known)
-        if layer._parameters.keys() >= {"weight", DELTA}:
-            return
-    raise broken(
-        "a layer that goes on as a plain kernel must be a DOConv layer with W and D' as parameters",
-        f"layer '{name}', a {type(layer).__name__}",
-        "fold the model, and make a DOConvOptimizer for it, in which D' starts anew",
-    )
+        has_parts = layer._parameters.keys() >= {"weight", DELTA}
+    checks.layer_with_parts(has_parts, name, type(layer).__name__, "model", "DOConvOptimizer")
