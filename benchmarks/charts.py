@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from docs.tools.pictures import INK, picture
+from pictures.plots import INK, picture
 
 # The bars of a network: the contender in the results, and what it is called in the chart.
 BARS = {"DO-Conv": "DO-Conv layers", "optimizer": "DO-Conv optimizer"}

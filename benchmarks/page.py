@@ -13,6 +13,7 @@ from benchmarks import charts
 from benchmarks.report import RESULTS, about, load, table
 from benchmarks.words import AFTER, COMMON, FRAMEWORKS, GROWTH, HEAD, SECTIONS, TABLES
 from do_conv.files import replacing
+from pictures import markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 NETWORKS, GROWTH_CHART = "images/speed/networks.svg", "images/speed/growth.svg"
@@ -89,7 +90,7 @@ def _summary(results: Path, networks: Mapping[str, list[dict[str, Any]]]) -> Ite
     heads = ["network", "images", "batch", "plain, ms", *(SUMMARY[one] for one in columns)]
     for name, rows in networks.items():
         yield f"{FRAMEWORKS[name]}, `{rows[0]['mode']}`:\n"
-        yield _markdown(heads, [_line(row, columns) for row in rows])
+        yield markdown.table(heads, [_line(row, columns) for row in rows])
     yield COMMON
 
 
@@ -108,13 +109,8 @@ def _section(path: Path) -> str:
     parts = [f"**{title}.** {text}\n", f"```text\n{found.command}\n```\n", f"{found.about}\n"]
     for common, heads, some in found._replace(lines=lines).parts("step", "mode"):
         parts += [f"*{common}*\n"] if common else []
-        parts += [_markdown(heads, some)]
+        parts += [markdown.table(heads, some)]
     return "\n".join(parts)
-
-
-def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 if __name__ == "__main__":

@@ -61,10 +61,9 @@ def compare_layer(name: str, adapter: Adapter, case: Case, dtype: str) -> Iterat
     given = arrays(case, dtype)
     found = framework_results(adapter, case, given)
     expected = core_results(case, given)
-    for key in expected:
+    for key, error in _errors(found, expected):
         if key.startswith("feature") and not adapter.offers_features(case):
             continue
-        error = relative_error(found[key], expected[key]) if key in found else np.inf
         yield Result(name, dtype, case.name, key, error, tolerance)
 
 
@@ -72,8 +71,7 @@ def compare_training(name: str, adapter: Adapter, dtype: str) -> Iterator[Result
     """Every parameter after the training run."""
     run = training.make_run(dtype)
     found, expected = training.train_with(adapter, run), training.train(run)
-    for key in expected:
-        error = relative_error(found[key], expected[key]) if key in found else np.inf
+    for key, error in _errors(found, expected):
         yield Result(name, dtype, key, TRAINING, error, TOLERANCES[dtype][1])
 
 
@@ -90,6 +88,13 @@ def compare_doors(
             continue
         found = doors.train_kernels(adapter, options, run)
         expected = doors.train_layers(adapter, options, run)
-        for key in expected:
-            error = relative_error(found[key], expected[key]) if key in found else np.inf
+        for key, error in _errors(found, expected):
             yield Result(name, dtype, key, quantity, error, tolerance)
+
+
+def _errors(
+    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, float]]:
+    """The error of each expected array; it is infinite where the array is missing."""
+    for key, value in expected.items():
+        yield key, relative_error(found[key], value) if key in found else np.inf

@@ -10,9 +10,9 @@ import numpy as np
 
 from do_conv.figures import change_picture, draw_curves
 from do_conv.files import replacing
-from docs.tools.pictures import picture
 from examples.records import RESULTS
 from examples.report import page, runs
+from pictures.plots import picture
 
 DOCS = Path(__file__).parents[2] / "docs"
 

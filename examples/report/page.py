@@ -10,6 +10,7 @@ from typing import Any
 from examples import doors
 from examples.report import paper
 from examples.report.runs import LAST, Comparison, Experiment, compare
+from pictures import markdown
 
 HEAD = """# Results
 
@@ -56,7 +57,7 @@ def page(found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]])
     parts = [HEAD, ON_MNIST, _mnist(found), *_figures(found, pictures, "mnist"), ON_PAPER]
     for table in paper.TABLES:
         if lines := list(_lines(table, found)):
-            parts += [*_title(table), _markdown(_heads(table), lines)]
+            parts += [*_title(table), markdown.table(_heads(table), lines)]
             parts += [_commands(_ran_commands(table, found))]
     parts += _figures(found, pictures, "cifar")
     parts += [*_not_run(found), ON_FILES, *_places(found)]
@@ -68,7 +69,7 @@ def _mnist(found: Mapping[str, Experiment]) -> str:
     for row in paper.MNIST.rows:
         if (result := _compared(found.get(row.experiment), last=1)) is not None:
             lines.append((row.label, *_ours(result), str(row.plain), _signed(row.gain)))
-    table = _markdown(("framework", *OURS, *PAPERS), [*lines, *_one_epoch(found)])
+    table = markdown.table(("framework", *OURS, *PAPERS), [*lines, *_one_epoch(found)])
     return f"{table}\n{_commands(row.command for row in paper.MNIST.rows)}"
 
 
@@ -130,7 +131,7 @@ def _not_run(found: Mapping[str, Experiment]) -> Iterable[str]:
         if rows:
             yield f"**{table.name}: {table.caption}.** {table.note}\n"
             lines = [(row.label, *_theirs(table, row)) for row in rows]
-            yield _markdown(("", *PAPERS, *table.more), lines)
+            yield markdown.table(("", *PAPERS, *table.more), lines)
             yield _commands(row.command for row in rows)
     yield "</details>\n"
 
@@ -202,7 +203,7 @@ def _places(found: Mapping[str, Experiment]) -> Iterable[str]:
             machine = place["machine"]
             on = f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads"
             lines.append((name, versions, on, _settings(one.settings)))
-    yield _markdown(("experiment", "versions", "machine", "settings"), lines)
+    yield markdown.table(("experiment", "versions", "machine", "settings"), lines)
     yield "</details>\n"
 
 
@@ -223,8 +224,3 @@ def _ran_commands(table: paper.Table, found: Mapping[str, Experiment]) -> Iterab
 
 def _signed(value: float | None, digits: int = 2) -> str:
     return "" if value is None else f"{value:+.{digits}f}"
-
-
-def _markdown(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
-    rows = [head, ("---",) * len(head), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+
+from pictures.markdown import table
 
 COLUMNS = ("zoo", "network", "converted", "left", "after converting", "after training and folding")
 SUMMARY = ("zoo", "networks", "convolutions converted", "left", *COLUMNS[4:])
@@ -44,8 +46,8 @@ def page(lines: Lines, about: str) -> str:
     counts = [_summary(zoo, [line for key, line in lines.items() if key[0] == zoo]) for zoo in zoos]
     total = ("all", *(f"{sum(int(line[column]) for line in counts)}" for column in (1, 2, 3)),
              *(max((line[column] for line in counts), key=float) for column in (4, 5)))  # fmt: skip
-    every = _table(COLUMNS, (lines[key] for key in sorted(lines)))
-    summary = _table(SUMMARY, [*counts, total])
+    every = table(COLUMNS, (lines[key] for key in sorted(lines)))
+    summary = table(SUMMARY, [*counts, total])
     return f"{HEAD}{summary}{ON_COLUMNS}{about}\n{TABLE}{every}\n</div>\n"
 
 
@@ -72,8 +74,3 @@ def line(row: Mapping[str, object]) -> tuple[str, ...]:
 
 def _difference(value: float) -> str:
     return f"{value:.1e}" if value else "0"
-
-
-def _table(heads: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    heads = tuple(heads)
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (heads, ["---"] * len(heads), *lines))

@@ -1,4 +1,4 @@
-"""Pictures for the pages: SVG that is drawn dark on a light page, and light on a dark one."""
+"""Plots of results for the pages: SVG, dark on a light page and light on a dark one."""
 
 from __future__ import annotations
 
