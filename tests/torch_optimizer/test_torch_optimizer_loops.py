@@ -1,0 +1,64 @@
+"""Kernels that the C loops step, in shares of channels, are stepped as by the optimizer itself."""
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW
+
+from do_conv import native
+from do_conv.torch import DOConvOptimizer, compose
+
+
+class _OwnSGD(SGD):
+    """An optimizer that the loops do not know."""
+
+
+class _OwnAdamW(AdamW):
+    """An optimizer that the loops do not know."""
+
+
+OPTIMIZERS = {
+    "SGD": (SGD, _OwnSGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-2}),
+    "AdamW": (AdamW, _OwnAdamW, {"lr": 1e-3, "eps": 1e-4}),
+}
+# Input and output channels, groups and kernel size: fewer channels than a share, several shares, a
+# last one that is not whole, and a kernel that is written past the caches.
+LAYERS = {
+    "a part of a share": (12, 10, 1, 3),
+    "several shares": (72, 9, 1, 3),
+    "the last share is not whole": (43, 8, 1, 3),
+    "groups of several shares": (80, 16, 2, 3),
+    "larger kernels": (20, 8, 1, 5),
+    "past the caches": (352, 336, 1, 3),
+}
+
+
+@pytest.mark.skipif(not native.LIBRARIES, reason="the C loops are not compiled")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("sizes", LAYERS)
+def test_a_step_of_the_loops_is_that_of_the_optimizer(sizes, optimizer, dtype):
+    in_channels, out_channels, groups, side = LAYERS[sizes]
+    kind, own, options = OPTIMIZERS[optimizer]
+    trained = []
+    for made in (kind, own):
+        torch.manual_seed(0)
+        layers = [
+            nn.Conv2d(in_channels, out_channels, side, groups=groups, bias=False, dtype=dtype)
+            for _ in range(2)
+        ]
+        model = nn.ModuleList(layers)
+        stepped = DOConvOptimizer(made(model.parameters(), **options), model)
+        for _ in range(3):
+            for layer in layers:
+                layer.weight.grad = 0.1 * torch.randn_like(layer.weight)
+            stepped.step()
+        trained.append([p.detach() for k in stepped.kernels.values() for _, p in k.parts])
+        for kernel in stepped.kernels.values():
+            composed = compose(kernel.weight, kernel.delta, groups)
+            assert torch.equal(kernel.parameter, composed)
+            assert kernel.delta.abs().max() > 1e-3
+    for one, other in zip(*trained, strict=True):
+        # The gradient of D' sums over all rows, each in an order of its own.
+        tolerance = 100 * torch.finfo(dtype).eps * other.abs().max()
+        torch.testing.assert_close(one, other, rtol=0, atol=float(tolerance))
