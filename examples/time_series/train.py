@@ -27,10 +27,14 @@ TEST_BATCH = 128
 
 def main(arguments: list[str] | None = None) -> int:
     """Run every seed of both arms of every network on every set."""
+    return tasks.run_all(_arguments().parse_args(arguments), made)
+
+
+def _arguments() -> argparse.ArgumentParser:
     parser = tasks.arguments(__doc__.splitlines()[0], EPOCHS)
     parser.add_argument("--sets", nargs="+", choices=series.SETS, default=list(series.SETS))
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    return tasks.run_all(parser.parse_args(arguments), made)
+    return parser
 
 
 def made(given: argparse.Namespace) -> Iterable[Classification]:

@@ -261,10 +261,16 @@ def test_without_tasks_there_is_no_section_of_them(results):
     assert "## Other tasks" not in page.page(runs.load(results), {})
 
 
-def test_the_published_figures_are_of_the_sets_and_networks_there_are():
+def test_every_command_of_the_tasks_is_one():
+    """Its set and network are those of the published figures, and of the runs' names."""
     from examples.report import tasks
-    from examples.time_series import networks, series
+    from examples.time_series import networks, series, train
 
     assert tasks.PUBLISHED.keys() == series.SETS.keys()
-    assert {*tasks.NETWORKS} == {*networks.NETWORKS}
-    assert all(one.keys() == networks.NETWORKS.keys() for one in tasks.PUBLISHED.values())
+    for name, published in tasks.PUBLISHED.items():
+        assert published.keys() == networks.NETWORKS.keys()
+        for network in published:
+            module, given = tasks.SERIES.format(name, network).split(" ", 1)
+            parsed = train._arguments().parse_args(shlex.split(given))
+            assert module == train.__name__
+            assert (parsed.sets, parsed.networks) == ([name], [network])

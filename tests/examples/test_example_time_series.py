@@ -180,3 +180,9 @@ def test_exception_missing_or_broken_files(folder, tmp_path, capsys, text, sente
 def test_exception_a_package_that_is_not_installed():
     with pytest.raises(FileNotFoundError, match="pip install --no-deps a-package, or give --data"):
         packaged.folder("a_package", "data", "a-package")
+
+
+def test_a_package_is_found_by_its_files():
+    found_ = packaged.folder("do_conv", "core", "do-conv")
+    assert (found_ / "composition.py").is_file()
+    assert packaged.digest([found_ / "spec.py"]) != packaged.digest([found_ / "composition.py"])
