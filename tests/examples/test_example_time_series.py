@@ -186,3 +186,22 @@ def test_a_package_is_found_by_its_files():
     found_ = packaged.folder("do_conv", "core", "do-conv")
     assert (found_ / "composition.py").is_file()
     assert packaged.digest([found_ / "spec.py"]) != packaged.digest([found_ / "composition.py"])
+
+
+def test_the_learning_rate_is_a_half_cosine():
+    factors = [tasks.factor(step, 100) for step in range(101)]
+    assert (factors[0], factors[100]) == (1, 0)
+    assert factors[25] == pytest.approx((1 + 2**-0.5) / 2)
+    assert factors == sorted(factors, reverse=True)
+
+
+def test_the_rate_goes_down_over_a_run(folder):
+    """Over all its epochs, not over each."""
+    task = train.Classification(series.load("Coffee", folder), "fcn")
+    given = tasks.arguments("", 2).parse_args([])
+    model, optimizer, _ = tasks.made(given, task, "do-conv", 0)
+    rates = []
+    optimizer.register_step_pre_hook(lambda one, *_: rates.append(one.param_groups[0]["lr"]))
+    for epoch in (1, 2):
+        tasks.train_epoch(given, task, model, optimizer, epoch, 0)
+    assert rates == [tasks.RATE * tasks.factor(step, 6) for step in range(6)]
