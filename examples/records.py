@@ -1,8 +1,8 @@
 """What is kept of a training run: a line for each epoch, and a header.
 
 `RESULTS/EXPERIMENT-ARM-seedN.jsonl` has one JSON object a line, with at least `experiment`, `arm`,
-`seed`, `epoch` (from 1) and `accuracy` (in %); `.json` beside it has the run's settings, versions
-and machine.
+`seed`, `epoch` (from 1) and `accuracy` (in %), or in its place what the setting `measures` names;
+`.json` beside it has the run's settings, versions and machine.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Record:
         _write(self._header, json.dumps({**header, **more}, indent=1) + "\n")
 
     def add(self, epoch: int, **found: Any) -> None:
-        """Keep a line for an epoch that is finished, with its accuracy and what else was found."""
+        """Keep a line for an epoch that is finished, with its measures and what else was found."""
         self.keep([*self.lines, {**self._whose, "epoch": epoch, **found}])
 
     def keep(self, lines: list[dict[str, Any]]) -> None:

@@ -16,6 +16,8 @@ import torch
 
 from do_conv.checkpoints.formats.torch import save
 from do_conv.files import replacing
+from examples import doors
+from examples.records import Record
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -54,3 +56,57 @@ def take_up(parts: Mapping[str, Any], path: Path) -> int:
             f"{path} cannot be read as the state of this run: remove it to begin anew"
         ) from error
     return epoch
+
+
+class Run:
+    """A run that, made again, is taken up where it was left.
+
+    Args:
+        record: what is kept of it.
+        folder: where its state is until it has ended, beside its record.
+        model, optimizer: they are brought to the state that is kept.
+        door: how the arm is trained.
+        epochs: how many a whole run has.
+
+    Attributes:
+        epoch: the last one that is finished; model and optimizer are as they were after it.
+
+    Raises:
+        DOConvError: if a file cannot be written.
+        ValueError: if the state is broken, or of another run.
+    """
+
+    def __init__(
+        self, record: Record, folder: Path, model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer, door: doors.Door, epochs: int,
+    ) -> None:  # fmt: skip
+        self.record = record
+        self._parts, self._door = {"model": model, "optimizer": optimizer}, door
+        self._checkpoint = folder / f"{record.name}.pt"
+        self.epoch = self._take_up(epochs)
+
+    def _take_up(self, epochs: int) -> int:
+        """Read what is there; lines after the checkpoint's epoch are of an epoch not kept."""
+        lines = self.record.lines
+        if self._checkpoint.exists():
+            epoch = take_up(self._parts, self._checkpoint)
+        else:
+            # Without a state it has ended, or was left before the first one was kept.
+            epoch = epochs if len(lines) == epochs else 0
+        if len(lines) > epoch:
+            self.record.keep(lines[:epoch])
+        return epoch
+
+    def add(self, epoch: int, **found: Any) -> None:
+        """Keep a finished epoch: its line, then the state after it."""
+        self.record.add(epoch, **found)
+        keep(self._parts, epoch, self._checkpoint)
+        self.epoch = epoch
+
+    def finish(self) -> None:
+        """The run has ended: its lines are all that is needed, and what D did (Figure 6)."""
+        if self._checkpoint.exists() and self.record.arm == "do-conv":
+            found = self._door.kernel_changes(*self._parts.values())
+            changes = {name: change.round(3).tolist() for name, change in found.items()}
+            self.record.note(kernel_change=changes)
+        self._checkpoint.unlink(missing_ok=True)

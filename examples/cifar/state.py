@@ -1,9 +1,8 @@
-"""The state of a run, beside its record until it has ended: from it the run is taken up."""
+"""A run of CIFAR: what is kept of it, and the state from which it is taken up."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import torch
 from torch import nn
@@ -22,12 +21,8 @@ TRAINING = {
 }  # fmt: skip
 
 
-class Run:
+class Run(states.Run):
     """One arm of one seed; made again, it is taken up where it was left.
-
-    Attributes:
-        record: what is kept of it.
-        epoch: the last one that is finished; model and optimizer are as they were after it.
 
     Raises:
         DOConvError: if a file cannot be written.
@@ -38,40 +33,14 @@ class Run:
         self, given: argparse.Namespace, arm: str, seed: int, model: nn.Module,
         optimizer: torch.optim.Optimizer, door: doors.Door,
     ) -> None:  # fmt: skip
-        self._parts, self._door = {"model": model, "optimizer": optimizer}, door
         of_d = () if arm == "plain" else SETTINGS_OF_D
         settings = {name: getattr(given, name) for name in (*SETTINGS, *of_d)}
-        settings |= {"epochs": SCHEDULES[given.schedule].epochs, **TRAINING}
+        epochs = SCHEDULES[given.schedule].epochs
+        settings |= {"epochs": epochs, **TRAINING}
         threads = torch.get_num_threads()
         name = experiment(given, arm)
-        self.record = Record(given.out, name, arm, seed, settings, ("torch",), threads)
-        self._checkpoint = given.out / f"{self.record.name}.pt"
-        self.epoch = self._take_up()
-
-    def _take_up(self) -> int:
-        """Read what is there; lines after the checkpoint's epoch are of an epoch not kept."""
-        lines = self.record.lines
-        if self._checkpoint.exists():
-            epoch = states.take_up(self._parts, self._checkpoint)
-        else:
-            epoch = lines[-1]["epoch"] if lines else 0  # it has ended, or not begun
-        if len(lines) > epoch:
-            self.record.keep(lines[:epoch])
-        return epoch
-
-    def add(self, epoch: int, **found: Any) -> None:
-        """Keep a finished epoch: its line, then the state after it."""
-        self.record.add(epoch, **found)
-        states.keep(self._parts, epoch, self._checkpoint)
-        self.epoch = epoch
-
-    def finish(self) -> None:
-        """The run has ended: its lines are all that is needed, and what D did (Figure 6)."""
-        if self._checkpoint.exists() and self.record.arm == "do-conv":
-            found = self._door.kernel_changes(*self._parts.values())
-            changes = {name: change.round(3).tolist() for name, change in found.items()}
-            self.record.note(kernel_change=changes)
-        self._checkpoint.unlink(missing_ok=True)
+        record = Record(given.out, name, arm, seed, settings, ("torch",), threads)
+        super().__init__(record, given.out, model, optimizer, door, epochs)
 
 
 def experiment(given: argparse.Namespace, arm: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from do_conv.figures import change_picture, draw_curves
 from do_conv.files import replacing
 from examples.records import RESULTS
-from examples.report import page, runs
+from examples.report import page, runs, tasks
 from pictures.plots import picture
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -44,11 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _draw(path: Path, name: str, one: runs.Experiment) -> None:
-    """Both arms' test accuracy by epoch, as in Figure 5."""
+    """Both arms' test accuracy, or other measure, by epoch, as in Figure 5."""
     with picture(path, figsize=(6, 3.2)) as figure:
         axes = figure.subplots()
         draw_curves(axes, {arm: list(by_seed.values()) for arm, by_seed in one.runs.items()})
-        axes.set_title(name)
+        axes.set(title=name, ylabel=tasks.shown(one))
 
 
 if __name__ == "__main__":

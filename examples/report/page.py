@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from examples import doors
-from examples.report import paper
+from examples.report import paper, tasks
 from examples.report.runs import LAST, Comparison, Experiment, compare
+from examples.report.tables import OURS, arms, commands, signed
 from pictures import markdown
 
 HEAD = """# Results
@@ -42,7 +43,6 @@ epoch of each run, and its settings, versions and machine. The default is three 
 five; `--seeds 0 1 2 3 4` makes five, as in the paper. `examples/mnist` lists what had to be
 assumed.
 """
-OURS = ("plain", "DO-Conv", "gain", "seeds")
 PAPERS = ("paper: plain", "paper: gain")
 
 
@@ -58,19 +58,31 @@ def page(found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]])
     for table in paper.TABLES:
         if lines := list(_lines(table, found)):
             parts += [*_title(table), markdown.table(_heads(table), lines)]
-            parts += [_commands(_ran_commands(table, found))]
+            parts += [commands(_ran_commands(table, found))]
     parts += _figures(found, pictures, "cifar")
-    parts += [*_not_run(found), ON_FILES, *_places(found)]
+    parts += [*_not_run(found), *tasks.section(found), *_figures_of_tasks(found, pictures)]
+    parts += [ON_FILES, *_places(found)]
     return "\n".join(parts)
+
+
+def _figures_of_tasks(
+    found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]]
+) -> Iterable[str]:
+    yield from _figures(found, pictures, tasks.DNCNN)
+    if series := list(_figures(found, pictures, *tasks.PUBLISHED)):
+        summary = "Curves and heat maps of the time series"
+        yield f"<details markdown>\n<summary>{summary}</summary>\n"
+        yield from series
+        yield "</details>\n"
 
 
 def _mnist(found: Mapping[str, Experiment]) -> str:
     lines = []
     for row in paper.MNIST.rows:
         if (result := _compared(found.get(row.experiment), last=1)) is not None:
-            lines.append((row.label, *_ours(result), str(row.plain), _signed(row.gain)))
+            lines.append((row.label, *arms(result), str(row.plain), signed(row.gain)))
     table = markdown.table(("framework", *OURS, *PAPERS), [*lines, *_one_epoch(found)])
-    return f"{table}\n{_commands(row.command for row in paper.MNIST.rows)}"
+    return f"{table}\n{commands(row.command for row in paper.MNIST.rows)}"
 
 
 def _one_epoch(found: Mapping[str, Experiment]) -> Iterable[tuple[str, ...]]:
@@ -81,7 +93,7 @@ def _one_epoch(found: Mapping[str, Experiment]) -> Iterable[tuple[str, ...]]:
             runs={arm: {seed: line[:1] for seed, line in runs.items()}
                   for arm, runs in torch.runs.items()}
         )  # fmt: skip
-        yield ("PyTorch, after one epoch", *_ours(compare(first, last=1)), "", "")
+        yield ("PyTorch, after one epoch", *arms(compare(first, last=1)), "", "")
 
 
 def _compared(one: Experiment | None, last: int = LAST) -> Comparison | None:
@@ -102,7 +114,7 @@ def _lines(table: paper.Table, found: Mapping[str, Experiment]) -> Iterable[tupl
     """A line for each schedule of each row that was run."""
     for row in table.rows:
         for one, result in _ran(row, table, found):
-            ours = _ours(result)
+            ours = arms(result)
             epochs = " / ".join("-" if epoch is None else str(epoch) for epoch in result.reached)
             if row.gain is None:  # of the plain network alone
                 ours, epochs = (ours[0], "", "", ours[3]), ""
@@ -110,7 +122,7 @@ def _lines(table: paper.Table, found: Mapping[str, Experiment]) -> Iterable[tupl
 
 
 def _theirs(table: paper.Table, row: paper.Row) -> tuple[str, ...]:
-    return (f"{row.plain:.{table.digits}f}", _signed(row.gain, table.digits), *row.more)
+    return (f"{row.plain:.{table.digits}f}", signed(row.gain, table.digits), *row.more)
 
 
 def _ran(
@@ -132,7 +144,7 @@ def _not_run(found: Mapping[str, Experiment]) -> Iterable[str]:
             yield f"**{table.name}: {table.caption}.** {table.note}\n"
             lines = [(row.label, *_theirs(table, row)) for row in rows]
             yield markdown.table(("", *PAPERS, *table.more), lines)
-            yield _commands(row.command for row in rows)
+            yield commands(row.command for row in rows)
     yield "</details>\n"
 
 
@@ -163,29 +175,17 @@ def _schedule(one: Experiment) -> str:
     return f"{schedule}, optimizer" if one.door == doors.OPTIMIZER else schedule
 
 
-def _ours(result: Comparison) -> tuple[str, str, str, str]:
-    """Both arms, the gain, and the number of seeds."""
-    plain, ours = (
-        f"{one.mean():.2f}" + (f" ± {one.std(ddof=1):.2f}" if result.seeds > 1 else "")
-        for one in (result.plain, result.ours)
-    )
-    gain = f"{result.gain:+.2f}"
-    if result.interval is not None:
-        gain += f" ± {result.interval:.2f}"
-        if abs(result.gain) > result.interval:
-            gain = f"**{gain}**"
-    return plain, ours, gain, str(result.seeds)
-
-
 def _figures(
-    found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]], start: str
+    found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]], *starts: str
 ) -> Iterable[str]:
     rows = (row for table in (paper.MNIST, *paper.TABLES) for row in table.rows)
     for name in dict.fromkeys([*(row.experiment for row in rows), *pictures]):
         paths = pictures.get(name, ())
-        if name.startswith(start) and name in found:
+        if name.startswith(starts) and name in found:
             seed = min(found[name].runs["do-conv"], default=0)
-            shown = (f"Accuracy by epoch of {name}, plain and with DO-Conv: the mean over the "
+            measure = tasks.shown(found[name]).removesuffix(" (%)")
+            measure = measure[0].upper() + measure[1:]
+            shown = (f"{measure} by epoch of {name}, plain and with DO-Conv: the mean over the "
                      "seeds, and their range (Figure 5)",
                      f"|W' - W| of each layer of {name}, seed {seed}, "
                      "as a share of the layer's largest (Figure 6)")  # fmt: skip
@@ -211,16 +211,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def _commands(commands: Iterable[str]) -> str:
-    lines = dict.fromkeys(f"python -m {command}" for command in commands if command)
-    return "\n".join(["```text", *lines, "```\n"])
-
-
 def _ran_commands(table: paper.Table, found: Mapping[str, Experiment]) -> Iterable[str]:
     for row in table.rows:
         for one, _ in _ran(row, table, found):
             yield row.command + (" --door optimizer" if one.door == doors.OPTIMIZER else "")
-
-
-def _signed(value: float | None, digits: int = 2) -> str:
-    return "" if value is None else f"{value:+.{digits}f}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ CONFIDENCE = 0.95
 LAST = 5  # epochs whose accuracies are averaged on CIFAR, as in the paper
 # Settings that a plain network has not.
 OF_D = {"where", "stages", "depthwise_init", "d_mul", "door"}
-Seeds = dict[int, list[float]]  # accuracies in % by seed, by epoch
+ACCURACY = ["accuracy"]  # the measures of runs whose settings name no others
+Seeds = dict[int, list[float]]  # a measure by seed, by epoch: the accuracy is in %
+Arms = dict[str, Seeds]
+
+
+def _no_runs() -> Arms:
+    return {"plain": {}, "do-conv": {}}
 
 
 @dataclass
@@ -25,7 +32,10 @@ class Experiment:
 
     Attributes:
         settings: those of its do-conv arm, or of its plain arm where there is no other.
-        runs: the accuracies in % by arm, by seed, by epoch.
+        runs: the accuracies in % by arm, by seed, by epoch; or the first of the other measures that
+            its settings name.
+        more: the same of its further measures, by their names.
+        references: the measures of methods that are not trained, by their names.
         places: the versions and machines it ran on, each once.
         unfinished: how many runs are not whole.
         kernel_change: what D did to each kernel in the run of the first seed (Figure 6).
@@ -33,11 +43,22 @@ class Experiment:
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
-    runs: dict[str, Seeds] = field(default_factory=lambda: {"plain": {}, "do-conv": {}})
+    runs: Arms = field(default_factory=_no_runs)
+    more: dict[str, Arms] = field(default_factory=dict)
+    references: dict[str, dict[str, float]] = field(default_factory=dict)
     places: list[dict[str, Any]] = field(default_factory=list)
     unfinished: int = 0
     kernel_change: dict[str, Any] = field(default_factory=dict)
     door: str | None = None
+
+    @property
+    def measures(self) -> list[str]:
+        """What its runs are measured by; the first one is that of `runs`."""
+        return list(self.settings.get("measures", ACCURACY))
+
+    def by(self, measure: str) -> Experiment:
+        """The same experiment with the runs of one of its measures."""
+        return replace(self, runs=self.more.get(measure, self.runs))
 
 
 def load(folder: Path) -> dict[str, Experiment]:
@@ -58,12 +79,27 @@ def load(folder: Path) -> dict[str, Experiment]:
         if len(lines) < header["settings"]["epochs"]:
             one.unfinished += 1
             continue
-        one.runs[header["arm"]][header["seed"]] = [json.loads(line)["accuracy"] for line in lines]
+        found_at = [json.loads(line) for line in lines]
+        for measure, runs in _by_measure(one, header["settings"]):
+            runs[header["arm"]][header["seed"]] = [line[measure] for line in found_at]
+        one.references = one.references or header.get("references", {})
         one.kernel_change = one.kernel_change or header.get("kernel_change", {})
         one.places += [place for place in header["places"] if place not in one.places]
     for name, one in found.items():
-        one.runs["plain"] = one.runs["plain"] or _plain_runs(name, one, found)
+        other = None if one.runs["plain"] else _varied(name, one, found)
+        if other is not None:
+            one.runs["plain"] = other.runs["plain"]
+            for measure, runs in one.more.items():
+                runs["plain"] = other.more[measure]["plain"]
     return found
+
+
+def _by_measure(one: Experiment, settings: dict[str, Any]) -> Iterator[tuple[str, Arms]]:
+    """The runs of an experiment for each of its measures."""
+    first, *more = settings.get("measures", ACCURACY)
+    yield first, one.runs
+    for measure in more:
+        yield measure, one.more.setdefault(measure, _no_runs())
 
 
 def _door(path: Path, header: dict[str, Any], one: Experiment) -> str:
@@ -77,14 +113,14 @@ def _door(path: Path, header: dict[str, Any], one: Experiment) -> str:
     return door
 
 
-def _plain_runs(name: str, one: Experiment, found: dict[str, Experiment]) -> Seeds:
-    """The plain runs of what a variant of D varies: of its name's beginning, and its settings."""
+def _varied(name: str, one: Experiment, found: dict[str, Experiment]) -> Experiment | None:
+    """The experiment that a variant of D varies: of its name's beginning, and its settings."""
     wanted = _without_d(one.settings)
     for other_name, other in found.items():
         begins = name.startswith(f"{other_name}-") and bool(other.runs["plain"])
         if begins and _without_d(other.settings) == wanted:
-            return other.runs["plain"]
-    return {}
+            return other
+    return None
 
 
 def _without_d(settings: dict[str, Any]) -> dict[str, Any]:
@@ -97,8 +133,8 @@ class Comparison:
 
     Attributes:
         seeds: how many.
-        plain, ours: each seed's accuracy, the mean of its last epochs.
-        gain: the mean of the seeds' differences, in percentage points.
+        plain, ours: each seed's accuracy or other measure, the mean of its last epochs.
+        gain: the mean of the seeds' differences; of accuracies in percentage points.
         interval: half the width of its confidence interval, Student's t; None for one seed.
         reached: the first epoch at which each arm's mean over the seeds is that of the plain arm's
             end, or None.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from examples import doors
+from examples import doors, states
 from examples.cifar import data, networks, schedules, state, train
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +97,20 @@ def test_a_run_that_was_interrupted_is_taken_up_to_the_same_result(run, interrup
     folder = run(*options)
     assert found(folder, "do-conv") == expected
     assert found(run(*options), "do-conv") == expected  # and has ended
+
+
+def test_a_run_that_was_left_before_its_first_state_begins_anew(run, monkeypatch):
+    """Its line was kept, the weights were not."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    expected = found(run("--arms", "do-conv", out="at once"), "do-conv")
+    with monkeypatch.context() as patched:
+        patched.setattr(states, "keep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run("--arms", "do-conv")
+    assert found(run("--arms", "do-conv"), "do-conv") == expected
 
 
 @pytest.mark.parametrize("start", ["identity", "he"])

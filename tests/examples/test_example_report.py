@@ -197,3 +197,80 @@ def test_another_experiment_s_plain_runs_are_not_taken(tmp_path):
     for name, arm in (("mnist-torch", "plain"), ("mnist-keras", "do-conv")):
         write(tmp_path, name, arm, 0, [90], {"epochs": 1, "batch": 32})
     assert runs.compare(runs.load(tmp_path)["mnist-keras"]) is None
+
+
+DNCNN = {"network": "dncnn", "epochs": 2, "measures": ["psnr", "ssim"]}
+
+
+def write_measures(folder, experiment, arm, seed, measures, settings, **more):
+    write(folder, experiment, arm, seed, [0, 0], settings, **more)
+    lines = [{"epoch": epoch, "psnr": 10, "ssim": 0.1} for epoch in (1, 2)]
+    lines[-1].update(measures)
+    file = folder / f"{experiment}-{arm}-seed{seed}.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def tasks_results(tmp_path):
+    folder = tmp_path / "of tasks"
+    folder.mkdir()
+    name, references = "photographs-dncnn", {"noisy": {"psnr": 20.1234, "ssim": 0.31}}
+    for seed, (plain, ours) in enumerate([(28, 28.5), (29, 29.25)]):
+        write_measures(folder, name, "plain", seed, {"psnr": plain, "ssim": 0.8}, DNCNN,
+                       references=references)  # fmt: skip
+        for door, found in (("layers", ours), ("optimizer", plain)):
+            experiment = name if door == "layers" else f"{name}-optimizer"
+            measures = {"psnr": found, "ssim": 0.8125}
+            write_measures(folder, experiment, "do-conv", seed, measures, {**DNCNN, "door": door})
+    for arm, accuracy in (("plain", 98), ("do-conv", 99)):
+        settings = {"epochs": 2, **({"door": "layers"} if arm == "do-conv" else {})}
+        write(folder, "GunPoint-resnet", arm, 0, [50, accuracy], settings)
+    return folder
+
+
+def test_the_tasks_have_a_section(tasks_results, tmp_path):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    assert report.main(["--results", str(tasks_results), "--docs", str(docs)]) == 0
+    text = (docs / "results.md").read_text().partition("## Other tasks")[2]
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    quantile = 12.7062  # of Student's t with one degree of freedom
+    interval = quantile * 0.25 / 2
+    psnr, ssim, psnr_of_optimizer, ssim_of_optimizer = (
+        row.split(" | ") for row in rows if row.startswith(("| PSNR", "| SSIM"))
+    )
+    assert psnr[:3] == ["| PSNR (dB)", "28.50 ± 0.71", "28.88 ± 0.53"]
+    assert psnr[3] == f"{(0.5 + 0.25) / 2:+.2f} ± {interval:.2f}"
+    assert ssim[1:4] == ["0.8000 ± 0.0000", "0.8125 ± 0.0000", "**+0.0125 ± 0.0000**"]
+    assert (psnr[4:6], psnr_of_optimizer[4:6]) == (["2", "layers"], ["2", "optimizer"])
+    assert psnr_of_optimizer[3] == "+0.00 ± 0.00"
+    assert ssim_of_optimizer[3] == ssim[3]
+    assert "| noisy | 20.12 | 0.3100 |" in rows
+    assert "| GunPoint, ResNet | 98.00 | 99.00 | +1.00 | 1 | layers | 2 | 99.1 |" in rows
+    for command in (
+        "examples.restoration.train", "examples.restoration.train --door optimizer",
+        "examples.time_series.train --sets GunPoint --networks resnet",
+    ):  # fmt: skip
+        assert f"\npython -m {command}\n" in text
+    assert "![PSNR (dB) by epoch of photographs-dncnn, plain and with DO-Conv" in text
+    assert "![Test accuracy by epoch of GunPoint-resnet, plain and with DO-Conv" in text
+    assert "PSNR (dB)" in (docs / "images/results/photographs-dncnn.svg").read_text()
+
+
+def test_without_tasks_there_is_no_section_of_them(results):
+    assert "## Other tasks" not in page.page(runs.load(results), {})
+
+
+def test_every_command_of_the_tasks_is_one():
+    """Its set and network are those of the published figures, and of the runs' names."""
+    from examples.report import tasks
+    from examples.time_series import networks, series, train
+
+    assert tasks.PUBLISHED.keys() == series.SETS.keys()
+    for name, published in tasks.PUBLISHED.items():
+        assert published.keys() == networks.NETWORKS.keys()
+        for network in published:
+            module, given = tasks.SERIES.format(name, network).split(" ", 1)
+            parsed = train._arguments().parse_args(shlex.split(given))
+            assert module == train.__name__
+            assert (parsed.sets, parsed.networks) == ([name], [network])

@@ -1,0 +1,35 @@
+"""Parts of a page of results, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from examples.report.runs import Comparison
+
+OURS = ("plain", "DO-Conv", "gain", "seeds")
+
+
+def arms(result: Comparison, digits: int = 2) -> tuple[str, str, str, str]:
+    """Both arms, the gain, and the number of seeds."""
+    plain, ours = (
+        f"{one.mean():.{digits}f}"
+        + (f" ± {one.std(ddof=1):.{digits}f}" if result.seeds > 1 else "")
+        for one in (result.plain, result.ours)
+    )
+    gain = signed(result.gain, digits)
+    if result.interval is not None:
+        gain += f" ± {result.interval:.{digits}f}"
+        if abs(result.gain) > result.interval:
+            gain = f"**{gain}**"
+    return plain, ours, gain, str(result.seeds)
+
+
+def commands(given: Iterable[str]) -> str:
+    """A block of commands, each once, that begin after `python -m`."""
+    lines = dict.fromkeys(f"python -m {command}" for command in given if command)
+    return "\n".join(["```text", *lines, "```\n"])
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A number with its sign; nothing for None."""
+    return "" if value is None else f"{value:+.{digits}f}"

@@ -1,0 +1,123 @@
+"""The section of the project's own tasks, in Markdown; it shows those that were run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from examples import doors
+from examples.report.runs import ACCURACY, Experiment, compare
+from examples.report.tables import OURS, arms, commands
+from pictures import markdown
+
+ON_TASKS = """## Other tasks
+
+These are no experiments of the paper. Each figure is that after the last step, on data held out; a
+gain is in the unit of its row. Both arms of a row start from the same weights and see the same
+batches, and its door says where W and D' are.
+"""
+ON_RESTORATION = """### Image restoration
+
+A DnCNN of 9 layers with 32 channels takes noise of deviation 25 (of 255) out of grey photographs.
+The figures are means over five photographs.
+"""
+ON_SERIES = """### Time series
+
+The networks of Wang et al. (2017), whose convolutions are one-dimensional: test accuracy in %. The
+last column is that of the plain networks in Ismail Fawaz et al. (2019): the mean of ten runs, of
+2000 passes over the training series for FCN and 1500 for ResNet. The runs here are shorter.
+"""
+DNCNN = "photographs-dncnn"
+# How a measure is shown, and with how many decimal places.
+MEASURES = {"accuracy": ("test accuracy (%)", 2), "psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4)}
+# The plain accuracies of Ismail Fawaz et al. (2019), https://arxiv.org/abs/1809.04356.
+PUBLISHED = {
+    "Coffee": {"fcn": 100.0, "resnet": 100.0},
+    "GunPoint": {"fcn": 100.0, "resnet": 99.1},
+    "ItalyPowerDemand": {"fcn": 96.1, "resnet": 96.3},
+    "JapaneseVowels": {"fcn": 99.3, "resnet": 99.2},
+    "OSULeaf": {"fcn": 97.7, "resnet": 97.9},
+}
+NETWORKS = {"fcn": "FCN", "resnet": "ResNet"}
+RESTORATION = "examples.restoration.train"
+SERIES = "examples.time_series.train --sets {} --networks {}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table, and the command of its runs."""
+
+    cells: tuple[str, ...]
+    command: str
+
+
+def section(found: Mapping[str, Experiment]) -> Iterator[str]:
+    """The parts of the section; nothing while no task was run."""
+    restoration, series = list(_restoration(found)), list(_series(found))
+    if restoration or series:
+        yield ON_TASKS
+    if restoration:
+        yield ON_RESTORATION
+        yield _table(("", *OURS, "door", "epochs"), restoration)
+        yield from _references(found)
+        yield commands(line.command for line in restoration)
+    if series:
+        yield ON_SERIES
+        yield _table(("", *OURS, "door", "epochs", "published"), series)
+        yield commands(line.command for line in series)
+
+
+def shown(one: Experiment) -> str:
+    """The measure of an experiment's curves."""
+    return MEASURES[one.measures[0]][0]
+
+
+def _table(head: tuple[str, ...], lines: list[Line]) -> str:
+    return markdown.table(head, (line.cells for line in lines))
+
+
+def _restoration(found: Mapping[str, Experiment]) -> Iterator[Line]:
+    for one, command in _doors(DNCNN, RESTORATION, found):
+        for measure in one.measures:
+            label, digits = MEASURES[measure]
+            if cells := _cells(one, measure, digits):
+                yield Line((label, *cells), command)
+
+
+def _series(found: Mapping[str, Experiment]) -> Iterator[Line]:
+    for name, published in PUBLISHED.items():
+        for network, accuracy in published.items():
+            command = SERIES.format(name, network)
+            for one, command_of_door in _doors(f"{name}-{network}", command, found):
+                if cells := _cells(one, *ACCURACY):
+                    label = f"{name}, {NETWORKS[network]}"
+                    yield Line((label, *cells, f"{accuracy:.1f}"), command_of_door)
+
+
+def _doors(
+    name: str, command: str, found: Mapping[str, Experiment]
+) -> Iterator[tuple[Experiment, str]]:
+    """The runs of an experiment through each door, and what runs them."""
+    for door in doors.DOORS:
+        if one := found.get("-".join([name, *doors.in_name("do-conv", door)])):
+            yield one, command + ("" if door == doors.LAYERS else f" --door {door}")
+
+
+def _cells(one: Experiment, measure: str, digits: int = 2) -> tuple[str, ...] | None:
+    """The arms and their gain, the door and the epochs; None while there is no comparison."""
+    result = compare(one.by(measure), last=1)
+    if result is None:
+        return None
+    return (*arms(result, digits), str(one.door), str(one.settings["epochs"]))
+
+
+def _references(found: Mapping[str, Experiment]) -> Iterator[str]:
+    """What the photographs are worth without a network."""
+    references = found[DNCNN].references if DNCNN in found else {}
+    if references:
+        names = list(next(iter(references.values())))
+        lines = [
+            (what, *(f"{values[name]:.{MEASURES[name][1]}f}" for name in names))
+            for what, values in references.items()
+        ]
+        yield markdown.table(("without a network", *(MEASURES[name][0] for name in names)), lines)

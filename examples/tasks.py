@@ -1,0 +1,164 @@
+"""One way to train for the project's own tasks, in PyTorch.
+
+A task says what is trained on what. Both arms start from the same weights and see the same batches,
+under Adam with a half cosine to zero. An epoch is a number of steps: the data sets are small, and a
+pass over some of them would be two steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from examples import doors, states
+from examples.records import ARMS, RESULTS, Record
+
+RATE = 1e-3
+TRAINING = {"optimizer": f"Adam {RATE}, half cosine to 0"}
+
+
+class Task(Protocol):
+    """What is trained on what.
+
+    Attributes:
+        name: of the experiment.
+        settings: what makes two runs the same, with `steps`, those of an epoch. `measures` names
+            what `measured` finds, if that is not the accuracy alone.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What else the headers of its runs keep."""
+
+    def network(self) -> nn.Module:
+        """A plain network."""
+
+    def batches(self, generator: torch.Generator) -> Iterable[tuple[Tensor, Tensor]]:
+        """The inputs and targets of the steps of an epoch."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch."""
+
+    def measured(self, network: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """What a trained network is worth on the data held out."""
+
+
+def arguments(about: str, epochs: int) -> argparse.ArgumentParser:
+    """The options that all tasks have."""
+    parser = argparse.ArgumentParser(description=about)
+    add = parser.add_argument
+    add("--data", type=Path, help="the folder of the files; otherwise those of a package are read")
+    add("--arms", nargs="+", choices=ARMS, default=ARMS)
+    add("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    add("--epochs", type=int, default=epochs)
+    doors.add_to(parser)
+    add("--device", help="default: cuda if there is one, else cpu")
+    add("--threads", type=int, default=torch.get_num_threads())
+    add("--out", type=Path, default=RESULTS, help="where the results go")
+    return parser
+
+
+def run_all(
+    given: argparse.Namespace, tasks: Callable[[argparse.Namespace], Iterable[Task]]
+) -> int:
+    """Run every seed of every arm of every task; what cannot be done is one sentence."""
+    torch.set_num_threads(given.threads)
+    try:
+        for task in tasks(given):
+            for seed in given.seeds:
+                for arm in given.arms:
+                    run(given, task, arm, seed)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def made(
+    given: argparse.Namespace, task: Task, arm: str, seed: int
+) -> tuple[nn.Module, torch.optim.Optimizer, doors.Door]:
+    """The network of a run, its optimizer, and the door: all have the same weights."""
+    door = doors.Door(arm, given.door)
+    torch.manual_seed(seed)
+    # The identity start of D draws nothing.
+    model = door.network(task.network()).to(device(given))
+    adam = torch.optim.Adam(model.parameters(), RATE)
+    return model, door.optimizer(adam, model), door
+
+
+def device(given: argparse.Namespace) -> torch.device:
+    """The one that was asked for, or the fastest there is."""
+    return torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def run(given: argparse.Namespace, task: Task, arm: str, seed: int) -> None:
+    """Train one arm of one seed to its end, from where it was left."""
+    model, optimizer, door = made(given, task, arm, seed)
+    settings = {**task.settings, "epochs": given.epochs, **TRAINING}
+    if door.name is not None:
+        settings["door"] = door.name
+    name = "-".join([task.name, *doors.in_name(arm, given.door)])
+    record = Record(given.out, name, arm, seed, settings, ("torch",), given.threads)
+    if not record.lines:
+        record.note(**task.notes)
+    kept = states.Run(record, given.out, model, optimizer, door, given.epochs)
+    for epoch in range(kept.epoch + 1, given.epochs + 1):
+        started = time.perf_counter()
+        loss = train_epoch(given, task, model, optimizer, epoch, seed)
+        found = measure(given, task, model)
+        seconds = round(time.perf_counter() - started, 1)
+        kept.add(epoch, **found, loss=loss, seconds=seconds)
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+        print(
+            f"{record.name}: epoch {epoch} of {given.epochs}, loss {loss:.4g}, {shown}, "
+            f"{seconds:.0f} s",
+            flush=True,
+        )
+    kept.finish()
+
+
+def train_epoch(
+    given: argparse.Namespace, task: Task, model: nn.Module, optimizer: torch.optim.Optimizer,
+    epoch: int, seed: int,
+) -> float:  # fmt: skip
+    """The steps of an epoch; the mean loss.
+
+    The batches depend on the seed and the epoch alone, so both arms see the same ones, and a run
+    that is taken up sees those it would have seen.
+    """
+    generator = torch.Generator().manual_seed(states.epoch_seed(seed, epoch))
+    on, steps, losses = device(given), task.settings["steps"], []
+    model.train()
+    for step, (inputs, targets) in enumerate(task.batches(generator)):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * factor((epoch - 1) * steps + step, given.epochs * steps)
+        loss = task.loss(model(inputs.to(on)), targets.to(on))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return sum(losses) / len(losses)
+
+
+def factor(step: int, steps: int) -> float:
+    """Of the learning rate in a step, from 0: a half cosine that ends at zero."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+@torch.no_grad()
+def measure(given: argparse.Namespace, task: Task, model: nn.Module) -> dict[str, float]:
+    """What the task finds of a network in evaluation mode."""
+    model.eval()
+    on = device(given)
+    return task.measured(lambda inputs: model(inputs.to(on)).cpu())
