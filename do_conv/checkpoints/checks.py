@@ -83,9 +83,7 @@ def neutral_file(path: str, found: Any) -> NoReturn:
     )
 
 
-def paired_names(
-    only_file: Sequence[str], only_model: Sequence[str], remedy: str = _PAIR
-) -> None:
+def paired_names(only_file: Sequence[str], only_model: Sequence[str], remedy: str = _PAIR) -> None:
     """The file and the model must have the same layers."""
     if only_file or only_model:
         raise broken(

@@ -245,9 +245,7 @@ def _others(
 
 def _check_pairs(names: set[str], layers: Mapping[str, ModelLayer]) -> None:
     """Refuse a file whose layers are not the model's."""
-    missing = [
-        name for name, layer in layers.items() if name not in names and any(_trained(layer))
-    ]
+    missing = [name for name, layer in layers.items() if name not in names and any(_trained(layer))]
     checks.paired_names(sorted(names - layers.keys()), missing, _REMEDY)
 
 

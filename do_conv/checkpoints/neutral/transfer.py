@@ -105,7 +105,8 @@ class StoredLayer:
 
 def _stored(held: neutral.Neutral) -> dict[str, StoredLayer]:
     return {
-        name: StoredLayer(description, held.arrays(name)) for name, description in held.layers.items()
+        name: StoredLayer(description, held.arrays(name))
+        for name, description in held.layers.items()
     }
 
 

@@ -52,9 +52,7 @@ class ReadsAuthors(nn.Module):
         )
 
 
-def _converted(
-    state: dict[str, Any], prefix: str, spec: Spec, holds_delta: bool
-) -> dict[str, Any]:
+def _converted(state: dict[str, Any], prefix: str, spec: Spec, holds_delta: bool) -> dict[str, Any]:
     """A state dict in which a layer has our arrays in the place of the authors'.
 
     Raises:
