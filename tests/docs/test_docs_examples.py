@@ -126,6 +126,7 @@ BROKEN = [
     (do_conv.Spec, (4, 6, (3, 3), 3), {}),
     (rules.depth_multiplier, (8, (3, 3)), {}),
     (rules.depth_multiplier, (9.0, (3, 3)), {}),
+    (rules.authors_multiplier, ("fourth", 2, (3, 3)), {}),
     (rules.depthwise_init, ("xavier",), {}),
     (rules.composition, ("features",), {}),
     (rules.choice, ("padding_mode", "mirror", rules.PADDING_MODES), {}),

@@ -197,13 +197,13 @@ def test_exception_arrays_that_do_not_fit(state, said):
     "make", [authors.DOConv2d, edited.DOConv2d, edited.DOConv2d_eval], ids=lambda one: one.__name__
 )
 def test_exception_a_stride_in_the_place_of_the_multiplier(make):
-    with pytest.raises(DOConvError, match="received D_mul=2; write stride=2 if you mean the str"):
+    with pytest.raises(DOConvError, match="received D_mul=2; give the stride by name"):
         make(3, 64, 3, 2, 1)
     make(3, 64, 1, 2, 1)  # a 1 x 1 kernel has no D
 
 
 @pytest.mark.parametrize("make", [edited.DOConv2d, edited.DOConv2d_eval])
 def test_exception_attention_on_the_kernel(make):
-    with pytest.raises(DOConvError, match="simam, .* is no part of DO-Conv; received simam=True"):
+    with pytest.raises(DOConvError, match=r"simam, .* is no part of DO-Conv; received simam=True"):
         make(3, 8, simam=True)
     make(3, 8, simam=False)

@@ -126,7 +126,7 @@ class DOConv2d_eval(ReadsAuthors, nn.Conv2d):  # noqa: N801
         """
         _check_simam(simam)
         sides = rules.axes("kernel_size", kernel_size, 2)
-        layer.check_multiplier(D_mul, sides)
+        rules.authors_multiplier("fourth", D_mul, sides)
         spec = Spec(
             rules.integer("in_channels", in_channels),
             rules.integer("out_channels", out_channels),

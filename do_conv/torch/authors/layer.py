@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from do_conv.core import rules
-from do_conv.core.errors import broken
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.torch import layers
@@ -64,7 +63,7 @@ class DOConv2d(ReadsAuthors, layers.DOConv2d):
         Raises:
             DOConvError: if an argument breaks a rule; the message names it.
         """
-        check_multiplier(D_mul, rules.axes("kernel_size", kernel_size, 2))
+        rules.authors_multiplier("fourth", D_mul, rules.axes("kernel_size", kernel_size, 2))
         super().__init__(
             in_channels,
             out_channels,
@@ -87,23 +86,6 @@ class DOConv2d(ReadsAuthors, layers.DOConv2d):
 
     def _holds_delta(self) -> bool:
         return True
-
-
-def check_multiplier(multiplier: Any, kernel_size: tuple[int, ...]) -> None:
-    """Refuse a D_mul that is more likely the stride, which stands in its place in PyTorch.
-
-    Raises:
-        DOConvError: if it is an integer below |K|.
-    """
-    area = kernel_size[0] * kernel_size[1]
-    if isinstance(multiplier, int) and multiplier < area and area > 1:
-        raise broken(
-            "D_mul, the fourth argument of the authors' layer, must be at least the number of "
-            f"kernel positions, {area} for kernel_size={kernel_size}",
-            f"D_mul={multiplier}",
-            f"write stride={multiplier} if you mean the stride, or leave D_mul out, also to read a "
-            "checkpoint that was trained with less",
-        )
 
 
 def authors_padding(padding: Any, padding_mode: Any) -> Any:
