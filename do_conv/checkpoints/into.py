@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from do_conv import files, frameworks
 from do_conv.adapter import DELTA, Description, LayerArray, ModelLayer
 from do_conv.checkpoints import checks, formats, importing, states
 from do_conv.checkpoints.authors_names import Theirs
 from do_conv.checkpoints.formats import Checkpoint, Format
 from do_conv.checkpoints.importing import KernelSize
-from do_conv.checkpoints.neutral.transfer import StoredLayer, fitted, layers_of, save
+from do_conv.checkpoints.neutral.transfer import StoredLayer, fitted, layers_of
 from do_conv.checkpoints.report import Layer, Report
 from do_conv.core.errors import broken
 
@@ -26,7 +25,6 @@ _REMEDY = (
 )
 # Gluon's names of a normalization's arrays.
 _ROLES = {"gamma": "weight", "beta": "bias"}
-_NEUTRAL = ".safetensors"
 _COUNTERS = ("int", "uint", "bool")
 
 Writes = list[tuple[LayerArray, np.ndarray]]
@@ -182,34 +180,6 @@ class _Loading:
             layer.name, kept, own.kernel_size, groups, own.d_mul, tuple(filter(None, notes))
         )
         return StoredLayer(description, made), entry
-
-
-def write_weights(model: Any, path: str | Path) -> None:
-    """Write a network's weights as its framework does, or to a neutral file.
-
-    Args:
-        model: a PyTorch module or Gluon block.
-        path: a `.pt` or `.pth` file of PyTorch, a `.params` file of Gluon, or `.safetensors`.
-
-    Raises:
-        DOConvError: if the file is of another kind, or cannot be written.
-    """
-    path, framework = Path(path), frameworks.of(model)
-    format = formats.of(path, weight_endings(framework))
-    if path.name.lower().endswith(_NEUTRAL):
-        save(model, path)
-    elif framework == "gluon":
-        with files.replacing(path) as beside:
-            model.save_parameters(str(beside))
-    else:
-        state = model.state_dict()
-        formats.write(format, path, Checkpoint([state], state))
-
-
-def weight_endings(framework: str) -> dict[str, str]:
-    """The endings of the files that `write_weights` writes, and their formats."""
-    own = {"torch": "torch", "gluon": "gluon"}.get(framework)
-    return {end: kind for end, kind in formats.LOADED.items() if kind == own or end == _NEUTRAL}
 
 
 def _prefix(names: Sequence[str], layers: Mapping[str, ModelLayer]) -> str:

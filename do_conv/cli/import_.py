@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from do_conv import checkpoints, frameworks, zoo
-from do_conv.checkpoints import formats, into
+from do_conv.checkpoints import formats, weights
 from do_conv.checkpoints.importing import KernelSize
 from do_conv.cli import checkpoint_files
 from do_conv.core.errors import broken
@@ -49,7 +49,7 @@ def run(given: argparse.Namespace) -> int:
     first, second = given.source, given.target
     if given.into is not None:
         first, second = zoo.load(given.into), given.source
-        formats.of(Path(given.target), into.weight_endings(frameworks.of(first)))
+        formats.of(Path(given.target), weights.endings(frameworks.of(first)))
     with checkpoint_files.progress("importing") as advance:
         report = checkpoints.import_authors(
             first,
@@ -60,7 +60,7 @@ def run(given: argparse.Namespace) -> int:
             advance=advance,
         )
     if given.into is not None:
-        into.write_weights(first, given.target)
+        weights.write(first, given.target)
         report.target = given.target
     checkpoint_files.say(report, "Imported", as_json=given.json, verbose=given.verbose)
     return 0

@@ -44,7 +44,7 @@ PAGES = {
         "Keras": ["keras", "tensorflow"],
         "MXNet Gluon": ["mxnet"],
     },
-    "tasks/authors-checkpoint.md": SECTIONS,
+    "tasks/authors-checkpoint.md": {"Leave the authors' file": ["torch"], **SECTIONS},
     "tasks/move-between-frameworks.md": ["torch", "keras", "mxnet", "safetensors"],
 }
 PROGRAMS = [
