@@ -216,7 +216,13 @@ def _others(
 def _check_pairs(names: set[str], layers: Mapping[str, ModelLayer]) -> None:
     """Refuse a file whose layers are not the model's."""
     missing = [name for name, layer in layers.items() if name not in names and any(_trained(layer))]
-    checks.paired_names(sorted(names - layers.keys()), missing, _REMEDY)
+    extra = sorted(names - layers.keys())
+    checks.paired_names([*map(_shown, extra)], [*map(_shown, missing)], _REMEDY)
+
+
+def _shown(layer: str) -> str:
+    """A layer's name in a message."""
+    return layer or "(the network itself)"
 
 
 def _trained(layer: ModelLayer) -> Iterator[str]:

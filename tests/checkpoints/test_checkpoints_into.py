@@ -89,9 +89,13 @@ def state_of(name="siamese", **changed):
     ("content", "options", "said"),
     [
         ({"a": state_of(), "b": state_of()}, {}, "must hold the network once; received .* with 2"),
-        (state_of(extra=torch.ones(2)), {}, "received '' only in the file, none only in the model"),
+        (
+            state_of(extra=torch.ones(2)),
+            {},
+            r"received '\(the network itself\)' only in the file, none only",
+        ),
         ({"extra.W": torch.ones(2, 2, 1)}, {}, "'extra' only in the file, 'encoder.0', "),
-        (state_of("text"), {}, "by name; received 'embedding', "),
+        (state_of("text"), {}, r"by name; received '\(the network itself\)', 'embedding', "),
         (state_of(), {"kernel_size": (3, 3)}, "has its own kernel_size; received kernel_size="),
         (state_of(), {"strip_prefix": "module."}, "a prefix to strip must begin names"),
         ({"weight": torch.ones(2)}, {}, "must hold a layer of the original authors"),
