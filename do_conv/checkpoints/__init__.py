@@ -3,6 +3,7 @@
 folding     `fold`: the plain network's checkpoint
 importing   our names and arrays in the original authors' checkpoint
 into        `import_authors`: the authors' checkpoint into a file, or into a network
+pairing     the names in a checkpoint and the layers of a network
 weights     a network's weights in a file of its framework
 neutral     the framework-neutral file; `save` and `load`: from one framework to another
 authors     what the authors' arrays mean

@@ -28,6 +28,7 @@ PADDING = (
 
 # A size for every layer with so many positions, or sizes by the layers' names.
 KernelSize = tuple[int, int] | Mapping[str, tuple[int, int]] | None
+_Sizes = Shape | Mapping[str, Shape] | None
 
 
 def import_file(
@@ -190,7 +191,7 @@ def _in_one_order(theirs: Theirs, arrays: dict[str, np.ndarray]) -> dict[str, np
 
 
 def from_theirs(
-    theirs: Theirs, arrays: dict[str, np.ndarray], kernel_size: KernelSize
+    theirs: Theirs, arrays: dict[str, np.ndarray], kernel_size: _Sizes
 ) -> tuple[Imported, list[str]]:
     """W and D' in the core's order, and notes for the report.
 
@@ -219,7 +220,7 @@ def _padding_note(theirs: Theirs, sides: Shape) -> str:
     return PADDING if theirs.framework == "torch" and len({*sides}) > 1 else ""
 
 
-def _sides(layer: str, area: int, kernel_size: KernelSize) -> tuple[Shape, str]:
+def _sides(layer: str, area: int, kernel_size: _Sizes) -> tuple[Shape, str]:
     """The kernel's size, and a note for the report."""
     if isinstance(kernel_size, Mapping):
         given = kernel_size.get(layer)

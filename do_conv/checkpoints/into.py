@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from do_conv.adapter import DELTA, Description, LayerArray, ModelLayer
-from do_conv.checkpoints import checks, formats, importing, states
+from do_conv.checkpoints import checks, formats, importing, pairing, states
 from do_conv.checkpoints.authors_names import Theirs
 from do_conv.checkpoints.formats import Checkpoint, Format
 from do_conv.checkpoints.importing import KernelSize
@@ -19,13 +19,8 @@ from do_conv.checkpoints.neutral.transfer import StoredLayer, fitted, layers_of
 from do_conv.checkpoints.report import Layer, Report
 from do_conv.core.errors import broken
 
-_REMEDY = (
-    "build the model with the names of the file, or remove what a wrapper put before them with "
-    "strip_prefix"
-)
 # Gluon's names of a normalization's arrays.
 _ROLES = {"gamma": "weight", "beta": "bias"}
-_COUNTERS = ("int", "uint", "bool")
 
 Writes = list[tuple[LayerArray, np.ndarray]]
 
@@ -50,8 +45,8 @@ def import_authors(
     Args:
         source: a `.pt`, `.pth`, `.safetensors`, `.h5`, `.weights.h5`, `.params` or `.npz` file; or
             the network.
-        target: the file to write, of the same ending; or, after a network, the file to read, not
-            of Keras.
+        target: the file to write, of the same ending; or, after a network, the file to read: a
+            `.pt`, `.pth`, `.ckpt`, `.safetensors`, `.params` or `.npz` file.
         kernel_size: K of the layers whose files hold only |K|, those of PyTorch and TensorFlow:
             for every layer it fits, or by the layers' new names; others are taken as square. A
             network knows its own.
@@ -105,22 +100,27 @@ class _Loading:
         report.numbers_before = states.numbers(checkpoint, format)[1]
         importing.strip(checkpoint, format, self.path, self.strip_prefix)
         state, found = self._one_state(checkpoint, format)
-        before = _prefix([theirs.name for theirs in found], layers)
+        before = pairing.prefix([theirs.name for theirs in found], layers)
         named = {
             own: theirs
             for theirs in found
-            if (own := _inside(f"{theirs.name}.", before)) is not None
+            if (own := pairing.inside(f"{theirs.name}.", before)) is not None
         }
-        others = _others(states.shapes(state, format), found, before)
-        _check_pairs({*named, *others}, layers)
+        others = pairing.other_arrays(states.shapes(state, format), found, before)
+        names = {*named, *others} - pairing.tied(state, named, others, layers, format)
+        pairing.check_pairs(names, layers)
         writes: Writes = []
         for own, theirs in named.items():
+            if own not in names:
+                continue
             stored, layer = self._stored(state, theirs, layers[own], format)
             report.layers.append(replace(layer, name=own))
             arrays = fitted(stored, theirs.name, layers[own])
             writes += [(layers[own].arrays[role], array) for role, array in arrays.items()]
-            advance(len(report.layers), len(named))
+            advance(len(report.layers), len(named.keys() & names))
         for own, keys in others.items():
+            if own not in names:
+                continue
             plain = _plain_writes(state, keys, layers[own], format)
             report.passed += len(plain)
             writes += plain
@@ -182,67 +182,19 @@ class _Loading:
         return StoredLayer(description, made), entry
 
 
-def _prefix(names: Sequence[str], layers: Mapping[str, ModelLayer]) -> str:
-    """The shortest prefix without which most names of a file are names of a model's layers."""
-    marked = [f"{name}." for name in names]
-    candidates = {""} | {
-        name[: i + 1] for name in marked for i, letter in enumerate(name) if letter == "."
-    }
-
-    def paired(prefix: str) -> int:
-        return sum(_inside(name, prefix) in layers for name in marked)
-
-    return max(sorted(candidates, key=lambda prefix: (len(prefix), prefix)), key=paired)
-
-
-def _inside(name: str, prefix: str) -> str | None:
-    """A layer's name, given with a dot at its end, without a prefix; None if it has another."""
-    return name.removeprefix(prefix).rstrip(".") if name.startswith(prefix) else None
-
-
-def _others(
-    state: Mapping[str, Any], found: Sequence[Theirs], before: str
-) -> dict[str, dict[str, str]]:
-    """The names of the other arrays behind a prefix: for each layer, by their role."""
-    theirs = {key for layer in found for key in layer.keys.values()}
-    others: dict[str, dict[str, str]] = {}
-    for key in state:
-        if isinstance(key, str) and key not in theirs and key.startswith(before):
-            layer, _, role = key.removeprefix(before).rpartition(".")
-            others.setdefault(layer, {})[role] = key
-    return others
-
-
-def _check_pairs(names: set[str], layers: Mapping[str, ModelLayer]) -> None:
-    """Refuse a file whose layers are not the model's."""
-    missing = [name for name, layer in layers.items() if name not in names and any(_trained(layer))]
-    extra = sorted(names - layers.keys())
-    checks.paired_names([*map(_shown, extra)], [*map(_shown, missing)], _REMEDY)
-
-
-def _shown(layer: str) -> str:
-    """A layer's name in a message."""
-    return layer or "(the network itself)"
-
-
-def _trained(layer: ModelLayer) -> Iterator[str]:
-    """The roles of a layer's arrays that are no counters or indices, which the model keeps."""
-    for role, array in layer.arrays.items():
-        if not array.dtype.startswith(_COUNTERS):
-            yield role
-
-
 def _plain_writes(
     state: Mapping[str, Any], keys: Mapping[str, str], layer: ModelLayer, format: Format
 ) -> Writes:
     """The arrays of a layer that has none of the authors'."""
-    wanted, arrays = set(_trained(layer)), {}
+    wanted = set(pairing.trained(layer))
+    arrays: dict[str, np.ndarray] = {}
     is_normalization = layer.description is not None and layer.description.kind == "normalization"
     for name, key in keys.items():
         role = _ROLES.get(name, name) if is_normalization else name
         if role in wanted or format.array(state[key]) is not None:
             arrays[role] = states.array(state, key, layer.name, format)
-    if layer.description is not None:
+    # Without a kernel there is nothing to fit, and the comparison below refuses it.
+    if layer.description is not None and (is_normalization or "weight" in arrays):
         stored = StoredLayer(replace(layer.description, d_mul=None), arrays)
         arrays = fitted(stored, layer.name, layer)
     shapes = {role: array.shape for role, array in arrays.items()}

@@ -38,4 +38,4 @@ def write(model: Any, path: str | Path) -> None:
 def endings(framework: str) -> dict[str, str]:
     """The endings of the files that `write` writes, and their formats."""
     own = {"torch": "torch", "gluon": "gluon"}.get(framework)
-    return {end: kind for end, kind in formats.LOADED.items() if kind == own or end == _NEUTRAL}
+    return {end: kind for end, kind in formats.IMPORTED.items() if kind == own or end == _NEUTRAL}

@@ -41,7 +41,7 @@ def test_a_network_of_either_kind(name, kind, prefix, tmp_path):
     assert (report.source, report.target) == (str(tmp_path / "in.pth"), type(network).__name__)
 
 
-def test_a_converted_network_and_one_whose_layers_have_more_slots(tmp_path):
+def test_a_converted_network(tmp_path):
     theirs = networks.trained("siamese")
     torch.save(theirs.state_dict(), tmp_path / "in.pth")
     network = convert(built("siamese", "plain"))
@@ -57,18 +57,29 @@ def test_the_network_of_an_optimizer_takes_w_and_d(tmp_path):
     optimizer = DOConvOptimizer(torch.optim.SGD(network.parameters(), lr=0.1), network)
     checkpoints.import_authors(optimizer, tmp_path / "in.pth")
     networks.assert_same_output(network, theirs)
-    layers = optimizer.to_layers()
-    layers = layers[0] if isinstance(layers, tuple) else layers
+    layers, _ = optimizer.to_layers()
     assert torch.equal(layers.encoder[0].weight.flatten(2), theirs.encoder[0].W)
 
 
 def test_arrays_of_a_wrapper_beside_the_network_are_left_out(tmp_path):
     theirs = networks.trained("siamese")
     state = {f"model.{key}": tensor for key, tensor in theirs.state_dict().items()}
-    torch.save({"state_dict": {**state, "loss.weight": torch.ones(2)}}, tmp_path / "in.ckpt.pth")
+    torch.save({"state_dict": {**state, "loss.weight": torch.ones(2)}}, tmp_path / "in.ckpt")
     network = built("siamese", "ours")
-    checkpoints.import_authors(network, tmp_path / "in.ckpt.pth")
+    checkpoints.import_authors(network, tmp_path / "in.ckpt")
     networks.assert_same_output(network, theirs)
+
+
+@pytest.mark.parametrize("kind", ["ours", "plain"])
+def test_a_layer_under_two_names(kind, tmp_path):
+    """A state dict has it twice, and the network once."""
+    theirs, network = networks.trained("siamese"), built("siamese", kind)
+    for one in (theirs, network):
+        one.second_encoder, one.second_head = one.encoder, one.head
+    torch.save(theirs.state_dict(), tmp_path / "in.pth")
+    report = checkpoints.import_authors(network, tmp_path / "in.pth")
+    networks.assert_same_output(network, theirs)
+    assert [layer.name for layer in report.layers] == ["encoder.0", "encoder.2"]
 
 
 @pytest.mark.parametrize("make", [edited.DOConv2d, networks.plain_edited])
@@ -93,6 +104,16 @@ def state_of(name="siamese", **changed):
             state_of(extra=torch.ones(2)),
             {},
             r"received '\(the network itself\)' only in the file, none only",
+        ),
+        (
+            {**state_of(), "second.W": state_of()["encoder.0.W"][:, :, :1].clone()},
+            {},
+            "received 'second' only in the file",
+        ),
+        (
+            {**state_of(), "encoder.0.more": torch.ones(2)},
+            {},
+            "layer 'encoder.0' of the model must",
         ),
         ({"extra.W": torch.ones(2, 2, 1)}, {}, "'extra' only in the file, 'encoder.0', "),
         (state_of("text"), {}, r"by name; received '\(the network itself\)', 'embedding', "),
