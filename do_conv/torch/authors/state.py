@@ -64,7 +64,8 @@ def _converted(state: dict[str, Any], prefix: str, spec: Spec, holds_delta: bool
         depthwise = tuple(state[keys["delta"]].shape)
         expected = (spec.in_channels, spec.area, *depthwise[2:3])
         rules.stored_shape(keys["delta"], expected, depthwise)
-    arrays = {role: states.array(state, key, name, format) for role, key in keys.items()}
+    on_host = {key: state[key].cpu() for key in keys.values()}
+    arrays = {role: states.array(on_host, key, name, format) for role, key in keys.items()}
     theirs = Theirs(name, "torch", keys, {})
     imported, notes = importing.from_theirs(theirs, arrays, {name: spec.kernel_size})
     if holds_delta and any(note in _RESTARTED for note in notes):
@@ -73,9 +74,10 @@ def _converted(state: dict[str, Any], prefix: str, spec: Spec, holds_delta: bool
     if not holds_delta and delta is not None:
         kernel, delta = compose_spec(kernel, delta, imported.spec), None
     kept = {key: tensor for key, tensor in state.items() if key not in keys.values()}
-    kept[f"{prefix}weight"] = format.tensor(kernel, state[keys["weight"]])
+    like = state[keys["weight"]].detach()
+    kept[f"{prefix}weight"] = format.tensor(kernel, like).to(like.device)
     if delta is not None and spec.has_delta:
-        kept[f"{prefix}{DELTA}"] = format.tensor(delta, state[keys["weight"]])
+        kept[f"{prefix}{DELTA}"] = format.tensor(delta, like).to(like.device)
     return kept
 
 
