@@ -135,7 +135,7 @@ class DOConv2d_eval(ReadsAuthors, nn.Conv2d):  # noqa: N801
         )
         padding = layer.authors_padding(padding, padding_mode)
         plain = plain_arguments(spec, stride, padding, dilation, bias, padding_mode)
-        super().__init__(*plain, device=device, dtype=dtype)
+        super().__init__(*plain, device, dtype)  # type: ignore[call-arg]  # a tuple of unknown length
 
     def _authors_spec(self) -> Spec:
         sides = rules.axes("kernel_size", self.kernel_size, 2)
