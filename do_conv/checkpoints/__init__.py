@@ -1,7 +1,10 @@
 """Checkpoint files: folding them without the model's code, and reading the original authors'.
 
 folding     `fold`: the plain network's checkpoint
-importing   `import_authors`: our names and arrays for the original authors' checkpoint
+importing   our names and arrays in the original authors' checkpoint
+into        `import_authors`: the authors' checkpoint into a file, or into a network
+pairing     the names in a checkpoint and the layers of a network
+weights     a network's weights in a file of its framework
 neutral     the framework-neutral file; `save` and `load`: from one framework to another
 authors     what the authors' arrays mean
 layers      our layers among the names of a file
@@ -13,7 +16,7 @@ formats     one module for each kind of file
 """
 
 from do_conv.checkpoints.folding import fold
-from do_conv.checkpoints.importing import import_authors
+from do_conv.checkpoints.into import import_authors
 from do_conv.checkpoints.neutral.transfer import load, save
 from do_conv.checkpoints.report import Layer, Report
 

@@ -13,7 +13,7 @@ from do_conv.core.spec import Shape
 
 # The name of W in the authors' code for each framework; D and bias are named alike.
 KERNELS = {"torch": "W", "tensorflow": "kernel", "gluon": "weight"}
-_DIAGONALS = ("d_diag", "D_diag")
+DIAGONALS = ("d_diag", "D_diag")
 # The ending of TensorFlow's names of variables.
 _TENSORFLOW = ":0"
 
@@ -64,12 +64,12 @@ def _named(
     name: str, before: str, keys: dict[str, str], shapes: Mapping[str, Shape]
 ) -> Theirs | None:
     """A layer by the names in their code."""
-    diagonals = [name for name in _DIAGONALS if name in keys]
+    diagonals = [name for name in DIAGONALS if name in keys]
     framework = next((code for code, kernel in KERNELS.items() if kernel in keys), None)
     has_depthwise = len(shapes[keys["D"]]) == 3 if "D" in keys else False
     if not has_depthwise and not diagonals:
         return _without_depthwise(name, before, framework, keys, shapes)
-    stored = [role for role in (*KERNELS.values(), "D", *_DIAGONALS) if role in keys]
+    stored = [role for role in (*KERNELS.values(), "D", *DIAGONALS) if role in keys]
     expected = [KERNELS[framework or "torch"], "D", *diagonals[:1]]
     checks.layer_keys(name, expected, stored)
     roles = {"weight": keys[expected[0]], "delta": keys["D"]}

@@ -83,13 +83,13 @@ def neutral_file(path: str, found: Any) -> NoReturn:
     )
 
 
-def paired_names(only_file: Sequence[str], only_model: Sequence[str]) -> None:
+def paired_names(only_file: Sequence[str], only_model: Sequence[str], remedy: str = _PAIR) -> None:
     """The file and the model must have the same layers."""
     if only_file or only_model:
         raise broken(
             "the layers of a file and of the model that takes them must be the same, by name",
             f"{listed(only_file)} only in the file, {listed(only_model)} only in the model",
-            _PAIR,
+            remedy,
         )
 
 

@@ -28,9 +28,10 @@ PADDING = (
 
 # A size for every layer with so many positions, or sizes by the layers' names.
 KernelSize = tuple[int, int] | Mapping[str, tuple[int, int]] | None
+_Sizes = Shape | Mapping[str, Shape] | None
 
 
-def import_authors(
+def import_file(
     source: str | Path,
     target: str | Path,
     *,
@@ -41,51 +42,15 @@ def import_authors(
 ) -> Report:
     """Write a checkpoint for our layers, given one of the original authors'.
 
-    The outputs are the same. The report has notes on layers that need a person's attention.
-
-    Args:
-        source: a `.pt`, `.pth`, `.safetensors`, `.h5`, `.weights.h5`, `.params` or `.npz` file.
-        target: the file to write, of the same ending.
-        kernel_size: K of the layers whose files hold only |K|, those of PyTorch and TensorFlow:
-            for every layer it fits, or by the layers' new names; others are taken as square.
-        strip_prefix: a prefix to take from names, such as "module.", or several, one after the
-            other; not in a Keras file, whose names are the model's.
-        check_finite: False imports parameters that hold NaN or infinity, too.
-        advance: is called with the number of layers that are imported, and of all.
-
-    Returns:
-        the report.
-
-    Raises:
-        DOConvError: if a file breaks a rule; then nothing is written.
-        MissingFrameworkError: if what reads the format is not installed.
+    The arguments are those of `do_conv.checkpoints.import_authors`.
     """
     source, target = Path(source), Path(target)
     format = formats.for_both(source, target, formats.IMPORTED)
     checkpoint = formats.read(format, source)
     tensors, before = states.numbers(checkpoint, format)
     report = Report(str(source), str(target), numbers_before=before)
-    if strip_prefix and not format.NAMING.can_strip:
-        raise broken(
-            "a prefix can be stripped from names that stand alone, not from a Keras file's groups",
-            source.name,
-            "load the file into a model whose layers have its names",
-        )
-    for prefix in [strip_prefix] if isinstance(strip_prefix, str) else strip_prefix:
-        prefixes.strip(checkpoint.states, prefix)
-    separators = format.NAMING.authors_separators
-    layers = [
-        (state, theirs)
-        for state in checkpoint.states
-        for theirs in authors_names.layers_among(states.shapes(state, format), separators)
-    ]
-    if not layers:
-        raise broken(
-            "a checkpoint to import must hold a layer of the original authors: a W, or a weight or "
-            "kernel with a D",
-            f"{source} without one",
-            "use it as it is if it is plain, or of do_conv's layers",
-        )
+    strip(checkpoint, format, source, strip_prefix)
+    layers = authors_layers(checkpoint, format, source)
     if isinstance(kernel_size, Mapping):
         for name in kernel_size:
             named = [theirs.name for _, theirs in layers]
@@ -106,6 +71,48 @@ def import_authors(
     report.numbers_after = states.numbers(checkpoint, format)[1]
     formats.write(format, target, checkpoint)
     return report
+
+
+def strip(
+    checkpoint: Checkpoint, format: Format, source: Path, strip_prefix: str | Sequence[str]
+) -> None:
+    """Take prefixes from the names of a checkpoint, in place.
+
+    Raises:
+        DOConvError: if the names of the format have none, or not this one.
+    """
+    if strip_prefix and not format.NAMING.can_strip:
+        raise broken(
+            "a prefix can be stripped from names that stand alone, not from a Keras file's groups",
+            source.name,
+            "load the file into a model whose layers have its names",
+        )
+    for prefix in [strip_prefix] if isinstance(strip_prefix, str) else strip_prefix:
+        prefixes.strip(checkpoint.states, prefix)
+
+
+def authors_layers(
+    checkpoint: Checkpoint, format: Format, source: Path
+) -> list[tuple[dict[str, Any], Theirs]]:
+    """The authors' layers of a checkpoint, each with the state it is in.
+
+    Raises:
+        DOConvError: if it holds none.
+    """
+    separators = format.NAMING.authors_separators
+    layers = [
+        (state, theirs)
+        for state in checkpoint.states
+        for theirs in authors_names.layers_among(states.shapes(state, format), separators)
+    ]
+    if not layers:
+        raise broken(
+            "a checkpoint to import must hold a layer of the original authors: a W, or a weight or "
+            "kernel with a D",
+            f"{source} without one",
+            "use it as it is if it is plain, or of do_conv's layers",
+        )
+    return layers
 
 
 def _note_names(checkpoint: Checkpoint, layers: list[Theirs]) -> None:
@@ -130,7 +137,7 @@ def _import_layer(
         role: states.array(state, key, theirs.name, format) for role, key in theirs.keys.items()
     }
     naming = KERAS if theirs.framework == "tensorflow" else TORCH
-    imported, notes = _imported(theirs, arrays, kernel_size)
+    imported, notes = from_theirs(theirs, arrays, kernel_size)
     ours = {"weight": naming.weight_from_core(imported.weight)}
     if imported.delta is not None:
         ours["delta"] = naming.delta_from_core(imported.delta)
@@ -183,10 +190,14 @@ def _in_one_order(theirs: Theirs, arrays: dict[str, np.ndarray]) -> dict[str, np
     return ordered
 
 
-def _imported(
-    theirs: Theirs, arrays: dict[str, np.ndarray], kernel_size: KernelSize
+def from_theirs(
+    theirs: Theirs, arrays: dict[str, np.ndarray], kernel_size: _Sizes
 ) -> tuple[Imported, list[str]]:
-    """W and D' in the core's order, and notes for the report."""
+    """W and D' in the core's order, and notes for the report.
+
+    Raises:
+        DOConvError: if the arrays are not of one layer, or no sides of its kernel fit.
+    """
     ordered = _in_one_order(theirs, arrays)
     weight, delta = ordered["weight"], ordered.get("delta")
     if delta is None:
@@ -209,7 +220,7 @@ def _padding_note(theirs: Theirs, sides: Shape) -> str:
     return PADDING if theirs.framework == "torch" and len({*sides}) > 1 else ""
 
 
-def _sides(layer: str, area: int, kernel_size: KernelSize) -> tuple[Shape, str]:
+def _sides(layer: str, area: int, kernel_size: _Sizes) -> tuple[Shape, str]:
     """The kernel's size, and a note for the report."""
     if isinstance(kernel_size, Mapping):
         given = kernel_size.get(layer)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 from typing import Any
 
-from do_conv import checkpoints
+from do_conv import checkpoints, frameworks, zoo
+from do_conv.checkpoints import formats, weights
 from do_conv.checkpoints.importing import KernelSize
 from do_conv.cli import checkpoint_files
 from do_conv.core.errors import broken
@@ -32,21 +34,34 @@ def add_to(commands: Any) -> None:
         metavar="PREFIX",
         help="remove this prefix from names, such as module.; may be repeated",
     )
+    parser.add_argument(
+        "--into",
+        metavar="MODULE:FUNCTION",
+        help="load IN into the network that this function returns, and write its weights to OUT: "
+        "a .pt, .pth, .params or .safetensors file",
+    )
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
     """Import, print the report, and return 0."""
     kernel_size = _kernel_size(given.kernel_size)
+    first, second = given.source, given.target
+    if given.into is not None:
+        first, second = zoo.load(given.into), given.source
+        formats.of(Path(given.target), weights.endings(frameworks.of(first)))
     with checkpoint_files.progress("importing") as advance:
         report = checkpoints.import_authors(
-            given.source,
-            given.target,
+            first,
+            second,
             kernel_size=kernel_size,
             strip_prefix=given.strip_prefix,
             check_finite=given.check_finite,
             advance=advance,
         )
+    if given.into is not None:
+        weights.write(first, given.target)
+        report.target = given.target
     checkpoint_files.say(report, "Imported", as_json=given.json, verbose=given.verbose)
     return 0
 

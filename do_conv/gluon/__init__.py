@@ -5,6 +5,7 @@ Import it before `mxnet`: it sets names that MXNet 1.9.1 reads from NumPy and Nu
 layers        DOConv1D, 2D, 3D
 transposed    DOConv1DTranspose, 2DTranspose, 3DTranspose
 separable     DepthwiseSeparableConv1D, 2D, 3D
+authors       DOConv2D with the arguments of the original authors' code
 base          the bases of all of these
 deferred      the sizes of layers that see their input channels late
 models        whole models: `convert`, `fold`, `plan`, `verify` and `folded_parameters`

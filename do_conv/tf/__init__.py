@@ -12,6 +12,7 @@ starts           how W and D' start
 optimizer        DOConvOptimizer: W and D' beside a model that stays plain
 composition      W' from W and D' in `keras.ops`
 unrolled         the same on jax, where it is fastest
+authors          DOConv2D with the arguments of the original authors' code
 models           `convert`, `fold`, `plan`, `verify` and `folded_weights`: whole models
 """
 

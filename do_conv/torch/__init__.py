@@ -11,6 +11,7 @@ models           whole models: `convert`, `fold`, `plan`, `verify` and what goes
 composition      W' from W and D' in PyTorch
 optimizer        `DOConvOptimizer`: W and D' beside a network that stays plain
 starts           how W and D' start
+authors          layers with the arguments of the original authors' code
 other_tools      the marks that pruning and quantisation leave on a layer
 """
 

@@ -1,14 +1,13 @@
 """Checkpoints of public networks, which have copies of the authors' layer: edited, wrapped, folded.
 
-The layers here store and compute what such a copy does.
+`Copy` stores and computes what such a copy does.
 """
-
-import math
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from authors_networks import Edited as Copy
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
@@ -19,44 +18,13 @@ from do_conv.torch import DOConv2d
 SIDES, POINT = (3, 3), (1, 1)
 
 
-class Copy(nn.Module):
-    """Theirs with the defaults that image restoration gave it, and D_diag for the diagonal."""
-
-    def __init__(
-        self, inputs, outputs, kernel_size=SIDES, groups=1, *, padding=(1, 1), padding_mode="zeros"
-    ):
-        super().__init__()
-        self.shape = (outputs, inputs // groups, *kernel_size)
-        self.groups, self.padding, self.mode = groups, padding, padding_mode
-        area = math.prod(kernel_size)
-        self.W = nn.Parameter(torch.randn(outputs, inputs // groups, area))
-        if area > 1:
-            self.D = nn.Parameter(0.1 * torch.randn(inputs, area, area))
-            self.D_diag = nn.Parameter(torch.eye(area).repeat(inputs, 1, 1), requires_grad=False)
-
-    def kernel(self):
-        if self.W.shape[2] == 1:
-            return self.W.reshape(self.shape)
-        by_output = self.W.reshape(-1, len(self.D), self.W.shape[2])
-        total = self.D + self.D_diag
-        return torch.einsum("ims,ois->oim", total, by_output).reshape(self.shape)
-
-    def forward(self, x):
-        padding = self.padding
-        if self.mode != "zeros":
-            # `pad` begins with the last axis, and theirs gives it the first number.
-            x = functional.pad(x, (padding[0],) * 2 + (padding[1],) * 2, self.mode)
-            padding = 0
-        return functional.conv2d(x, self.kernel(), padding=padding, groups=self.groups)
-
-
 class FoldedCopy(nn.Module):
     """Theirs for deployment: the kernel alone, which is still called W."""
 
     def __init__(self, layer):
         super().__init__()
         self.W = nn.Parameter(layer.kernel().detach().contiguous())
-        self.padding, self.groups = layer.padding, layer.groups
+        self.padding, self.groups = layer.padding, layer.options["groups"]
 
     def forward(self, x):
         return functional.conv2d(x, self.W, padding=self.padding, groups=self.groups)

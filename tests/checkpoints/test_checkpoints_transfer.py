@@ -27,7 +27,7 @@ def new_layer(framework, case):
 
 def give(model, arrays):
     """Write the core's arrays into a layer, where it says that they are."""
-    (one,) = transfer._layers(model)
+    (one,) = transfer.layers_of(model)
     roles = {"weight": arrays.weight, "bias": arrays.bias}
     roles["depthwise_weight" if one.description.kind == "separable" else "depthwise_delta"] = (
         arrays.delta
@@ -147,7 +147,7 @@ def trained(framework, converted=True):
     network = NETWORKS[framework]()
     network = CONVERT[framework](network) if converted else network
     rng = np.random.default_rng(1)
-    for one in transfer._layers(network):
+    for one in transfer.layers_of(network):
         for role, array in one.arrays.items():
             drawn = 0.3 * rng.standard_normal(array.shape)
             array.write(1 + abs(drawn) if role == "running_var" else drawn)

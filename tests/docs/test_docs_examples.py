@@ -44,7 +44,7 @@ PAGES = {
         "Keras": ["keras", "tensorflow"],
         "MXNet Gluon": ["mxnet"],
     },
-    "tasks/authors-checkpoint.md": SECTIONS,
+    "tasks/authors-checkpoint.md": {"Leave the authors' file": ["torch"], **SECTIONS},
     "tasks/move-between-frameworks.md": ["torch", "keras", "mxnet", "safetensors"],
 }
 PROGRAMS = [
@@ -126,6 +126,7 @@ BROKEN = [
     (do_conv.Spec, (4, 6, (3, 3), 3), {}),
     (rules.depth_multiplier, (8, (3, 3)), {}),
     (rules.depth_multiplier, (9.0, (3, 3)), {}),
+    (rules.authors_multiplier, ("fourth", 2, (3, 3)), {}),
     (rules.depthwise_init, ("xavier",), {}),
     (rules.composition, ("features",), {}),
     (rules.choice, ("padding_mode", "mirror", rules.PADDING_MODES), {}),

@@ -41,7 +41,7 @@ def save(model: Any, path: str | Path) -> None:
         DOConvError: if a layer has no parameters yet, or the file cannot be written.
         MissingFrameworkError: if safetensors is not installed.
     """
-    layers = _layers(model)
+    layers = layers_of(model)
     described = {layer.name: layer.description for layer in layers if layer.description is not None}
     tensors = {
         array_name(layer.name, role): Raw.of(array.read(), NAMES[array.dtype])
@@ -75,14 +75,14 @@ def load(model: Any, path: str | Path, *, match: Match = "name") -> dict[str, st
         DOConvError: if layers do not pair up, or do not fit; then the model is as it was.
         MissingFrameworkError: if safetensors is not installed.
     """
-    held, layers = neutral.read(path), _layers(model)
+    held, layers = neutral.read(path), layers_of(model)
     stored = _split(_stored(held), {layer.name for layer in layers})
     ours = {layer.name: layer for layer in layers if layer.description is not None}
     pairs = _pairs(stored, ours, match)
     writes = [
         (ours[name].arrays[role], array)
         for layer, name in pairs.items()
-        for role, array in _fitted(stored[layer], layer, ours[name]).items()
+        for role, array in fitted(stored[layer], layer, ours[name]).items()
     ]
     writes += _others(held, layers, match)
     for own, array in writes:
@@ -90,28 +90,29 @@ def load(model: Any, path: str | Path, *, match: Match = "name") -> dict[str, st
     return pairs
 
 
-def _layers(model: Any) -> list[ModelLayer]:
+def layers_of(model: Any) -> list[ModelLayer]:
     """A model's layers, by the adapter of its framework."""
     return list(frameworks.adapter(frameworks.of(model)).model_layers(model))
 
 
 @dataclass(frozen=True)
-class _Stored:
+class StoredLayer:
     """A layer of a file."""
 
     description: Description
     arrays: dict[str, np.ndarray]
 
 
-def _stored(held: neutral.Neutral) -> dict[str, _Stored]:
+def _stored(held: neutral.Neutral) -> dict[str, StoredLayer]:
     return {
-        name: _Stored(description, held.arrays(name)) for name, description in held.layers.items()
+        name: StoredLayer(description, held.arrays(name))
+        for name, description in held.layers.items()
     }
 
 
-def _split(stored: dict[str, _Stored], names: set[str]) -> dict[str, _Stored]:
+def _split(stored: dict[str, StoredLayer], names: set[str]) -> dict[str, StoredLayer]:
     """The layers of a file; a separable one is two where the model has its two plain layers."""
-    split: dict[str, _Stored] = {}
+    split: dict[str, StoredLayer] = {}
     for name, layer in stored.items():
         if layer.description.kind != "separable" or array_name(name, "depthwise") not in names:
             split[name] = layer
@@ -120,16 +121,16 @@ def _split(stored: dict[str, _Stored], names: set[str]) -> dict[str, _Stored]:
         channels, slots, *size = depthwise.shape
         first, second = pair(name, layer.description, channels).items()
         kernel = depthwise.reshape(channels * slots, 1, *size)
-        split[first[0]] = _Stored(first[1], {"weight": kernel})
+        split[first[0]] = StoredLayer(first[1], {"weight": kernel})
         outputs, group_channels, _ = weight.shape
         pointwise = weight.reshape(outputs, group_channels * slots, *second[1].kernel_size)
         bias = {role: array for role, array in layer.arrays.items() if role == "bias"}
-        split[second[0]] = _Stored(second[1], {"weight": pointwise, **bias})
+        split[second[0]] = StoredLayer(second[1], {"weight": pointwise, **bias})
     return split
 
 
 def _pairs(
-    stored: Mapping[str, _Stored], ours: Mapping[str, ModelLayer], match: Match
+    stored: Mapping[str, StoredLayer], ours: Mapping[str, ModelLayer], match: Match
 ) -> dict[str, str]:
     """The model's name for each layer of the file."""
     if match == "order":
@@ -156,7 +157,7 @@ def _pairs(
     return pairs
 
 
-def _fitted(stored: _Stored, name: str, layer: ModelLayer) -> dict[str, np.ndarray]:
+def fitted(stored: StoredLayer, name: str, layer: ModelLayer) -> dict[str, np.ndarray]:
     """The arrays of a file's layer, as a layer of the model takes them."""
     theirs, own = stored.description, layer.description
     assert own is not None

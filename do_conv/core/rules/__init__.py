@@ -15,6 +15,7 @@ from do_conv.core.rules.arguments import (
     CompositionName,
     DepthwiseInit,
     PaddingMode,
+    authors_multiplier,
     axes,
     choice,
     composition,

@@ -100,6 +100,19 @@ def depth_multiplier(d_mul: Any, kernel_size: Sequence[int]) -> int:
     return number
 
 
+def authors_multiplier(place: str, multiplier: Any, kernel_size: Sequence[int]) -> None:
+    """A small D_mul of the authors' layers is more likely the strides, which have its place."""
+    area = math.prod(kernel_size)
+    if isinstance(multiplier, int) and multiplier < area and area > 1:
+        raise broken(
+            f"D_mul, the {place} argument of the authors' layer, must be at least the number of "
+            f"kernel positions, {area} for kernel_size={tuple(kernel_size)}",
+            f"D_mul={multiplier}",
+            "give the stride by name if you mean it, or leave D_mul out, also to read a checkpoint "
+            "that was trained with less",
+        )
+
+
 def own_names(given: Iterable[str]) -> None:
     """The depth multiplier is called d_mul, by keyword; the original authors' layers say D_mul.
 

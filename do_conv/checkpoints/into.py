@@ -1,0 +1,203 @@
+"""Importing the original authors' checkpoint: into a file, or into a network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from do_conv.adapter import DELTA, Description, LayerArray, ModelLayer
+from do_conv.checkpoints import checks, formats, importing, pairing, states
+from do_conv.checkpoints.authors_names import Theirs
+from do_conv.checkpoints.formats import Checkpoint, Format
+from do_conv.checkpoints.importing import KernelSize
+from do_conv.checkpoints.neutral.transfer import StoredLayer, fitted, layers_of
+from do_conv.checkpoints.report import Layer, Report
+from do_conv.core.errors import broken
+
+# Gluon's names of a normalization's arrays.
+_ROLES = {"gamma": "weight", "beta": "bias"}
+
+Writes = list[tuple[LayerArray, np.ndarray]]
+
+
+def import_authors(
+    source: Any,
+    target: str | Path,
+    *,
+    kernel_size: KernelSize = None,
+    strip_prefix: str | Sequence[str] = (),
+    check_finite: bool = True,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Import a checkpoint of the original authors' layers: into a file, or into a network.
+
+    `import_authors(source, target)` writes a checkpoint for our layers. `import_authors(model,
+    path)` loads the checkpoint at `path` into a PyTorch module or Gluon block, whose layers may be
+    do_conv's or plain, or into a `DOConvOptimizer` or `DOConvTrainer`; a plain layer takes the
+    composed kernel. The outputs are the same. The report has notes on layers that need a person's
+    attention.
+
+    Args:
+        source: a `.pt`, `.pth`, `.safetensors`, `.h5`, `.weights.h5`, `.params` or `.npz` file; or
+            the network.
+        target: the file to write, of the same ending; or, after a network, the file to read: a
+            `.pt`, `.pth`, `.ckpt`, `.safetensors`, `.params` or `.npz` file.
+        kernel_size: K of the layers whose files hold only |K|, those of PyTorch and TensorFlow:
+            for every layer it fits, or by the layers' new names; others are taken as square. A
+            network knows its own.
+        strip_prefix: a prefix to take from names, such as "module.", or several, one after the
+            other; not in a Keras file, whose names are the model's. For a network, a prefix before
+            all of its names is found and removed, and arrays without it are left out.
+        check_finite: False imports parameters that hold NaN or infinity, too.
+        advance: is called with the number of layers that are imported, and of all.
+
+    Returns:
+        the report.
+
+    Raises:
+        DOConvError: if a file breaks a rule, or does not fit the network; then nothing is written,
+            and the network is as it was.
+        MissingFrameworkError: if what reads the format is not installed.
+    """
+    if isinstance(source, (str, Path)):
+        return importing.import_file(
+            source,
+            target,
+            kernel_size=kernel_size,
+            strip_prefix=strip_prefix,
+            check_finite=check_finite,
+            advance=advance,
+        )
+    if kernel_size is not None:
+        raise broken(
+            "a network that takes a checkpoint has its own kernel_size",
+            f"kernel_size={kernel_size}",
+            "leave it out, and make the layers with it",
+        )
+    return _Loading(source, Path(target), strip_prefix, check_finite).load(advance)
+
+
+@dataclass
+class _Loading:
+    """One checkpoint on its way into a network."""
+
+    model: Any
+    path: Path
+    strip_prefix: str | Sequence[str]
+    check_finite: bool
+
+    def load(self, advance: Callable[[int, int], None]) -> Report:
+        """Read, check and then write every array."""
+        layers = {layer.name: layer for layer in layers_of(self.model)}
+        format = formats.of(self.path, formats.LOADED)
+        checkpoint = formats.read(format, self.path)
+        report = Report(str(self.path), type(self.model).__name__)
+        report.numbers_before = states.numbers(checkpoint, format)[1]
+        importing.strip(checkpoint, format, self.path, self.strip_prefix)
+        state, found = self._one_state(checkpoint, format)
+        before = pairing.prefix([theirs.name for theirs in found], layers)
+        named = {
+            own: theirs
+            for theirs in found
+            if (own := pairing.inside(f"{theirs.name}.", before)) is not None
+        }
+        others = pairing.other_arrays(states.shapes(state, format), found, before)
+        names = {*named, *others} - pairing.tied(state, named, others, layers, format)
+        pairing.check_pairs(names, layers)
+        writes: Writes = []
+        for own, theirs in named.items():
+            if own not in names:
+                continue
+            stored, layer = self._stored(state, theirs, layers[own], format)
+            report.layers.append(replace(layer, name=own))
+            arrays = fitted(stored, theirs.name, layers[own])
+            writes += [(layers[own].arrays[role], array) for role, array in arrays.items()]
+            advance(len(report.layers), len(named.keys() & names))
+        for own, keys in others.items():
+            if own not in names:
+                continue
+            plain = _plain_writes(state, keys, layers[own], format)
+            report.passed += len(plain)
+            writes += plain
+        for array, values in writes:
+            array.write(values)
+        report.numbers_after = sum(values.size for _, values in writes)
+        return report
+
+    def _one_state(
+        self, checkpoint: Checkpoint, format: Format
+    ) -> tuple[dict[str, Any], list[Theirs]]:
+        """The one state that has the authors' layers, and these."""
+        layers = importing.authors_layers(checkpoint, format, self.path)
+        counts = {id(state) for state, _ in layers}
+        if len(counts) > 1:
+            raise broken(
+                "a checkpoint to load into a network must hold the network once",
+                f"{self.path} with {len(counts)} state dicts of the original authors' layers",
+                "save the one to load, such as the averaged one, in a file of its own",
+            )
+        return layers[0][0], [theirs for _, theirs in layers]
+
+    def _stored(
+        self, state: dict[str, Any], theirs: Theirs, layer: ModelLayer, format: Format
+    ) -> tuple[StoredLayer, Layer]:
+        """W, D' and the bias of a layer, and its entry in the report."""
+        own = layer.description
+        kind = "other" if own is None else own.kind
+        checks.same_layer(
+            theirs.name, layer.name, "kind", "convolution", kind, kind == "convolution"
+        )
+        assert own is not None
+        arrays = {
+            role: states.array(state, key, theirs.name, format) for role, key in theirs.keys.items()
+        }
+        if "delta" in arrays and arrays["delta"].ndim == 3:
+            there = arrays["delta"].shape[theirs.framework == "torch"]
+            here = math.prod(own.kernel_size)
+            checks.same_layer(
+                theirs.name, layer.name, "number of kernel positions", there, here, there == here
+            )
+        sizes = {theirs.name: own.kernel_size}
+        imported, notes = importing.from_theirs(theirs, arrays, sizes)
+        made = {"weight": imported.weight}
+        groups, d_mul = own.groups, None
+        if imported.delta is not None:
+            made[DELTA] = imported.delta
+            groups, d_mul = imported.spec.groups, imported.spec.d_mul
+        if "bias" in arrays:
+            made["bias"] = arrays["bias"]
+        if self.check_finite:
+            for role, array in made.items():
+                checks.layer_finite(theirs.name, role, bool(np.isfinite(array).all()))
+        description = Description("convolution", own.kernel_size, groups, d_mul)
+        kept = "plain" if own.d_mul is None else "over-parameterized"
+        entry = Layer(
+            layer.name, kept, own.kernel_size, groups, own.d_mul, tuple(filter(None, notes))
+        )
+        return StoredLayer(description, made), entry
+
+
+def _plain_writes(
+    state: Mapping[str, Any], keys: Mapping[str, str], layer: ModelLayer, format: Format
+) -> Writes:
+    """The arrays of a layer that has none of the authors'."""
+    wanted = set(pairing.trained(layer))
+    arrays: dict[str, np.ndarray] = {}
+    is_normalization = layer.description is not None and layer.description.kind == "normalization"
+    for name, key in keys.items():
+        role = _ROLES.get(name, name) if is_normalization else name
+        if role in wanted or format.array(state[key]) is not None:
+            arrays[role] = states.array(state, key, layer.name, format)
+    # Without a kernel there is nothing to fit, and the comparison below refuses it.
+    if layer.description is not None and (is_normalization or "weight" in arrays):
+        stored = StoredLayer(replace(layer.description, d_mul=None), arrays)
+        arrays = fitted(stored, layer.name, layer)
+    shapes = {role: array.shape for role, array in arrays.items()}
+    here = {role: layer.arrays[role].shape for role in sorted(wanted)}
+    checks.same_layer(layer.name, layer.name, "arrays", shapes, here, shapes == here)
+    return [(layer.arrays[role], array) for role, array in arrays.items()]
