@@ -24,7 +24,7 @@ from do_conv.models import checks
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.tf.models.structure import check_model
-from do_conv.tf.optimizer.compiled import at_once, is_symbolic, step_if
+from do_conv.tf.optimizer.compiled import at_most_once, at_once, is_symbolic, step_if
 from do_conv.tf.optimizer.doors import Doors
 from do_conv.tf.optimizer.kernels import TrainedKernel
 from do_conv.tf.optimizer.planned import Planned, loaded, planned, saved
@@ -145,11 +145,8 @@ class DOConvOptimizer(Doors):
         mapping += zip(self._trainable_variables, trained, strict=False)
         with keras.StatelessScope(mapping):
             as_composed = self._is_as_composed() if self.built else True
-        apply = functools.partial(super().stateless_apply, own, grads, trained)
-        if is_symbolic(as_composed):
-            return ops.cond(as_composed, apply, lambda: (trained, own))
-        # An error within a step would leave the model of jax's `fit` without values.
-        return apply() if as_composed else (trained, own)
+        apply = super().stateless_apply
+        return at_most_once(as_composed, lambda kept: apply(kept[1], grads, kept[0]), (trained, own))
 
     def _found(self, variables: Sequence[Any] | None = None) -> Planned:
         """The planned kernels among variables; without any, among those of the model."""
