@@ -22,6 +22,7 @@ from do_conv.gluon.optimizer.kernels import TrainedKernel, check, finish
 from do_conv.gluon.optimizer.options import check_store, planned
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
+from do_conv.table import counted
 
 
 class DOConvTrainer(gluon.Trainer):
@@ -248,4 +249,4 @@ class DOConvTrainer(gluon.Trainer):
     def __repr__(self) -> str:
         """The optimizer inside, and how many kernels are trained as W and D'."""
         inside = type(self._optimizer).__name__
-        return f"{type(self).__name__}({inside}, {len(self._trained)} kernels)"
+        return f"{type(self).__name__}({inside}, {counted(len(self._trained), 'kernel')})"

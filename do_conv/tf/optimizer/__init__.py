@@ -23,6 +23,7 @@ from do_conv.core.rules import DepthwiseInit
 from do_conv.models import checks
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
+from do_conv.table import counted
 from do_conv.tf.models.structure import check_model
 from do_conv.tf.optimizer.compiled import at_most_once, at_once, is_symbolic, step_if
 from do_conv.tf.optimizer.doors import Doors
@@ -146,7 +147,11 @@ class DOConvOptimizer(Doors):
         with keras.StatelessScope(mapping):
             as_composed = self._is_as_composed() if self.built else True
         apply = super().stateless_apply
-        return at_most_once(as_composed, lambda kept: apply(kept[1], grads, kept[0]), (trained, own))
+
+        def step(kept: tuple[Any, Any]) -> tuple[Any, Any]:
+            return apply(kept[1], grads, kept[0])
+
+        return at_most_once(as_composed, step, (trained, own))
 
     def _found(self, variables: Sequence[Any] | None = None) -> Planned:
         """The planned kernels among variables; without any, among those of the model."""
@@ -219,3 +224,9 @@ class DOConvOptimizer(Doors):
         made = cls(inner, None, depthwise_init=init, name=name)
         made._find = functools.partial(loaded, config["kernels"])
         return made
+
+    def __repr__(self) -> str:
+        """The optimizer inside, and how many kernels are trained as W and D'."""
+        inside = type(self.optimizer).__name__
+        count = len(self._trained if self.built or self._find is None else self._found())
+        return f"{type(self).__name__}({inside}, {counted(count, 'kernel')})"

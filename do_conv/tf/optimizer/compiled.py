@@ -71,6 +71,7 @@ def step_if(condition: Any, step: Callable[..., None], grads: Any, variables: An
         tf.cond(first, lambda: run(branch, args=given), lambda: None)
 
     if not tf.distribute.has_strategy():
+
         def turn(_: Any) -> Any:
             branch(grads, variables)
             return (False,)

@@ -34,6 +34,7 @@ from do_conv.core.rules import DepthwiseInit
 from do_conv.models import checks
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
+from do_conv.table import counted
 from do_conv.torch.models.structure import unwrapped
 from do_conv.torch.optimizer import collectives, fused
 from do_conv.torch.optimizer.doors import Doors
@@ -235,4 +236,4 @@ class DOConvOptimizer(Doors):
 
     def __repr__(self) -> str:
         """The optimizer inside, and how many kernels are trained as W and D'."""
-        return f"{type(self).__name__}({self.optimizer!r}, {len(self._trained)} kernels)"
+        return f"{type(self).__name__}({self.optimizer!r}, {counted(len(self._trained), 'kernel')})"
