@@ -93,7 +93,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be over-parameterized, before it is; `str` of it is a table.
+    """The layers that will be over-parameterized; `str` of it is a table.
 
     Attributes:
         rows: the convolutions, in the model's order.

@@ -149,7 +149,7 @@ def warn_of_stride(stride: Sequence[int], kernel_size: Sequence[int]) -> None:
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """`value`, if it is one of `choices`."""
-    if len(choices) == 1 and value != choices[0]:  # other layers know other words
+    if len(choices) == 1 and value != choices[0]:  # other layers accept other names
         raise broken(f"{name} must be {choices[0]!r}", f"{name}={value!r}", "leave it out")
     return known_name(name, value, choices)
 

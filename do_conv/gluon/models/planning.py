@@ -140,7 +140,7 @@ def _positions(model: Any, input_shape: tuple[int, ...]) -> tuple[Any, dict[int,
         sizes.setdefault(id(layer), []).append(tuple(read.shape[2:]))
 
     for _, block in named_layers(model):
-        block._active = False  # or a graph runs, and not the layers
+        block._active = False  # otherwise the cached graph runs instead of the layers
         if isinstance(block, _Conv):
             block.register_forward_hook(keep)
     parameters = list(model.collect_params().values())

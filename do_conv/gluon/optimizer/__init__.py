@@ -82,18 +82,18 @@ class DOConvTrainer(gluon.Trainer):
             for parameter, name_and_spec in found.items()
         }
         self._take(net, kernels)
-        if has_workers:  # at once: the first gradients are those of what the first worker has drawn
+        if has_workers:  # now: the first gradients must belong to the values of the first worker
             self._init_kvstore()
             self._init_params()
 
     def _take(self, net: Any, kernels: dict[Any, TrainedKernel]) -> None:
         """Train these kernels of a network."""
         self.net, self._trained = net, kernels
-        # The order, and so the numbers, that a trainer has of the parameters of layers.
+        # The order, and so the indices, of a trainer for the parameters of layers.
         parameters = [*self._params, *(kernel.delta for kernel in self._trained.values())]
         self._places = sorted(parameters, key=lambda parameter: parameter.name)
         self._give_multipliers()
-        self._keys = itertools.count(len(self._params))  # a store takes each of them once
+        self._keys = itertools.count(len(self._params))  # a store is given each once
 
     @property
     def kernels(self) -> dict[str, TrainedKernel]:

@@ -79,7 +79,7 @@ class DOConvOptimizer(Doors):
         self._find = None
         if model is not None:
             check_model(model)
-            # A closure, so that neither Keras nor TensorFlow takes the model for a part of this.
+            # A closure: neither Keras nor TensorFlow shall track the model as part of this.
             self._find = functools.partial(planned, model, where, d_mul)
             if model.built:
                 self._find(model.trainable_variables)  # bad options are refused at once
@@ -119,7 +119,7 @@ class DOConvOptimizer(Doors):
         """
         grads = list(grads)
         if not grads or (trainable_variables is None and not self.built):
-            super().apply(grads, trainable_variables)  # which does nothing, or says what is missing
+            super().apply(grads, trainable_variables)  # does nothing, or raises
             return
         given = self._trainable_variables if trainable_variables is None else trainable_variables
         variables = list(given)
@@ -179,7 +179,7 @@ class DOConvOptimizer(Doors):
             deltas.append((of_delta, kernel.depthwise_delta))
             stepped += [] if grad is None else [kernel]
         self.optimizer.apply(*zip(*inner, *deltas, strict=True))
-        # Averages that overwrite are those of all kernels.
+        # With `use_ema` the averages overwrite every kernel's W and D'.
         for kernel in self._trained if self.optimizer.use_ema else stepped:
             kernel.compose()
 

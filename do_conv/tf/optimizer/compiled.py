@@ -24,7 +24,7 @@ def is_symbolic(condition: Any) -> bool:
     """Whether a truth value is known only when the compiled step runs."""
     try:
         bool(condition)
-    except TypeError:  # of TensorFlow's graphs and of jax's tracers
+    except TypeError:  # raised in TensorFlow graphs and by jax tracers
         return True
     return False
 
@@ -44,7 +44,7 @@ def all_before_any(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def at_most_once(condition: Any, step: Callable[[Any], Any], values: Any) -> Any:
-    """What a step makes of values, where a condition holds; else the values.
+    """The values after a step where a condition holds, else the values as they are.
 
     On a CPU XLA computes a branch with one thread, and copies what it gives. A loop that is left
     after a turn it computes with all threads, in place.
@@ -76,7 +76,7 @@ def step_if(condition: Any, step: Callable[..., None], grads: Any, variables: An
             branch(grads, variables)
             return (False,)
 
-        tf.while_loop(lambda go: go, turn, (condition,))  # rather than a branch: `at_most_once`
+        tf.while_loop(lambda go: go, turn, (condition,))  # not tf.cond: see `at_most_once`
     else:  # a branch within a replica could not wait for the others
         context = tf.distribute.get_replica_context()
         context.merge_call(in_all, args=(condition, grads, variables))

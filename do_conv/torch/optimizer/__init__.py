@@ -148,8 +148,8 @@ class DOConvOptimizer(Doors):
             DOConvError: if somebody else has written a kernel since the last step, or
                 `fully_shard` has divided it. Nothing has changed then.
         """
-        # With rates of zero `torch.distributed.checkpoint` makes the state that it loads, maybe
-        # after the model's. Such a step moves no W and no D'.
+        # `torch.distributed.checkpoint` makes the state that it loads into by a step with rates of
+        # zero, maybe after it has loaded the model. Such a step changes no W and no D'.
         is_moving = closure is not None or not are_zero(self.param_groups)
         collectives.check_order(self.model, self._trained.values())
         kernels = list(self._trained.values())
