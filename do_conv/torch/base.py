@@ -165,9 +165,8 @@ class OverParameterized(Composed):
     def reset_parameters(self) -> None:
         """Draw W and the bias as the plain layer draws them, and D' as `depthwise_init` says."""
         super().reset_parameters()
-        delta = self._parameters.get(
-            "depthwise_delta"
-        )  # the plain layer's constructor runs before it exists
+        # The plain layer's constructor calls this before D' exists.
+        delta = self._parameters.get("depthwise_delta")
         if delta is not None:
             start_delta(delta, self.depthwise_init, self.spec)
 

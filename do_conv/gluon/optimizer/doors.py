@@ -137,9 +137,7 @@ def options_of(trainer: Any) -> dict[str, Any]:
     The optimizer is a copy: a trainer gives it the parameters that it has.
     """
     optimizer = copy.deepcopy(trainer._optimizer)
-    optimizer.rescale_grad = (
-        trainer._scale
-    )  # the gradient has been of one batch since the last step
+    optimizer.rescale_grad = trainer._scale  # the last step has divided it by the batch size
     return {
         "optimizer": optimizer,
         "kvstore": trainer._kvstore_params["kvstore"],
