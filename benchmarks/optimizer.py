@@ -20,7 +20,7 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
     for mode, networks in framework.OPTIMIZED.items():
         for name, size, batch in networks[:1] if quick else networks:
             steps = framework.optimizing_network(name, size, batch, mode)
-            found = take_turns(steps, 3 * SECONDS, framework.timed, quick)
+            found = take_turns(steps, 10 * SECONDS, framework.timed, quick)
             about = {"mode": mode, "network": name, "size": size, "batch": batch}
             yield {"step": "training", **about, "found": found}
         if quick:

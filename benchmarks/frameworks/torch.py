@@ -211,7 +211,7 @@ def _batches(
 
 
 def optimizing(name: str, channels: int) -> dict[str, Callable[[], Any]]:
-    """The optimizer's step on one 3 x 3 kernel with a gradient."""
+    """The optimizer's step on one 3 x 3 kernel with a gradient, and for SGD its parts alone."""
     torch.manual_seed(0)
     layer = nn.Conv2d(channels, channels, 3, bias=False)
     layer.weight.grad = torch.randn_like(layer.weight)
@@ -226,7 +226,20 @@ def optimizing(name: str, channels: int) -> dict[str, Callable[[], Any]]:
         contenders["optimizer" if kind == "fused" else "optimizer, without the C step"] = (
             DOConvOptimizer(optimizer(own.parameters(), **options), own)
         )
-    return {kind: optimizer.step for kind, optimizer in contenders.items()}
+    steps: dict[str, Callable[[], Any]] = {k: one.step for k, one in contenders.items()}
+    return {**steps, **_parts(layer)} if name == "SGD" else steps
+
+
+def _parts(layer: nn.Conv2d) -> dict[str, Callable[[], Any]]:
+    """The arithmetic of W and D' in passes of their own, and a copy, which has none."""
+    weight, spec = layer.weight.detach(), Spec(layer.out_channels, layer.in_channels, (3, 3))
+    grad, other = torch.randn_like(weight), torch.empty_like(weight)
+    delta = 0.01 * torch.randn(spec.delta_shape)
+    return {
+        "gradients alone": lambda: loops.differentiate(weight, delta, grad, True),
+        "composing alone": lambda: loops.compose(weight, delta, True),
+        "copying the kernel": lambda: other.copy_(weight),
+    }
 
 
 def _with_gradient(layer: nn.Conv2d) -> Tensor:
