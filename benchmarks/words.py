@@ -91,8 +91,8 @@ events, `captured` is a step in a CUDA graph, and bfloat16 applies to parameters
     "optimizer": Section("W and D' in the optimizer", """Training steps of networks, and the step of
 the optimizer on one 3 x 3 kernel with equally many input and output channels. `plain` and
 `DO-Conv`, the layers, have PyTorch's fused optimizer; `not fused` is PyTorch's default on a CPU.
-`without the C step` is the way of optimizers other than SGD, Adam and AdamW. The columns `alone` are
-the parts of a step in passes of their own: both gradients, and W'."""),
+`without the C step` is the way of optimizers other than SGD, Adam and AdamW. The columns `alone`
+are the parts of a step in passes of their own: both gradients, and W'."""),
     "layer": Section("One layer", """A 3 x 3 layer with equally many input and output channels on
 maps of `size` x `size`: the forward pass and all gradients."""),
     "growth": Section("How it grows", """One size varies. `fewer MACs` is the composition with fewer
