@@ -18,10 +18,10 @@ from do_conv.core.errors import is_installed, require_installed
 if "lightning" not in sys.modules and not is_installed("lightning"):
     require_installed("pytorch_lightning", extra="lightning", user="do_conv.integrations.lightning")
 
-from do_conv.integrations.states import folded_state, holds_layers  # noqa: E402
-from do_conv.models.choices import Where  # noqa: E402
-from do_conv.models.decisions import DMul  # noqa: E402
-from do_conv.torch import DOConvOptimizer, convert  # noqa: E402
+from do_conv.integrations.states import folded_state, holds_layers
+from do_conv.models.choices import Where
+from do_conv.models.decisions import DMul
+from do_conv.torch import DOConvOptimizer, convert
 
 if TYPE_CHECKING:
     Callback: Any

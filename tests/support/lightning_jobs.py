@@ -33,7 +33,7 @@ class Lit(pl.LightningModule):
         self.log("loss", loss, on_epoch=True, on_step=False, sync_dist=True)
         return loss
 
-    def test_step(self, batch, _):
+    def test_step(self, batch):
         self.log("test_loss", self.loss(batch))
 
     def configure_optimizers(self):
