@@ -20,7 +20,7 @@ from do_conv.files import replacing
 Curves = Mapping[str, Sequence[Sequence[float]]]
 PICTURES = (".png", ".svg", ".pdf")
 COLUMNS = 7  # heat maps in a row
-# The optimizer's line lies on that of the layers.
+# The optimizer's line coincides with that of the layers.
 _LINES: dict[str, dict[str, str]] = {
     "plain": {"color": "tab:gray"},
     "do-conv": {"color": "tab:red"},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 WIDTH = 80
 _GAP = 2
-# Where there is no more room for names, they stand on lines of their own, above their rows.
+# Names that do not fit get a line of their own above their row.
 _LEAST_NAME = 4
 _UNITS = "kMGTPEZYRQ"
 

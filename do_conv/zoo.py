@@ -41,7 +41,7 @@ def import_gluoncv() -> Any:
     Raises:
         MissingFrameworkError: if GluonCV is not installed.
     """
-    importlib.import_module("do_conv.gluon")  # prepares NumPy before MXNet is imported
+    importlib.import_module("do_conv.gluon")  # must come first: it prepares NumPy for MXNet
     return _imported("gluoncv").model_zoo
 
 
@@ -98,7 +98,7 @@ def _timm(network: str) -> Any:
 
 
 def _keras(network: str) -> Any:
-    importlib.import_module("do_conv.tf")  # says what is missing
+    importlib.import_module("do_conv.tf")  # raises a clear error if something is missing
     from keras import applications
 
     names = [name for name, member in vars(applications).items() if callable(member)]
@@ -113,7 +113,7 @@ def _gluoncv(network: str) -> Any:
     except TypeError as error:
         if "pretrained_base" not in str(error):
             raise
-        # There is no network inside this one that weights could be downloaded for.
+        # This network has no part that would download weights.
         return model_zoo.get_model(name, pretrained=False)
 
 

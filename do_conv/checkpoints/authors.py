@@ -86,7 +86,7 @@ def without_depthwise(weight: np.ndarray) -> Imported:
     """
     is_folded = weight.ndim > 3
     kernel = weight if is_folded else weight[..., None]
-    # How many groups there are is not stored; the sizes are those of one of them.
+    # The number of groups is not stored; the sizes are those of one group.
     spec = Spec(kernel.shape[1], kernel.shape[0], kernel.shape[2:])
     return Imported(kernel, None, spec, FOLDED if is_folded else POINTWISE)
 
@@ -132,7 +132,7 @@ def _composed(
     """The kernel `(C_out, C_in/G, |K|)` of W and the whole D `(C_in, |K|, D_mul)`."""
     if follows_paper:
         return compose_separable(weight, total.swapaxes(1, 2), groups)
-    # Theirs: output o reads the D of group o % G, not of its own.
+    # In the authors' layers output o reads the D of group o % G, not of its own group.
     by_output = weight.reshape(-1, total.shape[0], weight.shape[2])
     return np.einsum("ims,ois->oim", total, by_output).reshape(*weight.shape[:2], -1)
 

@@ -91,7 +91,7 @@ def _without_depthwise(
     """
     if framework not in ("torch", "tensorflow"):
         return None
-    # Layers of other libraries may have a W among more arrays. A bare layer has no group of its
+    # Layers of other libraries may have a W among other arrays. A bare layer has no group of its
     # own, so anything may stand beside it.
     if before and set(keys) - {KERNELS[framework], "bias"}:
         return None

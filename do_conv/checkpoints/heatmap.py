@@ -32,7 +32,7 @@ def kernel_changes(source: str | Path) -> dict[str, np.ndarray]:
     for state in (*checkpoint.states, *checkpoint.kernels):
         for stored in folding.layers_in(state, format):
             if stored.kind == "separable":
-                continue  # there is no kernel without its D
+                continue  # a kernel cannot be composed without its D
             arrays = folding.core_arrays(state, stored, format)
             spec = layers.spec_of(stored, {role: array.shape for role, array in arrays.items()})
             wide = {role: array.astype("float64") for role, array in arrays.items()}

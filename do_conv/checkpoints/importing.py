@@ -26,7 +26,7 @@ PADDING = (
     "number of padding and the width by the first; give ours the two in the other order"
 )
 
-# A size for every layer with so many positions, or sizes by the layers' names.
+# One size for all layers with that |K|, or sizes by the names of layers.
 KernelSize = tuple[int, int] | Mapping[str, tuple[int, int]] | None
 _Sizes = Shape | Mapping[str, Shape] | None
 
@@ -210,7 +210,7 @@ def from_theirs(
     else:
         sides, note = _sides(theirs.name, delta.shape[1], kernel_size)
     make = authors.from_torch if theirs.framework == "torch" else authors.from_tensorflow
-    with np.errstate(all="ignore"):  # NaN and infinity are refused later, if they are to be
+    with np.errstate(all="ignore"):  # NaN and infinity are checked later
         imported = make(weight, delta, ordered.get("diagonal"), sides)
     return imported, [imported.note, note, _padding_note(theirs, sides)]
 

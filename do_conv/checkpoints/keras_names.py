@@ -52,7 +52,7 @@ def plain_groups(groups: Collection[str], shapes: Mapping[str, Shape]) -> dict[s
     renamed: dict[str, str] = {}
     for parent in sorted(groups):
         if _is_layer(parent, groups):
-            continue  # its members are named after attributes, not classes
+            continue  # members are named after attributes, not classes
         ours: dict[str, list[str]] = {}
         plain: dict[str, list[str]] = {}
         for child in filter(lambda path: _is_layer(path, groups), _children(parent, groups)):
@@ -64,7 +64,7 @@ def plain_groups(groups: Collection[str], shapes: Mapping[str, Shape]) -> dict[s
                 if not match["plain"]:
                     renamed[child] = f"{_within(parent)}{kind}{match['count']}"
         for child in _counted_elsewhere(parent, groups):
-            # An attribute's class is known by its arrays alone.
+            # Only its arrays tell the class of an attribute.
             is_ours = f"{child}/vars/{DELTA}" in shapes
             axes = len(shapes.get(f"{child}/vars/0", ()))
             for kind in {*ours, *plain}:
@@ -136,7 +136,7 @@ def renamed_path(path: str, renamed: Mapping[str, str]) -> str:
     for end in range(len(parts), 0, -1):
         group = "/".join(parts[:end])
         if group in renamed:
-            # The groups around it may have other names, too; its own last part is settled.
+            # Only its last part is certain; the groups around it may be named differently.
             last = renamed[group].rpartition("/")[2]
             around = renamed_path("/".join(parts[: end - 1]), renamed) if end > 1 else ""
             return "/".join(filter(None, [around, last, *parts[end:]]))

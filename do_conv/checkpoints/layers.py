@@ -169,5 +169,5 @@ def plain_arrays(
     if stored.kind == "separable":
         depthwise = delta.reshape(-1, 1, *spec.kernel_size)
         return {"depthwise": depthwise, "weight": pointwise_kernel(weight, spec)}
-    with np.errstate(all="ignore"):  # NaN and infinity are refused later, if they are to be
+    with np.errstate(all="ignore"):  # NaN and infinity are checked later
         return {"weight": compose_spec(weight, delta, spec)}

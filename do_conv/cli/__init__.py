@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         given = _parsed(sys.argv[1:] if arguments is None else arguments)
         with warnings.catch_warnings():
-            # Frameworks warn of small sizes, which are chosen here on purpose.
+            # Frameworks warn of small sizes, which are intended here.
             warnings.simplefilter("ignore")
             return int(given.run(given))
     except (DOConvError, MissingFrameworkError) as error:

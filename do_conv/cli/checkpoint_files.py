@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A function to call after each layer, which shows progress on the standard error."""
-    # An error is one line on the standard error: nothing else is written to a file or a pipe.
+    # Errors go to standard error, one line each; a file or a pipe gets nothing else.
     if not (sys.stderr.isatty() and is_installed("rich")):
         yield lambda done, total: None
         return

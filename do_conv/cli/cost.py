@@ -34,12 +34,18 @@ def add_to(commands: Any) -> None:
         metavar="NAME",
         help="kernel or feature (default: kernel)",
     )
+    parser.add_argument(
+        "--door",
+        default="layers",
+        metavar="NAME",
+        help="where W and D' are trained, layers or optimizer (default: layers)",
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print the plan of converting the network."""
+    """Print the plan of training the network."""
     batch = rules.integer("--batch", given.batch)
     image = None if given.image is None else (batch, *_image_size(given.image))
     model = zoo.load(given.network)
@@ -53,7 +59,7 @@ def _plan(model: Any, image: tuple[int, ...] | None, given: argparse.Namespace) 
     """The plan, for a batch of images `(N, C, *size)` if there is one."""
     adapter = frameworks.adapter(frameworks.of(model))
     shape = None if image is None else adapter.in_own_order(model, image)
-    options = {"d_mul": given.d_mul, "composition": given.composition}
+    options = {"d_mul": given.d_mul, "composition": given.composition, "door": given.door}
     try:
         plan: Plan = frameworks.backend(model).plan(model, input_shape=shape, **options)
     except DOConvError:

@@ -143,7 +143,7 @@ def fold(
     Raises:
         DOConvError: if W' is not finite, or the shapes do not belong to one layer.
     """
-    with np.errstate(invalid="ignore"):  # what NumPy would warn of is refused below
+    with np.errstate(invalid="ignore"):  # infinities are refused below instead of warned of
         composed = np.array(compose(weight, delta, groups))
     if check_finite:
         rules.finite("the composed kernel", bool(np.isfinite(composed).all()))

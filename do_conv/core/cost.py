@@ -73,7 +73,7 @@ def layer_cost(spec: Spec, output_size: Shape, *, batch: int = 1, itemsize: int 
     """
     size = rules.axes("output_size", output_size, spec.rank)
     batch = rules.integer("batch", batch)
-    rules.integer("in_channels", spec.in_channels)  # None while no input has been seen
+    rules.integer("in_channels", spec.in_channels)  # None before an input has been seen
     channels = spec.depthwise_channels
     positions = batch * math.prod(size)
     pairs = spec.rows * channels // spec.groups

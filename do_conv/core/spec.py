@@ -36,11 +36,11 @@ class Spec:
         (9, (6, 2, 3, 3), (4, 9, 3, 3))
     """
 
-    in_channels: Any  # an int, or None
-    out_channels: Any  # an int, or None
+    in_channels: Any  # int or None
+    out_channels: Any  # int or None
     kernel_size: Shape
     groups: int = 1
-    d_mul: Any = None  # always an int once made
+    d_mul: Any = None  # an int after __post_init__
     transposed: bool = False
 
     def __post_init__(self) -> None:

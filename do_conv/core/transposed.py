@@ -29,7 +29,7 @@ def transposed_size(size: Shape, window: Window, output_padding: Any = 0) -> Sha
         DOConvError: if the padding is "causal" or not of zeros, or output_padding is not smaller
             than the stride or the dilation.
     """
-    # Padding is taken away from the output: a ring or a mirror cannot be.
+    # Padding crops the output, so circular or reflected padding has no meaning here.
     if window.padding == "causal" or window.padding_mode != "zeros":
         raise broken(
             "a transposed convolution needs padding of zeros, and not causal",

@@ -20,7 +20,7 @@ LAYERS = [
 ]
 DENSE = Dense(CHANNELS[-1][1], CLASSES)
 OPTIONS = SGD(rate=0.05, momentum=0.9)
-# The roundings of float32 grow until they change accuracies, which those of float64 do not.
+# In float32 rounding differences grow until accuracies differ; in float64 they do not.
 DTYPE = "float64"
 
 

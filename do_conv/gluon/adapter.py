@@ -131,7 +131,7 @@ def differentiate(
     """A layer's output, and the gradients of `x` and of its arrays."""
     given = _array(x)
     given.attach_grad()
-    # A gradient that does not arrive must not be taken for the one before it.
+    # Without this, a gradient that is not computed would be read as the previous one.
     layer.collect_params().zero_grad()
     with autograd.record():
         output = layer(given)

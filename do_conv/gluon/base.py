@@ -45,7 +45,7 @@ class Composed(Deferred):
 
     _plain: ClassVar[Any]  # the plain layer's class
     _rank: ClassVar[int]
-    _operator: ClassVar[str] = "Convolution"  # MXNet's
+    _operator: ClassVar[str] = "Convolution"  # MXNet's operator
 
     composition: CompositionName
 
@@ -59,7 +59,7 @@ class Composed(Deferred):
         block: BlockOptions,
     ) -> None:
         """Make the block, then the parameters in our shapes, in the order of `initializers`."""
-        # Not by the plain layer's constructor: it asks shared `params` for a plain weight.
+        # Not the plain layer's constructor, which asks shared `params` for a plain weight.
         HybridBlock.__init__(self, **block)
         self._spec, self.composition = spec, rules.composition(composition)
         self._channels, self._in_channels = options["num_filter"], spec.in_channels or 0
@@ -110,7 +110,7 @@ class Composed(Deferred):
         Raises:
             DOConvError: if the input's rank, channels or dtype are not the layer's.
         """
-        # Before Gluon makes variables of the parameters, which keep the shapes they have then.
+        # Before Gluon turns the parameters into variables, whose shapes are then fixed.
         self._complete_spec()
         is_array = isinstance(x, mx.nd.NDArray)
         rules.input_kind(is_array or isinstance(x, mx.sym.Symbol), "NDArray", type(x).__name__)

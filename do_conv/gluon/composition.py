@@ -72,7 +72,7 @@ def _graph(spec: Spec) -> Any:
 
 def compose_spec_gradients(grad: Any, weight: Any, delta: Any, spec: Spec) -> tuple[Any, Any]:
     """The gradients of W and D', given that of W', on arrays; as `core.composition` has it."""
-    # A graph takes its arrays in the order in which it meets them.
+    # A graph lists its arrays in the order in which they are used.
     of_weight, of_delta = _gradient_graph(spec)(grad, delta, weight)
     return of_weight, of_delta
 
@@ -113,7 +113,7 @@ def depthwise_kernel(F: Any, delta: Any, spec: Spec, dtype: Any) -> Any:  # noqa
     if not spec.whole_blocks:
         return F.reshape(delta, shape=(-3, 1, *spec.kernel_size))
     # The core's identity, in operators: a Symbol cannot hold an array. Slots after the last whole
-    # block get a position there is none of, for which `one_hot` gives zeros.
+    # block get a position out of range, for which `one_hot` gives zeros.
     slot = F.arange(spec.d_mul)
     position = slot % spec.area + spec.area * (slot >= spec.whole_blocks * spec.area)
     identity = F.one_hot(position, depth=spec.area, dtype=dtype)
@@ -142,7 +142,7 @@ def with_shapes_from(F: Any, x: Any, weight: Any, delta: Any, spec: Spec) -> tup
     """
     corner = F.slice(x, begin=(0, None, *[0] * spec.rank), end=(1, None, *[1] * spec.rank))
     channels = F.reshape(F.zeros_like(corner), shape=(1, -1, 1))
-    if spec.transposed:  # D' is of the output channels, which are known
+    if spec.transposed:  # D' belongs to the output channels, which are known
         return F.elemwise_add(weight, _spread(F, channels, spec.weight_shape)), delta
     per_group = F.reshape(channels, shape=(0, -4, spec.groups, -1, 0))
     group = F.slice_axis(per_group, axis=1, begin=0, end=1)

@@ -33,7 +33,7 @@ class Deferred(HybridBlock):
             return
         spec, delta = self._spec.with_in_channels(channels), getattr(self, self._delta_name)
         if delta is not None:
-            # Parameters that were loaded fit each other only if they had these groups.
+            # Loaded parameters fit each other only if they were saved with these groups.
             if delta.shape[0] > 0:
                 rules.stored_shape(delta.name, spec.delta_shape, delta.shape)
             delta.shape = spec.delta_shape
@@ -47,7 +47,7 @@ class Deferred(HybridBlock):
     def _check_input(self, x: Any) -> None:
         rules.input_rank(x.shape, self._spec.rank)
         if not self.spec.is_known:
-            # Before a graph is made of this layer alone: it then knows its sizes.
+            # Before this layer alone is traced into a graph: then its sizes are known.
             self.infer_shape(x)
         rules.input_shape(x.shape, self._spec.rank, self.spec.in_channels)
         rules.input_dtype(np.dtype(x.dtype).name, np.dtype(self.weight.dtype).name)

@@ -51,7 +51,7 @@ class _Completed(Loader):
     def exec_module(self, module: Any) -> None:
         self._loader.exec_module(module)
         ask = getattr(module, "_require_pytorch_version", None)
-        if ask is None:  # an older GluonCV, which knows nothing of PyTorch
+        if ask is None:  # an older GluonCV does not import PyTorch
             return
 
         def answered(*versions: str) -> None:

@@ -110,7 +110,7 @@ def _array(block: Any, parameter: Any, then: Callable[[], None] = lambda: None) 
         return np.array(first(parameter).astype(wide).asnumpy())
 
     def write(array: np.ndarray) -> None:
-        # As MXNet's array: a NumPy one cannot be written where a convolution has moved the axes.
+        # As an MXNet array: NumPy cannot write an array whose axes a convolution has reordered.
         parameter.set_data(as_given(mx.nd.array(array, dtype=parameter.dtype)))
         then()
 

@@ -65,7 +65,7 @@ def _recorded(parameters: Iterable[Any]) -> Iterator[set[Any]]:
 
         return load_and_record
 
-    # One loader may call the other, and then the outer one's recording has to come back.
+    # One loader may call the other: restore the outer one's recording.
     before = {parameter: vars(parameter).get("_load_init") for parameter in parameters}
     for parameter in before:
         parameter._load_init = recording(parameter)

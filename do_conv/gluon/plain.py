@@ -59,7 +59,7 @@ def wait_for_parameters(*layers: Any) -> None:
     """
     for layer in layers:
         rules.built(layer.name, is_initialized(layer))
-    # MXNet lays a weight out anew while a convolution reads it: let those that run end first.
+    # MXNet changes the layout of a weight while a convolution reads it: wait for those running.
     mx.nd.waitall()
 
 

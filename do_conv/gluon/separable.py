@@ -197,7 +197,7 @@ class _DepthwiseSeparable(Composed):
             pointwise = self._plain(
                 **{**arguments, **as_pointwise, "in_channels": features}, prefix="pointwise_"
             )
-            # Under names, as in the other frameworks; `add` would count them.
+            # Named attributes, as in the other frameworks; `add` would number them.
             pair.register_child(depthwise, "depthwise")
             pair.register_child(pointwise, "pointwise")
         weight, delta = legacy_arrays(first(self.weight), first(self.depthwise_weight))
@@ -219,7 +219,7 @@ class _DepthwiseSeparable(Composed):
 def _reshaped(parameter: Any, shape: tuple[int, ...]) -> Any:
     """The values of a plain kernel in the shape of W or of D."""
     (kernel,) = legacy_arrays(first(parameter))
-    # By the operator: the method gives a view, and of a weight in oneDNN's layout there is none.
+    # The operator, not the method: a weight in oneDNN's layout has no view.
     return as_given(mx.nd.reshape(kernel, shape=shape))
 
 

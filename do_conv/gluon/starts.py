@@ -63,6 +63,6 @@ def weight_for(kernel: Any, spec: Spec) -> Any:
     (kernel,) = legacy_arrays(kernel)
     options = {"ctx": kernel.context, "dtype": kernel.dtype}
     weight = mx.nd.empty(spec.weight_shape, **options)
-    mx.init.Uniform()._init_weight("", as_given(weight))  # the same memory
+    mx.init.Uniform()._init_weight("", as_given(weight))  # shares memory
     fill_from_kernel(weight, kernel, spec)
     return as_given(weight)

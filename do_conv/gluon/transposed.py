@@ -78,7 +78,7 @@ class _DOConvTranspose(OverParameterized):
             transposed=True,
         )
         options = operator_options(spec, strides, padding, dilation, layout, use_bias)
-        # MXNet's limit is the stride alone.
+        # MXNet requires output_padding below the stride, whatever the dilation.
         options["adj"] = rules.output_padding(output_padding, options["stride"], (1,) * spec.rank)
         self.outpad = options["adj"]
         initializers = {"weight": weight_initializer, "bias": bias_initializer}
@@ -113,11 +113,11 @@ class _DOConvTranspose(OverParameterized):
         spec, size = self._spec, self._spec.kernel_size
         slots, kernel = spec.area, F.reshape(kernel, shape=(0, 0, -1))
         if slots % 8 == 0:
-            # MXNet's operator has no gradient for 8, 16, ... channels that make one: add a zero.
+            # MXNet has no gradient where 8, 16, ... channels give one output: add a zero.
             first = F.slice_axis(kernel, axis=2, begin=0, end=1)
             slots, kernel = slots + 1, F.concat(kernel, F.zeros_like(first), dim=2)
         added = self._at_every_position(F, x, kernel, groups, self._channels * slots)
-        # The sum's kernel has a one where a slot adds, and no gradient.
+        # This constant kernel sums the slots; it has no gradient.
         place = F.one_hot(F.arange(slots), depth=spec.area, dtype=self.weight.dtype)
         place = F.reshape(place, shape=(1, slots, *size))
         place = F.reshape(

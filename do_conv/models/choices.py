@@ -82,7 +82,7 @@ def _compiled(pattern: Any) -> re.Pattern[str]:
         DOConvError: if the pattern is not one.
     """
     try:
-        re.search(pattern, "")  # bytes compile, but are not found in text
+        re.search(pattern, "")  # a pattern of bytes compiles, but never matches text
         return re.compile(pattern)
     except (re.error, TypeError) as error:
         raise broken(

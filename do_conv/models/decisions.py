@@ -8,7 +8,7 @@ from typing import Any
 
 from do_conv.core import rules
 from do_conv.core.errors import broken
-from do_conv.core.rules import CompositionName
+from do_conv.core.rules import CompositionName, Door
 from do_conv.core.spec import Shape, Spec
 from do_conv.models import reasons
 from do_conv.models.choices import Where, chooser
@@ -106,17 +106,26 @@ def planned(
     composition: CompositionName,
     positions: Mapping[int, Sequence[Shape]],
     batch: int,
+    door: Door = "layers",
 ) -> Plan:
-    """The plan of a conversion; `positions` holds those of each row, by the `id` of the layer.
+    """The plan of training with W and D' in layers or in the optimizer.
+
+    `positions` holds those of each row, by the `id` of the layer.
 
     Raises:
         DOConvError: if an option breaks a rule.
     """
+    if rules.door(door) == "optimizer" and composition != "kernel":
+        raise broken(
+            "W and D' in the optimizer are trained by kernel composition",
+            f"composition={composition!r}",
+            "leave it out, or train layers",
+        )
     rows = (
-        replace(row, positions=tuple(positions.get(id(layer), ())))
+        replace(row, positions=tuple(positions.get(id(layer), ())), door=door)
         for layer, row in decisions(model, where, d_mul, composition)
     )
-    return Plan(tuple(rows), model.parameters, batch)
+    return Plan(tuple(rows), model.parameters, batch, door)
 
 
 def _alone(

@@ -1,4 +1,4 @@
-"""The plan of a conversion: a row for each convolution, and a table of them."""
+"""The plan of training with DO-Conv: a row for each convolution, and a table of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from do_conv import table
 from do_conv.core.cost import layer_cost
-from do_conv.core.rules import CompositionName
+from do_conv.core.rules import CompositionName, Door
 from do_conv.core.spec import Shape, Spec
 from do_conv.models import estimate
 
@@ -20,7 +20,8 @@ class Row:
     Attributes:
         name: where it is in the model; "" is the model itself.
         kind: its class.
-        becomes: the class that takes its place, or None if it is left.
+        becomes: the class that takes its place, with W and D' in the optimizer its own class; None
+            if it is left.
         reason: why it is left, or None.
         parameters: how many it has, with its bias.
         spec: the sizes, of the new layer if it is converted; None where they are not known yet.
@@ -28,6 +29,7 @@ class Row:
             sample, for each time that the model uses the layer; none if it was not run.
         composition: how it will be trained.
         kernel_only: whether there is no other composition for it.
+        door: where its W and D' are trained, in layers or in the optimizer.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Row:
     positions: tuple[Shape, ...] = ()
     composition: CompositionName = "kernel"
     kernel_only: bool = False
+    door: Door = "layers"
 
     @property
     def _trained(self) -> Spec | None:
@@ -69,7 +72,8 @@ class Row:
             cost = layer_cost(self.spec, size, batch=batch)
             trained = cost.feature if self.composition == "feature" else cost.kernel
             before += cost.plain.macs
-            training += (trained if self.becomes else cost.plain).macs
+            composes = self.becomes and self.door == "layers"
+            training += (trained if composes else cost.plain).macs
         return before, training
 
     def added_seconds(self, batch: int) -> float:
@@ -89,24 +93,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """The outcome of a conversion before it is made; `str` of it is a table.
+    """The layers that will be over-parameterized; `str` of it is a table.
 
     Attributes:
         rows: the convolutions, in the model's order.
         parameters: how many parameters the whole model has.
         batch: the samples of the batch that multiply-accumulates are counted for.
+        door: where W and D' are trained, in layers or in the optimizer.
     """
 
     rows: tuple[Row, ...]
     parameters: int
     batch: int = 1
+    door: Door = "layers"
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
     @property
     def converted(self) -> tuple[Row, ...]:
-        """The layers that are converted."""
+        """The layers that are over-parameterized."""
         return tuple(row for row in self.rows if row.becomes is not None)
 
     @property
@@ -116,7 +122,7 @@ class Plan:
 
     @property
     def training_parameters(self) -> int:
-        """The number of parameters of the converted model in training."""
+        """The number of parameters that are trained, W and D' in place of each kernel."""
         return self.parameters + sum(r.training_parameters - r.parameters for r in self.rows)
 
     @property
@@ -127,9 +133,12 @@ class Plan:
 
     @property
     def step_ratio(self) -> float | None:
-        """The estimated ratio of training step times, DO-Conv to plain; None without sizes."""
+        """The estimated ratio of training step times, DO-Conv to plain.
+
+        None without sizes, and for W and D' in the optimizer, for which there is no estimate.
+        """
         macs = self.macs
-        if macs is None:
+        if macs is None or self.door == "optimizer":
             return None
         uses = sum(len(row.positions) for row in self.rows)
         added = sum(row.added_seconds(self.batch) for row in self.rows)
@@ -147,8 +156,9 @@ class Plan:
         """
         reasons = list(dict.fromkeys(row.reason for row in self.left))
         head = ["parameters", "training", "MACs", "training"]
+        becomes = "becomes" if self.door == "layers" else "trained as"
         rows = [
-            (("layer", "is", "becomes"), head[: 2 if self.macs is None else 4]),
+            (("layer", "is", becomes), head[: 2 if self.macs is None else 4]),
             *((_texts(row, reasons), self._counts(row, row.macs(self.batch))) for row in self.rows),
             ((self._summary(),), self._counts(self, self.macs)),
         ]
@@ -174,9 +184,13 @@ class Plan:
                 "A dash is a count that is not known before the network has seen an input: give "
                 "the shape of one (input_shape, or --image)."
             )
-        yield "After folding, parameters and multiply-accumulates (MACs) are those before."
-        if (ratio := self.step_ratio) is not None:
+        if self.door == "layers":
+            yield "After folding, parameters and multiply-accumulates (MACs) are those before."
+        else:
+            yield "The network stays plain; the optimizer composes in its step."
+        if self.macs is not None:
             yield f"MACs are for a batch of {self.batch}."
+        if (ratio := self.step_ratio) is not None:
             yield (
                 f"A training step will take about {ratio:.2f} times as long (an estimate for "
                 "PyTorch's eager mode on a processor)."
@@ -185,7 +199,8 @@ class Plan:
 
 def _texts(row: Row, reasons: Sequence[str | None]) -> tuple[str, str, str]:
     """The first three cells of a row; its reason is shown by the number of its footnote."""
-    becomes = row.becomes or f"left ({reasons.index(row.reason) + 1})"
+    ours = row.becomes if row.door == "layers" else row.becomes and "W and D'"
+    becomes = ours or f"left ({reasons.index(row.reason) + 1})"
     if row.becomes and row.spec is not None and not row.spec.has_plain_weight:
         becomes += f", d_mul={row.spec.d_mul}"
     return row.name or "(the model)", row.kind, becomes

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 DTYPES = ("float32", "float64")
-LANES = {"float32": 8, "float64": 4}  # numbers of a vector
-ROWS = 4  # the loops take so many rows of a group at a time
+LANES = {"float32": 8, "float64": 4}  # numbers in a vector
+ROWS = 4  # rows of a group per pass of the loops
 WIDEST = 49  # slots or kernel positions, by the benchmark of composition: 7 x 7
 FOLDER = Path(__file__).parent
 
@@ -81,12 +81,12 @@ def files() -> dict[str, Path]:
 def _libraries() -> dict[str, ctypes.CDLL]:
     """The library of each dtype; none where it was not compiled, or there is no OpenMP."""
     found: dict[str, ctypes.CDLL] = {}
-    with contextlib.suppress(OSError):  # without them everything works, only slower
+    with contextlib.suppress(OSError):  # everything works without them, more slowly
         found.update({dtype: ctypes.CDLL(str(path)) for dtype, path in files().items()})
     return found
 
 
-# A framework that brings its own OpenMP is imported first: then both share its threads.
+# Import a framework with its own OpenMP first: then both share its threads.
 LIBRARIES = _libraries()
 
 

@@ -90,7 +90,7 @@ def core_results(case: Case, given: Arrays) -> Results:
         results |= dict(zip(names, by_features, strict=True))
         results["feature output"] = convolve_features(x, weight, delta, spec, window, bias)
     if case.kind == "separable":
-        results.pop("folded kernel")  # it is deployed by features, as the pair it is
+        results.pop("folded kernel")  # it is deployed as a pair, by feature composition
     if bias is None:
         results.pop("grad bias")
         results.pop("feature grad bias", None)

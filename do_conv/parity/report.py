@@ -111,7 +111,7 @@ def _cell(results: list[Result], framework: str, dtype: str, quantity: str, room
     if most.error is None:
         return Text("not offered", "dim")
     shown = f"{most.error:.1e}  {most.case}"
-    if len(shown) > room:  # rich would break a name anywhere
+    if len(shown) > room:  # rich would break a name at any character
         shown = "\n".join([f"{most.error:.1e}", *textwrap.wrap(most.case, room)])
     return Text(shown, "" if most.holds else "bold red")
 

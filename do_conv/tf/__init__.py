@@ -24,7 +24,7 @@ require_installed("keras", extra="tf", user="do_conv.tf")
 try:
     import keras  # noqa: F401
 except ModuleNotFoundError as error:
-    # Keras imports the framework it computes with; another missing module is Keras's own trouble.
+    # Keras imports its backend; any other missing module is reported as it is.
     if error.name not in KERAS_BACKENDS:
         raise
     raise missing_keras_backend(error.name) from None

@@ -124,7 +124,7 @@ def layer(case: Case, dtype: str) -> Any:
     more: dict[str, dict[str, Any]] = {
         "convolution": {"groups": case.groups},
         "depthwise": {"depth_multiplier": case.spec.group_rows},
-        # Where a valid stride leaves a gap, Keras would fill it unless it is told a number.
+        # With a stride Keras would choose an output_padding; parity needs the one given.
         "transposed": {"output_padding": None if case.padding == "same" else case.output_padding},
         "separable": {"depth_multiplier": case.spec.d_mul},
     }

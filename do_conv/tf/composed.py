@@ -29,7 +29,7 @@ class Composed(keras.layers.Layer):
 
     _plain: ClassVar[Any]  # the plain layer's class
     _rank: ClassVar[int]
-    _plain_kernel_names: ClassVar[Sequence[str]] = ("kernel",)  # in the plain layer's order
+    _plain_kernel_names: ClassVar[Sequence[str]] = ("kernel",)  # axes in the plain layer's order
     _kernel_name: ClassVar[str] = "kernel"  # W
     _delta_name: ClassVar[str]  # the variable on top of W: D', or the D of a separable layer
     _compositions: ClassVar[Sequence[str]] = rules.COMPOSITIONS
@@ -42,7 +42,7 @@ class Composed(keras.layers.Layer):
         super().__init__(**plain)
         self.spec, self.composition = spec, composition
         rules.choice("composition", composition, self._compositions)
-        # `build` and `call` say what an input must be, in the words every framework's layers use.
+        # `build` and `call` check the input, with the messages of the other frameworks.
         self.input_spec = None
 
     @property

@@ -95,7 +95,7 @@ def kernel_layers(model: Any, optimizer: Any) -> Iterator[ModelLayer]:
 
 def _named(layer: Any, name: str) -> Iterator[tuple[str, Any]]:
     yield name, layer
-    # A model lists its layers in its order; any other layer has them as they were made.
+    # A model lists its layers in order; other layers list them as they were created.
     own = getattr(layer, "layers", None) if isinstance(layer, keras.Model) else None
     for child in own or layer._flatten_layers(include_self=False, recursive=False):
         yield from _named(child, array_name(name, child.name))
@@ -109,7 +109,7 @@ def _layers_of(name: str, layer: Any) -> Iterator[ModelLayer]:
     """A layer's arrays, as one layer or, of a separable one, as two."""
     kind = layer._plain if isinstance(layer, Composed) else type(layer)
     if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
-        kind = None  # the kernel that is applied is another one
+        kind = None  # the applied kernel differs
     if kind in _SEPARABLE and isinstance(layer, Composed) and not _is_delta(layer):
         yield _trained_pair(name, layer)
     elif kind in _SEPARABLE:

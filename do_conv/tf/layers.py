@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class _DOConv(OverParameterized):
     """The convolutions of every rank; `OverParameterized` names the attributes."""
 
-    lora_rank: Any  # the plain layer's
+    lora_rank: Any  # the plain layer's class
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class _DOConv(OverParameterized):
 
     def build(self, input_shape: Any) -> None:
         """Make W, the bias and D' for an input of this shape, then a LoRA that was asked for."""
-        # LoRA locks the layer's variables as soon as it is enabled: D' has to be there by then.
+        # Enabling LoRA locks the layer's variables, so D' must exist before.
         lora_rank, self.lora_rank = self.lora_rank, None
         super().build(input_shape)
         if lora_rank:

@@ -59,7 +59,7 @@ def made_like(
         the new layer.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Keras says of storing a lambda
+        warnings.simplefilter("ignore")  # the warning of Keras for a stored lambda
         config = {k: v for k, v in layer.get_config().items() if k not in without}
     live = {name: getattr(layer, name, None) for name in config}
     own = {name: value for name, value in live.items() if _is_own(value)}

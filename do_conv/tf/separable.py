@@ -30,7 +30,7 @@ class _DepthwiseSeparable(Composed):
         bias: as the plain layer's.
     """
 
-    _plain_kernel_names = ("depthwise_kernel", "pointwise_kernel")  # deployed as the two they are
+    _plain_kernel_names = ("depthwise_kernel", "pointwise_kernel")  # deployed as a pair
     _kernel_name = "pointwise_kernel"
     _delta_name = "depthwise_kernel"
 

@@ -123,7 +123,7 @@ class Composed(_ConvNd):
     def _check_input(self, input: Tensor) -> None:
         check_other_tools(self)
         if torch.jit.is_tracing() or isinstance(input, Proxy):
-            return  # a trace would keep the questions as constants, and a Proxy has no answers
+            return  # checks would be traced as constants, and fail on a Proxy
         check_kind(input)
         rules.input_shape(input.shape, self._rank, self.in_channels, unbatched=True)
         if input.dtype != self.weight.dtype and not torch.is_autocast_enabled(input.device.type):
@@ -165,7 +165,8 @@ class OverParameterized(Composed):
     def reset_parameters(self) -> None:
         """Draw W and the bias as the plain layer draws them, and D' as `depthwise_init` says."""
         super().reset_parameters()
-        delta = self._parameters.get("depthwise_delta")  # the plain layer's constructor has none
+        # The plain layer's constructor calls this before D' exists.
+        delta = self._parameters.get("depthwise_delta")
         if delta is not None:
             start_delta(delta, self.depthwise_init, self.spec)
 

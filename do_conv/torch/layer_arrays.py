@@ -20,7 +20,7 @@ from do_conv.torch.optimizer import DOConvOptimizer
 from do_conv.torch.optimizer.kernels import TrainedKernel
 from do_conv.torch.parametrization import is_over_parameterized
 
-# They count their steps, which nothing that is computed depends on.
+# Counters of steps: no output depends on them.
 _COUNTERS = ("num_batches_tracked",)
 
 
@@ -37,7 +37,7 @@ def model_layers(model: nn.Module | DOConvOptimizer) -> Iterator[ModelLayer]:
     if isinstance(model, DOConvOptimizer):
         kernels = {kernel.parameter: kernel for kernel in model.kernels.values()}
         model = model.model
-    inside: set[nn.Module] = set()  # what gives our parametrized layers their kernels
+    inside: set[nn.Module] = set()  # the parametrization that composes our kernels
     for name, module in unwrapped(model).named_modules():
         if module in inside:
             continue

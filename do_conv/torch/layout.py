@@ -11,7 +11,7 @@ from torch import Tensor
 
 def is_channels_last(tensor: Tensor) -> bool:
     """Whether a kernel of several positions, with two or three spatial axes, is channels last."""
-    if torch.jit.is_tracing():  # sizes are part of the graph there
+    if torch.jit.is_tracing():  # sizes are constants of the graph there
         return False
     return tensor.dim() > 3 and tensor.stride(1) == 1 and tensor.shape[2:].numel() > 1
 

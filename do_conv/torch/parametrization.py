@@ -78,7 +78,7 @@ def over_parameterize(
     composed = isinstance(layer, Composed) or is_over_parameterized(layer)
     checks.plain_convolution(isinstance(layer, _ConvNd) and not composed, type(layer).__name__)
     rules.built(type(layer).__name__, not any(map(is_lazy, layer.parameters())))
-    plain: Any = layer  # a convolution, by the checks above
+    plain: Any = layer  # the checks above leave a convolution only
     sizes = (plain.in_channels, plain.out_channels, plain.kernel_size, plain.groups, d_mul)
     spec, start = Spec(*sizes, transposed=plain.transposed), rules.depthwise_init(depthwise_init)
     if spec.has_delta:

@@ -124,7 +124,8 @@ class _DepthwiseSeparable(Composed):
 
     def reset_parameters(self) -> None:
         """Draw D, then W and the bias, as the two plain layers draw theirs."""
-        if "depthwise_weight" in self._parameters:  # the plain layer's constructor has none
+        # The plain layer's constructor calls this before D exists.
+        if "depthwise_weight" in self._parameters:
             start_kernel(self._depthwise_kernel())
         super().reset_parameters()
 

@@ -114,7 +114,10 @@ def test_a_run_that_was_left_before_its_first_state_begins_anew(run, monkeypatch
 
 
 @pytest.mark.parametrize("start", ["identity", "he"])
-def test_both_doors_are_the_same_training(run, start):
+def test_both_doors_are_the_same_training(run, start, monkeypatch):
+    # After two steps in float32: batch normalisation of so few images magnifies roundings.
+    one_epoch = schedules.Schedule(1, schedules.SCHEDULES["short"].factor)
+    monkeypatch.setitem(schedules.SCHEDULES, "short", one_epoch)
     options, changes = ("--arms", "do-conv", "--depthwise-init", start), {}
     layers, optimizer = (run(*options, "--door", door, out=door) for door in doors.DOORS)
     for one, other in zip(lines(layers, "do-conv"), lines(optimizer, "do-conv"), strict=True):
@@ -127,7 +130,9 @@ def test_both_doors_are_the_same_training(run, start):
         changes[door] = header["kernel_change"]
     assert changes["layers"].keys() == changes["optimizer"].keys()
     for name, change in changes["layers"].items():
-        np.testing.assert_allclose(change, changes["optimizer"][name], rtol=0, atol=2e-3)
+        np.testing.assert_allclose(
+            change, changes["optimizer"][name], rtol=0, atol=1.1e-3
+        )  # kept to 3 digits
 
 
 def test_files_that_do_not_say_their_door_are_of_layers(run, interrupted, tmp_path, capsys):

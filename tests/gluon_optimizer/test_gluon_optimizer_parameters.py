@@ -35,7 +35,7 @@ def test_a_trainer_is_a_plain_one_from_outside():
     assert trainer.learning_rate == SGD["learning_rate"]
     trainer.set_learning_rate(0.25)
     assert trainer.optimizer.learning_rate == 0.25
-    assert repr(trainer) == "DOConvTrainer(SGD, 1 kernels)"
+    assert repr(trainer) == "DOConvTrainer(SGD, 1 kernel)"
     kernel = trainer.kernels["0"]
     assert kernel.parameter is net[0].weight
     assert kernel.weight.shape == (8, 3, 3, 3)

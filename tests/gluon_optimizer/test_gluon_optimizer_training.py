@@ -22,7 +22,7 @@ from gluon_twins import (
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
-from do_conv.gluon import DOConvTrainer, convert, fold
+from do_conv.gluon import DOConvTrainer, convert, fold, plan
 
 OPTIMIZERS = {
     "momentum": ("sgd", SGD, 1e-12),
@@ -157,6 +157,9 @@ def test_the_kernels_of_a_graph(choices, inside, tmp_path):
     prefix = "0." if inside else ""
     names = [f"{prefix}net_conv{i}_fwd" for i in range(3)] + [f"{prefix}net_conv3_fwd"]
     assert list(trainer.kernels) == names
+    planned = plan(found, door="optimizer").converted
+    assert [row.name for row in planned] == names
+    assert not plan(found).converted  # `convert` cannot open a graph
     for kernel, name in zip(trainer.kernels.values(), ("0", "3", "5", "7"), strict=True):
         layer = child(layers, name)
         layer.weight.set_data(kernel.weight.data())

@@ -8,7 +8,7 @@ from do_conv import DOConvError
 from do_conv.core.composition import compose_spec_gradients
 from do_conv.core.layouts import delta_from_keras, kernel_from_keras
 from do_conv.core.spec import Spec
-from do_conv.tf import DOConvOptimizer, convert, fold
+from do_conv.tf import DOConvOptimizer, convert, fold, plan
 from do_conv.tf.composition import gradients
 
 optimizers = keras.optimizers
@@ -126,6 +126,9 @@ def test_a_kernel_that_is_computed_is_left(train):
     optimizer = DOConvOptimizer(optimizers.SGD(0.1), model)
     train(model, optimizer, epochs=1)
     assert list(optimizer.kernels) == ["conv"]
+    assert repr(optimizer) == "DOConvOptimizer(SGD, 1 kernel)"
+    assert [row.name for row in plan(model, door="optimizer").converted] == ["conv"]
+    assert not plan(model).converted  # `convert` cannot make it again
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])

@@ -170,3 +170,33 @@ def test_a_plan_has_the_sizes_of_each_use():
     plan = planned(Description([one, left], 25), None, None, "kernel", positions, 2)
     assert [row.positions for row in plan] == [((8, 8), (4, 4)), ()]
     assert (plan.parameters, plan.batch) == (25, 2)
+
+
+def test_a_plan_for_the_optimizer_adds_nothing_to_a_forward_pass():
+    one, left = convolution("one"), convolution("left", reasons.ONE_POSITION)
+    positions = {id(one.layer): [(8, 8)]}
+    model = Description([one, left], 25)
+    layers, optimizer = (
+        planned(model, None, None, "kernel", positions, 2, door) for door in ("layers", "optimizer")
+    )
+    assert layers.macs[0] == optimizer.macs[0] == optimizer.macs[1] < layers.macs[1]
+    assert optimizer.training_parameters == layers.training_parameters
+    assert layers.step_ratio > 1
+    assert optimizer.step_ratio is None
+    first, *_, rest = str(optimizer).splitlines()
+    assert "trained as" in first
+    assert "Ours" not in str(optimizer)
+    assert "a training step" not in rest
+
+
+@pytest.mark.parametrize(
+    ("composition", "door", "message"),
+    [
+        ("feature", "optimizer", "composition.*; leave it out"),
+        ("kernel", "optimiser", "did you mean optimizer"),
+    ],
+)
+def test_exception_a_plan_for_the_optimizer(composition, door, message):
+    model = Description([convolution("one")], 25)
+    with pytest.raises(DOConvError, match=message):
+        planned(model, None, None, composition, {}, 1, door)

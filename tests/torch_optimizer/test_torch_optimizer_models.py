@@ -11,7 +11,7 @@ from torch.optim import SGD, AdamW, lr_scheduler
 from twins import difference, network, parameters_of, same_bits, train, twins
 
 from do_conv import DOConvError
-from do_conv.torch import DOConvOptimizer, convert
+from do_conv.torch import DOConvOptimizer, convert, plan
 
 SHAPE = (3, 8, 8)
 
@@ -56,7 +56,8 @@ def test_a_copy_of_model_and_optimizer_trains_on_alone(make_copy, has_schedule):
 
 
 def test_its_text_names_the_optimizer_inside():
-    _, optimizer = made()
+    model, optimizer = made()
+    assert [row.name for row in plan(model, door="optimizer").converted] == list(optimizer.kernels)
     text = repr(optimizer)
     assert text.startswith("DOConvOptimizer(SGD (")
     assert "lr: 0.01" in text

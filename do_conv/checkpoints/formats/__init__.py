@@ -140,7 +140,7 @@ def read(format: Format, path: Path) -> Checkpoint:
             return format.read(path)
     except (DOConvError, MissingFrameworkError):
         raise
-    except Exception as error:  # a damaged file makes a reader raise anything
+    except Exception as error:  # a damaged file can raise any exception
         raise broken(
             f"a checkpoint with this ending must be a whole {format.KIND} file",
             f"{path} ({_reason(error)})",

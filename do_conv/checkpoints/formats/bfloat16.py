@@ -14,5 +14,5 @@ def narrowed(array: np.ndarray) -> np.ndarray:
     """The bits, as uint16, of the nearest bfloat16 numbers; of two, the even one."""
     bits = array.astype(np.float32).view(np.uint32)
     rounded = bits + 0x7FFF + ((bits >> 16) & 1)
-    # Adding could turn a NaN into an infinity: it keeps its upper half, made quiet.
+    # Rounding could turn a NaN into an infinity: keep its upper half, as a quiet NaN.
     return np.where(np.isnan(array), (bits >> 16) | 0x40, rounded >> 16).astype(np.uint16)

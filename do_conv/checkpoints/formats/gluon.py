@@ -23,7 +23,8 @@ KIND = "MXNet .params"
 NAMING = GLUON
 
 _FILE = 0x112
-_V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA  # V3 tells a scalar from an unknown shape
+# V3 distinguishes a scalar from an unknown shape.
+_V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _ITEM_SIZES = {0: 4, 1: 8, 2: 2, 3: 1, 4: 4, 5: 1, 6: 8, 7: 1, 8: 2, 9: 2, 10: 4, 11: 8, 12: 2}
 _FLOATING = {0: "<f4", 1: "<f8", 2: "<f2", 12: "<u2"}  # 12 is bfloat16
 _INDICES = {0: 0, 1: 1, 2: 2}  # how many arrays of indices a storage type has: dense, rows, CSR
@@ -142,7 +143,7 @@ def _read_dense(reader: Reader, first: int, shape: tuple[int, ...], unknown: boo
 
 
 def _dtype_after_context(reader: Reader) -> int:
-    reader.skip(8)  # the kind and the number of the device it was on
+    reader.skip(8)  # the type and index of the device it was on
     return reader.number("i")
 
 

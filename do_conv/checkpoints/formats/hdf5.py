@@ -16,12 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# A dataset may be stored compressed, but not so many times smaller than it is.
+# The largest compression ratio that is believed.
 _MOST_EXPANSION = 1000
 _SMALL = 1 << 20
 _SECONDS = 60.0
 _BYTES_PER_SECOND = 10_000_000
-REFUSED = 3  # the exit code of a process that gives a reason in place of a copy
+REFUSED = 3  # exit code of a process that printed a reason instead of a copy
 
 
 def clean_copy(path: Path) -> bytes:
@@ -36,7 +36,7 @@ def clean_copy(path: Path) -> bytes:
         done = subprocess.run(
             [sys.executable, "-m", __name__, str(path)],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # the library's own report of a damaged file
+            stderr=subprocess.DEVNULL,  # the exception h5py raises for a damaged file
             env={**os.environ, "PYTHONPATH": search},
             timeout=_SECONDS + path.stat().st_size / _BYTES_PER_SECOND,
             check=False,
@@ -112,7 +112,7 @@ def answer(path: str) -> tuple[int, bytes]:
     """An exit code, and a copy of a file or the reason why the copy failed."""
     try:
         return 0, copied(path)
-    except Exception as error:  # a damaged file makes the library raise anything
+    except Exception as error:  # a damaged file can raise any exception
         return REFUSED, (str(error) or type(error).__name__).encode()
 
 

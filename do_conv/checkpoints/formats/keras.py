@@ -22,7 +22,7 @@ NAMING = KERAS
 
 _OPTIONS = ("chunks", "compression", "compression_opts", "shuffle", "fletcher32")
 
-# Of an attribute: its value, shape and type.
+# An attribute's value, shape and type.
 Attributes = dict[str, tuple[Any, Any, Any]]
 
 

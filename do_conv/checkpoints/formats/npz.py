@@ -28,7 +28,7 @@ def read(path: Path) -> Checkpoint:
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
     """Write the state."""
-    # Not by `np.savez`, whose own argument `file` could not be the name of an array.
+    # Not `np.savez`: its argument `file` would clash with an array of that name.
     with path.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
         for name, stored in checkpoint.states[0].items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

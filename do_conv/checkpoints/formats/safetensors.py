@@ -28,7 +28,7 @@ NAMES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64",
     "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
-_WORDS = 8  # The header fills whole words, so that the data begins at one.
+_WORDS = 8  # The header is padded to 8 bytes, so that the data is aligned.
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def read(path: Path) -> Checkpoint:
     import safetensors
 
     data = path.read_bytes()
-    # The library checks every offset against the file; its header is JSON from here on.
+    # The library has checked every offset, so the header is valid JSON from here on.
     tensors = safetensors.deserialize(data)
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     order = list(header)

@@ -23,7 +23,7 @@ KIND = "PyTorch"
 NAMING = TORCH
 
 _FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-# Types that training scripts save beside the weights, and that hold nothing but attributes.
+# Types that training scripts save beside the weights; they hold only attributes.
 _PLAIN: list[Any] = [argparse.Namespace]
 
 
@@ -38,7 +38,7 @@ def read(path: Path) -> Checkpoint:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # other bytes than a pickle's raise anything, in any words
+    except Exception as error:  # bytes that are no pickle can raise any exception
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and asked:
             raise broken(
@@ -55,10 +55,10 @@ def read(path: Path) -> Checkpoint:
     size = path.stat().st_size
     for state in states:
         for tensor in state.values():
-            # A tensor that reaches beyond its storage is given memory that nothing was read into.
+            # A tensor larger than its storage would show uninitialised memory.
             if isinstance(tensor, torch.Tensor) and _stored_bytes(tensor) > size:
                 raise ValueError("a tensor larger than the file")
-    # A damaged pickle may give tensors attributes with which they cannot be written.
+    # A damaged pickle may give tensors attributes that cannot be saved.
     torch.save(content, _Sink())  # type: ignore[arg-type]  # it has what is called
     return Checkpoint(states, content, kernels)
 

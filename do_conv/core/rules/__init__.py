@@ -10,10 +10,12 @@ names       names that a user chooses from a list
 
 from do_conv.core.rules.arguments import (
     COMPOSITIONS,
+    DOORS,
     PADDING_MODES,
     STARTS,
     CompositionName,
     DepthwiseInit,
+    Door,
     PaddingMode,
     authors_multiplier,
     axes,
@@ -21,6 +23,7 @@ from do_conv.core.rules.arguments import (
     composition,
     depth_multiplier,
     depthwise_init,
+    door,
     integer,
     kernel_axes,
     output_padding,

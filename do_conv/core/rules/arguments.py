@@ -15,9 +15,11 @@ from do_conv.core.rules.names import known_name
 
 DepthwiseInit = Literal["identity", "he"]
 CompositionName = Literal["kernel", "feature"]
+Door = Literal["layers", "optimizer"]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 STARTS: tuple[DepthwiseInit, ...] = get_args(DepthwiseInit)
 COMPOSITIONS: tuple[CompositionName, ...] = get_args(CompositionName)
+DOORS: tuple[Door, ...] = get_args(Door)
 PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
 
 
@@ -147,7 +149,7 @@ def warn_of_stride(stride: Sequence[int], kernel_size: Sequence[int]) -> None:
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """`value`, if it is one of `choices`."""
-    if len(choices) == 1 and value != choices[0]:  # other layers know other words
+    if len(choices) == 1 and value != choices[0]:  # other layers accept other names
         raise broken(f"{name} must be {choices[0]!r}", f"{name}={value!r}", "leave it out")
     return known_name(name, value, choices)
 
@@ -160,6 +162,11 @@ def depthwise_init(value: Any) -> DepthwiseInit:
 def composition(value: Any) -> CompositionName:
     """The name of a composition (Figure 3 of the paper)."""
     return cast(CompositionName, choice("composition", value, COMPOSITIONS))
+
+
+def door(value: Any) -> Door:
+    """The name of the place of W and D' in training."""
+    return cast(Door, choice("door", value, DOORS))
 
 
 def padding(

@@ -52,7 +52,7 @@ def input_shape(
     """An input has the rank and the channels the layer was made for."""
     input_rank(shape, rank, unbatched=unbatched)
     axis = len(shape) - 1 if channels_last else len(shape) - rank - 1
-    if shape[axis] not in (channels, None):  # None: a graph whose sizes come later
+    if shape[axis] not in (channels, None):  # None in a graph, where sizes come later
         raise broken(
             f"the layer was made for {channels} input channels, on axis {axis}",
             f"an input of shape {tuple(shape)}",

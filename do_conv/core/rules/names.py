@@ -8,7 +8,7 @@ from typing import Any
 
 from do_conv.core.errors import DOConvError
 
-# Longer lists are not shown whole, and their names are more alike.
+# In a longer list more names are alike, and a guess is less likely right.
 SHORT = 8
 
 

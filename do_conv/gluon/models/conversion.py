@@ -94,7 +94,7 @@ def _started(layer: Any) -> Any:
 def _widen(weight: Any, spec: Spec) -> None:
     """Bring W, and its values if there are any, to the shape for a D_mul."""
     value = None if weight._data is None else weight_for(first(weight), spec)
-    # The shape can be set to one that fits the old one only.
+    # Gluon accepts only a shape that is compatible with the old one.
     weight._shape = tuple(size or 0 for size in spec.weight_shape)
     if value is not None:
         weight._init_impl(value, weight.list_ctx())

@@ -39,7 +39,7 @@ def copied(model: Any, replaced: dict[int, Any] | None = None) -> tuple[Any, dic
             memo[id(parameter)] = _copied_parameter(parameter)
     inside = {id(block) for block in blocks}
     for block in blocks:
-        # Gluon keeps the scope that a block was named in: that of a network around `model`.
+        # A block keeps the name scope it was made in, perhaps that of a network around `model`.
         around = block._scope._old_scope
         if around is not None and id(around._block) not in inside:
             memo[id(around)] = None

@@ -68,7 +68,7 @@ def _kernel(layer: Any, may_change: bool) -> Any:
     if not may_change:
         weight = copy.copy(weight)
         weight._var, weight.name = None, f"{layer.prefix}weight"
-    # The shape can be set to one that fits the old one only.
+    # Gluon accepts only a shape that is compatible with the old one.
     weight._shape = kernel.shape
     weight._init_impl(kernel, contexts)
     return weight

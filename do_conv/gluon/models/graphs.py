@@ -14,7 +14,6 @@ from mxnet.gluon import SymbolBlock, nn
 
 from do_conv.core.spec import Spec
 from do_conv.gluon.models.classes import class_for
-from do_conv.gluon.models.planning import described
 from do_conv.gluon.plain import first
 from do_conv.models import reasons
 from do_conv.models.decisions import Convolution, Description
@@ -44,13 +43,8 @@ class Operator:
         return self.inputs[1]
 
 
-def described_inside(model: Any) -> Description:
-    """A network's convolutions, those inside of graphs too, and its parameters.
-
-    Raises:
-        DOConvError: if the model is no block.
-    """
-    outside = described(model)
+def opened(outside: Description) -> Description:
+    """A description of a network with the convolutions inside of graphs in place of the graphs."""
     operators = {
         id(block): list(_operators(block))
         for block, _ in outside.holders

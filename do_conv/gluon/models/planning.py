@@ -13,7 +13,8 @@ from mxnet import autograd
 from mxnet.gluon import Constant, SymbolBlock
 from mxnet.gluon.nn.conv_layers import _Conv
 
-from do_conv.core.rules import CompositionName
+from do_conv.core import rules
+from do_conv.core.rules import CompositionName, Door
 from do_conv.core.spec import Shape
 from do_conv.gluon.base import Composed
 from do_conv.gluon.models.classes import (
@@ -25,6 +26,7 @@ from do_conv.gluon.models.classes import (
     spec_of,
 )
 from do_conv.gluon.models.copies import copied
+from do_conv.gluon.models.graphs import opened
 from do_conv.gluon.models.structure import holders, named_layers
 from do_conv.models import reasons
 from do_conv.models.choices import Where
@@ -39,8 +41,9 @@ def plan(
     where: Where = None,
     d_mul: DMul = None,
     composition: CompositionName = "kernel",
+    door: Door = "layers",
 ) -> Plan:
-    """Plan a conversion with these options; `str` of the plan is a table.
+    """Plan training with these options; `str` of the plan is a table.
 
     Args:
         model: a block.
@@ -48,6 +51,8 @@ def plan(
             network is run on it once, on zeros, and sizes that were not known yet are those it
             sees. Without it multiply-accumulates are not counted.
         where, d_mul, composition: as for `convert`.
+        door: "layers" for W and D' in layers, as `convert` makes them, or "optimizer" for W and D'
+            in a `DOConvTrainer`.
 
     Raises:
         DOConvError: if an option breaks a rule.
@@ -56,7 +61,8 @@ def plan(
     if input_shape is not None:
         model, positions = _positions(model, input_shape)
     batch = 1 if input_shape is None else input_shape[0]
-    return planned(described(model), where, d_mul, composition, positions, batch)
+    found = described(model) if rules.door(door) == "layers" else opened(described(model))
+    return planned(found, where, d_mul, composition, positions, batch, door)
 
 
 def described(model: Any) -> Description:
@@ -134,7 +140,7 @@ def _positions(model: Any, input_shape: tuple[int, ...]) -> tuple[Any, dict[int,
         sizes.setdefault(id(layer), []).append(tuple(read.shape[2:]))
 
     for _, block in named_layers(model):
-        block._active = False  # or a graph runs, and not the layers
+        block._active = False  # otherwise the cached graph runs instead of the layers
         if isinstance(block, _Conv):
             block.register_forward_hook(keep)
     parameters = list(model.collect_params().values())

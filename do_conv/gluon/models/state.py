@@ -35,7 +35,7 @@ def folded_parameters(net: Any, *, check_finite: bool = True) -> dict[str, Any]:
         plain = layer.fold(check_finite=check_finite)._collect_params_with_prefix(name)
         replaced = layer._collect_params_with_prefix(name)
         parameters = {k: v for k, v in parameters.items() if k not in replaced} | plain
-    # What Gluon writes, too: the mean over a parameter's contexts.
+    # As Gluon writes it: the mean over a parameter's contexts.
     return {name: parameter._reduce() for name, parameter in parameters.items()}
 
 

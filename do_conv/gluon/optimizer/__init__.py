@@ -22,6 +22,7 @@ from do_conv.gluon.optimizer.kernels import TrainedKernel, check, finish
 from do_conv.gluon.optimizer.options import check_store, planned
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
+from do_conv.table import counted
 
 
 class DOConvTrainer(gluon.Trainer):
@@ -81,18 +82,18 @@ class DOConvTrainer(gluon.Trainer):
             for parameter, name_and_spec in found.items()
         }
         self._take(net, kernels)
-        if has_workers:  # at once: the first gradients are those of what the first worker has drawn
+        if has_workers:  # now: the first gradients must belong to the values of the first worker
             self._init_kvstore()
             self._init_params()
 
     def _take(self, net: Any, kernels: dict[Any, TrainedKernel]) -> None:
         """Train these kernels of a network."""
         self.net, self._trained = net, kernels
-        # The order, and so the numbers, that a trainer has of the parameters of layers.
+        # The order, and so the indices, of a trainer for the parameters of layers.
         parameters = [*self._params, *(kernel.delta for kernel in self._trained.values())]
         self._places = sorted(parameters, key=lambda parameter: parameter.name)
         self._give_multipliers()
-        self._keys = itertools.count(len(self._params))  # a store takes each of them once
+        self._keys = itertools.count(len(self._params))  # a store is given each once
 
     @property
     def kernels(self) -> dict[str, TrainedKernel]:
@@ -248,4 +249,4 @@ class DOConvTrainer(gluon.Trainer):
     def __repr__(self) -> str:
         """The optimizer inside, and how many kernels are trained as W and D'."""
         inside = type(self._optimizer).__name__
-        return f"{type(self).__name__}({inside}, {len(self._trained)} kernels)"
+        return f"{type(self).__name__}({inside}, {counted(len(self._trained), 'kernel')})"

@@ -61,7 +61,7 @@ def _move(kernel: TrainedKernel, layers: list[Any]) -> None:
     delta.cast(weight.dtype)
     for name in _OPTIONS:
         setattr(delta, name, getattr(weight, name))
-    # The shape can be set to one that fits the old one only.
+    # Gluon accepts only a shape that is compatible with the old one.
     weight._shape = spec.weight_shape
     for parameter, value in ((weight, kernel.weight), (delta, kernel.delta)):
         parameter._init_impl(first(value), weight.list_ctx())
@@ -137,7 +137,7 @@ def options_of(trainer: Any) -> dict[str, Any]:
     The optimizer is a copy: a trainer gives it the parameters that it has.
     """
     optimizer = copy.deepcopy(trainer._optimizer)
-    optimizer.rescale_grad = trainer._scale  # since the last step it is one of a batch
+    optimizer.rescale_grad = trainer._scale  # the last step has divided it by the batch size
     return {
         "optimizer": optimizer,
         "kvstore": trainer._kvstore_params["kvstore"],

@@ -16,7 +16,7 @@ from do_conv import native
 from do_conv.gluon.optimizer import loops
 from do_conv.gluon.optimizer.kernels import TrainedKernel
 
-# Kernels, each with the numbers that an optimizer has of its W and of its D'.
+# Kernels, each with the optimizer's indices of its W and its D'.
 Numbered = Mapping[TrainedKernel, tuple[int, int]]
 
 
@@ -92,7 +92,7 @@ def step(trainer: Any, kernels: Numbered) -> None:
         kernel.values.mark()
 
 
-# How an array is updated, and its momentum.
+# The update rule of an array, and its momentum.
 _Update = tuple[native.Rule, Any]
 
 
@@ -130,7 +130,7 @@ def _updates(optimizer: Any, updater: Any, arrays: Mapping[int, Any]) -> dict[in
     ):
         rule = native.Rule(rate=rate * scale, decay=decay / scale)
         state = _state(updater, number, arrays[number])
-        if momentum:  # which holds the rate, and is itself the change of the array
+        if momentum:  # MXNet multiplies momentum by the rate: it is the change of the array
             rule.added, rule.rate, rule.momentum = -rule.rate, -1, momentum
         found[number] = rule, state if momentum else None
     return found

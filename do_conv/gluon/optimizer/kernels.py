@@ -21,7 +21,7 @@ from do_conv.gluon.plain import first
 from do_conv.gluon.starts import DeltaStart, weight_for
 from do_conv.models import checks
 
-# Dtypes that W and D' have themselves; a kernel of another, such as float16, has them in float32.
+# W and D' have the kernel's dtype if it is one of these, else float32.
 _WIDE = ("float32", "float64")
 
 
@@ -51,7 +51,7 @@ class TrainedKernel:
         self.parameter, self.name, self.spec = parameter, name, spec
         self.depthwise_init = depthwise_init
         dtype = np.dtype(parameter.dtype).name
-        # Without a gradient outside of a step: that of W is as large as the kernel.
+        # The gradient of W is as large as the kernel, so it is kept during a step only.
         own: dict[str, Any] = {"grad_req": "null", "dtype": dtype if dtype in _WIDE else "float32"}
         start = DeltaStart(depthwise_init, spec.kernel_size, spec.d_mul)
         prefix = parameter.name.removesuffix("weight")
@@ -75,7 +75,7 @@ class TrainedKernel:
         weight = kernel if self.spec.has_plain_weight else weight_for(kernel, self.spec)
         self.weight.initialize(ctx=ctx, force_reinit=True)
         self.weight.set_data(weight)
-        if self.depthwise_init != "identity":  # by operators, as a layer is folded
+        if self.depthwise_init != "identity":  # with the operators that fold a layer
             for i, array in enumerate(self.parameter.list_data()):
                 array[:] = self.composed(i)
         self.values.mark()

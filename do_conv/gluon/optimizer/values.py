@@ -33,7 +33,7 @@ class Values:
     def sample(self) -> list[Any]:
         """The sample now; operators that are under way come first, and are not waited for."""
         arrays = legacy_arrays(*self._parameter.list_data())
-        if loops.pay(self._spec, *arrays):  # which have waited themselves
+        if loops.pay(self._spec, *arrays):  # the C loops have waited for operators
             return [loops.values(array, self._drawn) for array in arrays]
         return [mx.nd.gather_nd(*one) for one in zip(arrays, self._places, strict=True)]
 
@@ -58,7 +58,7 @@ def are_equal(ones: list[Any], others: list[Any]) -> bool:
 
 def numbers(array: Any) -> np.ndarray:
     """The values of an array of MXNet's, or of NumPy's."""
-    # Of a copy, which waits for operators that reorder a kernel while they read it.
+    # A copy waits for operators that reorder a kernel while they read it.
     return array if isinstance(array, np.ndarray) else array.copy().asnumpy()
 
 

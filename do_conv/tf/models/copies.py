@@ -40,7 +40,7 @@ def copied(model: Any, replace: Replace, fill: Fill, *, compiles: bool = True) -
     copy = copying.successor(model)
     if model.built and not copy.built:
         copy.build_from_config(model.get_build_config())
-    # Parents come after what they hold, and hand what is trained down.
+    # Parents come after their children and pass `trainable` down.
     for old, new in reversed(copying.successors.values()):
         if isinstance(old, keras.layers.Layer) and new is not old:
             new.trainable = old.trainable
@@ -111,7 +111,7 @@ class _Copying:
         layers = [self.successor(layer) for layer in model.layers]
         try:
             (x,) = model.inputs
-        except AttributeError:  # It has not seen an input.
+        except AttributeError:  # It has not seen an input yet.
             return keras.Sequential(layers, name=model.name)
         return keras.Sequential([_same_input(model, x), *layers], name=model.name)
 
@@ -136,9 +136,9 @@ def _copy_state(old: Any, new: Any) -> None:
             copy.trainable = variable.trainable
     for layer, copy in zip(old._flatten_layers(), new._flatten_layers(), strict=True):
         if hasattr(layer, "finalize_state"):
-            copy.finalize_state()  # what `Normalization` derives from its variables
+            copy.finalize_state()  # `Normalization` derives values from its variables
         if hasattr(layer, "save_assets"):
-            with tempfile.TemporaryDirectory() as folder:  # a vocabulary is no variable
+            with tempfile.TemporaryDirectory() as folder:  # a vocabulary is not a variable
                 layer.save_assets(folder)
                 copy.load_assets(folder)
 

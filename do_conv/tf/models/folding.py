@@ -63,7 +63,7 @@ def folded(model: Any, *, check_finite: bool, compiles: bool = True) -> Any:
         for name, value in values[id(layer)].items():
             kernel, variable = getattr(layer, name), getattr(plain, name)
             variable.assign(value)
-            if isinstance(kernel, keras.Variable):  # with a LoRA it is a sum
+            if isinstance(kernel, keras.Variable):  # with LoRA the kernel is a sum
                 variable.trainable = kernel.trainable
 
     def replace(layer: Any) -> Any:

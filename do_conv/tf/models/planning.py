@@ -11,12 +11,12 @@ from typing import Any
 import keras
 
 from do_conv.core import rules
-from do_conv.core.rules import CompositionName
+from do_conv.core.rules import CompositionName, Door
 from do_conv.core.spec import Shape
 from do_conv.models import reasons
 from do_conv.models.choices import Where
-from do_conv.models.decisions import Convolution, Description, DMul, decisions, planned
-from do_conv.models.plan import Plan, Row
+from do_conv.models.decisions import Convolution, Description, DMul, planned
+from do_conv.models.plan import Plan
 from do_conv.tf.composed import Composed
 from do_conv.tf.models.classes import (
     CONVOLUTIONS,
@@ -35,11 +35,13 @@ def plan(
     where: Where = None,
     d_mul: DMul = None,
     composition: CompositionName = "kernel",
+    door: Door = "layers",
 ) -> Plan:
-    """Plan a conversion with these options; `str` of the plan is a table.
+    """Plan training with these options; `str` of the plan is a table.
 
     Args:
-        model: a model or a layer; a subclassed model is looked at, but cannot be converted.
+        model: a model or a layer; a subclassed model cannot be converted, but it can be trained
+            with W and D' in the optimizer.
         input_shape: of the batch to count multiply-accumulates for, with its axes in the model's
             own order, such as `(1, 224, 224, 3)`; for several inputs a list or dict of shapes.
             Without it the shape the model was made for is taken, and a batch of 1; where that
@@ -47,6 +49,8 @@ def plan(
             A layer inside `TimeDistributed` is counted for one step, of a separable layer the
             depthwise part, and a layer without variables not at all.
         where, d_mul, composition: as for `convert`.
+        door: "layers" for W and D' in layers, as `convert` makes them, or "optimizer" for W and D'
+            in a `DOConvOptimizer`.
 
     Raises:
         DOConvError: if an option breaks a rule, or the input has other channels than the model's.
@@ -55,7 +59,8 @@ def plan(
     shape = _made_for(model) if input_shape is None else input_shape
     positions = {} if shape is None else _positions(model, shape)
     batch = keras.tree.flatten(shape)[0] if shape else 1
-    return planned(described(model), where, d_mul, composition, positions, batch)
+    found = described(model) if rules.door(door) == "layers" else described_in_place(model)
+    return planned(found, where, d_mul, composition, positions, batch, door)
 
 
 def described(model: Any) -> Description:
@@ -63,13 +68,9 @@ def described(model: Any) -> Description:
     return Description(list(_convolutions(model)), _count(model))
 
 
-def decisions_in_place(model: Any, where: Where, d_mul: DMul) -> list[tuple[Any, Row]]:
-    """`decisions` where the layers stay: a class with a forward pass of its own is no hindrance.
-
-    Raises:
-        DOConvError: if `d_mul` breaks a rule.
-    """
-    return decisions(Description(list(_in_place(model)), _count(model)), where, d_mul, "kernel")
+def described_in_place(model: Any) -> Description:
+    """`described` where the layers stay: a class with a forward pass of its own is no hindrance."""
+    return Description(list(_in_place(model)), _count(model))
 
 
 def _in_place(model: Any) -> Iterator[Convolution]:

@@ -47,7 +47,7 @@ def _run(model: Any, inputs: tuple[Any, ...], training: bool) -> tuple[list[np.n
     if training:
         keras.utils.set_random_seed(0)
     with _state_restored(model), _outputs_recorded(model) as inside:
-        # A bare layer need not take the mode; for all within it the call decides.
+        # A bare layer may not accept `training`; the call sets it for all layers within.
         mode = {"training": training} if training or isinstance(model, keras.Model) else {}
         return list(_arrays(model(*inputs, **mode))), inside
 
@@ -75,7 +75,7 @@ def _outputs_recorded(model: Any) -> Iterator[dict[str, np.ndarray]]:
 
         def kept(*args: Any, **kwargs: Any) -> Any:
             outputs = call(*args, **kwargs)
-            # In a function that the backend traces, such as a recurrent layer's, are no values.
+            # A function that the backend traces, such as a recurrent layer's, has no values.
             with contextlib.suppress(TypeError, AttributeError, NotImplementedError):
                 inside.update((name, array) for array in itertools.islice(_arrays(outputs), 1))
             return outputs

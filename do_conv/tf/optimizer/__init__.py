@@ -23,8 +23,9 @@ from do_conv.core.rules import DepthwiseInit
 from do_conv.models import checks
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
+from do_conv.table import counted
 from do_conv.tf.models.structure import check_model
-from do_conv.tf.optimizer.compiled import at_once, is_symbolic, step_if
+from do_conv.tf.optimizer.compiled import at_most_once, at_once, is_symbolic, step_if
 from do_conv.tf.optimizer.doors import Doors
 from do_conv.tf.optimizer.kernels import TrainedKernel
 from do_conv.tf.optimizer.planned import Planned, loaded, planned, saved
@@ -78,7 +79,7 @@ class DOConvOptimizer(Doors):
         self._find = None
         if model is not None:
             check_model(model)
-            # A closure, so that neither Keras nor TensorFlow takes the model for a part of this.
+            # A closure: neither Keras nor TensorFlow shall track the model as part of this.
             self._find = functools.partial(planned, model, where, d_mul)
             if model.built:
                 self._find(model.trainable_variables)  # bad options are refused at once
@@ -118,7 +119,7 @@ class DOConvOptimizer(Doors):
         """
         grads = list(grads)
         if not grads or (trainable_variables is None and not self.built):
-            super().apply(grads, trainable_variables)  # which does nothing, or says what is missing
+            super().apply(grads, trainable_variables)  # does nothing, or raises
             return
         given = self._trainable_variables if trainable_variables is None else trainable_variables
         variables = list(given)
@@ -145,11 +146,12 @@ class DOConvOptimizer(Doors):
         mapping += zip(self._trainable_variables, trained, strict=False)
         with keras.StatelessScope(mapping):
             as_composed = self._is_as_composed() if self.built else True
-        apply = functools.partial(super().stateless_apply, own, grads, trained)
-        if is_symbolic(as_composed):
-            return ops.cond(as_composed, apply, lambda: (trained, own))
-        # An error within a step would leave the model of jax's `fit` without values.
-        return apply() if as_composed else (trained, own)
+        apply = super().stateless_apply
+
+        def step(kept: tuple[Any, Any]) -> tuple[Any, Any]:
+            return apply(kept[1], grads, kept[0])
+
+        return at_most_once(as_composed, step, (trained, own))
 
     def _found(self, variables: Sequence[Any] | None = None) -> Planned:
         """The planned kernels among variables; without any, among those of the model."""
@@ -177,7 +179,7 @@ class DOConvOptimizer(Doors):
             deltas.append((of_delta, kernel.depthwise_delta))
             stepped += [] if grad is None else [kernel]
         self.optimizer.apply(*zip(*inner, *deltas, strict=True))
-        # Averages that overwrite are those of all kernels.
+        # With `use_ema` the averages overwrite every kernel's W and D'.
         for kernel in self._trained if self.optimizer.use_ema else stepped:
             kernel.compose()
 
@@ -222,3 +224,9 @@ class DOConvOptimizer(Doors):
         made = cls(inner, None, depthwise_init=init, name=name)
         made._find = functools.partial(loaded, config["kernels"])
         return made
+
+    def __repr__(self) -> str:
+        """The optimizer inside, and how many kernels are trained as W and D'."""
+        inside = type(self.optimizer).__name__
+        count = len(self._trained if self.built or self._find is None else self._found())
+        return f"{type(self).__name__}({inside}, {counted(count, 'kernel')})"

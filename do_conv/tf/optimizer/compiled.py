@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 
 
 def at_once() -> contextlib.AbstractContextManager[Any]:
@@ -23,7 +24,7 @@ def is_symbolic(condition: Any) -> bool:
     """Whether a truth value is known only when the compiled step runs."""
     try:
         bool(condition)
-    except TypeError:  # of TensorFlow's graphs and of jax's tracers
+    except TypeError:  # raised in TensorFlow graphs and by jax tracers
         return True
     return False
 
@@ -42,6 +43,20 @@ def all_before_any(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(tf.tuple(arrays))
 
 
+def at_most_once(condition: Any, step: Callable[[Any], Any], values: Any) -> Any:
+    """The values after a step where a condition holds, else the values as they are.
+
+    On a CPU XLA computes a branch with one thread, and copies what it gives. A loop that is left
+    after a turn it computes with all threads, in place.
+    """
+    if not is_symbolic(condition):
+        # Not raised here: an error within a step would leave the model of jax's `fit` without
+        # values.
+        return step(values) if condition else values
+    first = (condition, values)
+    return ops.while_loop(lambda go, _: go, lambda _, kept: (False, step(kept)), first)[1]
+
+
 def step_if(condition: Any, step: Callable[..., None], grads: Any, variables: Any) -> None:
     """Step in a TensorFlow graph, where a condition holds."""
     import tensorflow as tf
@@ -56,7 +71,12 @@ def step_if(condition: Any, step: Callable[..., None], grads: Any, variables: An
         tf.cond(first, lambda: run(branch, args=given), lambda: None)
 
     if not tf.distribute.has_strategy():
-        tf.cond(condition, lambda: branch(grads, variables), lambda: None)
+
+        def turn(_: Any) -> Any:
+            branch(grads, variables)
+            return (False,)
+
+        tf.while_loop(lambda go: go, turn, (condition,))  # not tf.cond: see `at_most_once`
     else:  # a branch within a replica could not wait for the others
         context = tf.distribute.get_replica_context()
         context.merge_call(in_all, args=(condition, grads, variables))

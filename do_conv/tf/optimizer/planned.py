@@ -9,9 +9,9 @@ from typing import Any
 from do_conv.core import rules
 from do_conv.core.spec import Spec
 from do_conv.models.choices import Where
-from do_conv.models.decisions import DMul
+from do_conv.models.decisions import DMul, decisions
 from do_conv.tf.models.classes import kernel_of
-from do_conv.tf.models.planning import decisions_in_place
+from do_conv.tf.models.planning import described_in_place
 
 # A kernel's place among the variables, the name of its layer, and its sizes.
 Planned = list[tuple[int, str, Spec]]
@@ -30,7 +30,7 @@ def planned(
     among = model.trainable_variables if variables is None else variables
     places = {id(variable): place for place, variable in enumerate(among)}
     found: dict[int, tuple[str, Spec]] = {}
-    for layer, row in decisions_in_place(model, where, d_mul):
+    for layer, row in decisions(described_in_place(model), where, d_mul, "kernel"):
         if row.becomes and row.spec is not None:
             rules.built(row.name, layer.built)
             place = places.get(id(kernel_of(layer)))

@@ -10,7 +10,7 @@ from keras import ops
 
 from do_conv.core.errors import broken
 
-# The lists that have no state: of all variables, and of those that are trained.
+# Lists of variables, which are not state.
 _OTHER_LISTS = ("_variables", "_trainable_variables")
 
 
@@ -26,7 +26,7 @@ def states_of(optimizer: Any, variables: Sequence[Any]) -> Iterator[tuple[Any, A
     places = [optimizer._get_variable_index(variable) for variable in variables]
     own = dict(_lists(optimizer))
     for name, new in _lists(fresh):
-        # An average begins at the value that it is the average of.
+        # An average starts from the current value.
         starts = variables if name == "_model_variables_moving_average" else new
         old = own[name]
         pairs = ((old[place], one) for place, one in zip(places, starts, strict=True))

@@ -48,7 +48,7 @@ class Wrapper(keras.optimizers.Optimizer):
 
     @loss_scale_factor.setter
     def loss_scale_factor(self, factor: Any) -> None:
-        if "optimizer" in vars(self):  # Keras's constructor has none yet
+        if "optimizer" in vars(self):  # Keras's constructor sets it before there is one
             self.optimizer.loss_scale_factor = factor
 
     def scale_loss(self, loss: Any) -> Any:

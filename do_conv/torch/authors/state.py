@@ -16,7 +16,7 @@ from do_conv.core.composition import compose_spec
 from do_conv.core.errors import DOConvError
 from do_conv.core.spec import Spec
 
-# D' is zero after reading these, and training begins at the identity again.
+# These have no D: D' becomes zero, and training restarts from the identity.
 _RESTARTED = (authors.FOLDED_GROUPS, authors.FOLDED_SLOTS)
 
 

@@ -83,7 +83,7 @@ def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
 def _implementation(weight: Tensor, delta: Tensor, spec: Spec) -> Any:
     """The function that gives W D', and W + W D' if D_mul = |K|, where W I is W."""
     if torch.jit.is_tracing() or torch.compiler.is_exporting():
-        return formula.composed  # a graph for elsewhere
+        return formula.composed  # an exported graph, which must not need do_conv
     if torch.compiler.is_compiling():
         # `torch.func` takes no gradients through an operator that PyTorch does not know.
         is_transformed = torch._C._are_functorch_transforms_active()

@@ -12,7 +12,7 @@ from do_conv.torch.layout import channels_last, is_channels_last
 def composed(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
     """W D', and W + W D' if D_mul = |K|: `(C_out, C_in/G, *K)`."""
     if 1 in (spec.rows, spec.group_channels) and is_channels_last(weight):
-        weight = channels_last(weight)  # or its gradient's strides could mean either format
+        weight = channels_last(weight)  # otherwise the strides of its gradient fit both formats
     change = each_channel(kernels(weight, spec), _matrices_as_stored(delta, spec))
     change = change.unflatten(-1, spec.kernel_size)
     if spec.has_plain_weight:  # the sum takes its memory format from W, its first term

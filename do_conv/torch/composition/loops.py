@@ -74,8 +74,8 @@ class _Eager(torch.autograd.Function):
         else:
             asked = ctx.needs_input_grad[:2]
             gradients = differentiate(weight, delta, grad, spec.has_plain_weight, asked)
-        # The loops write in the default format. Where a gradient is kept as `.grad`, PyTorch would
-        # make this copy otherwise.
+        # The loops write in the default memory format. For a gradient kept in `.grad` PyTorch
+        # would make this copy otherwise.
         of_weight, of_delta = (
             None if gradient is None else laid_out_like(gradient, parameter)
             for gradient, parameter in zip(gradients, (weight, delta), strict=True)

@@ -55,7 +55,7 @@ class OwnForward(OverParameterized):
         Raises:
             DOConvError: if a parametrization computes `weight`.
         """
-        # Its property would come before an instance's attribute, so that W would be read.
+        # Its property hides an instance's attribute, so W would be read instead of W'.
         if parametrize.is_parametrized(self, "weight"):
             raise broken(
                 "the weight of a converted layer with a forward pass of its own must not be "
@@ -64,10 +64,10 @@ class OwnForward(OverParameterized):
                 "give the plain layer to over_parameterize, and then register the parametrization",
             )
         check_other_tools(self)
-        # An instance's attribute comes before a parameter of the same name.
+        # An instance's attribute hides a parameter of the same name.
         self.__dict__["weight"] = self.composed_weight()
         try:
-            # After our classes the subclass comes next among the bases.
+            # The subclass follows our classes in the order of bases.
             return super(Composed, self).forward(*args, **kwargs)
         finally:
             del self.__dict__["weight"]

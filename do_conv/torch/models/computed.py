@@ -23,7 +23,7 @@ def compute_weights(model: nn.Module) -> None:
     for module in model.modules():
         for hook, name in _hooks(module):
             if isinstance(hook, SpectralNorm):
-                # A forward pass in training improves the estimate, too; reading should not.
+                # Only a forward pass in training should update the estimate.
                 setattr(module, name, hook.compute_weight(module, do_power_iteration=False))
             else:
                 hook(module, None)

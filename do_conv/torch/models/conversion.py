@@ -62,7 +62,7 @@ def convert(
     composition: CompositionName = "kernel",
 ) -> ModelT: ...
 @overload
-def convert(  # what `torch.compile` returns, by its annotation
+def convert(  # the annotated return type of `torch.compile`
     model: Callable[..., Any],
     *,
     where: Where = None,
@@ -106,7 +106,7 @@ def convert(
     check_whole(model, "convert it before fully_shard")
     rows = to_convert(described(model), where, d_mul, composition)
     converted = model if inplace else copied(model)
-    # `where` has seen the user's own layers; a copy holds its own in the same order.
+    # `where` was asked about the user's layers; the copy has its own in the same order.
     copy_of = dict(zip(model.modules(), converted.modules(), strict=True))
     layers = [_over_parameterized(copy_of[layer], row, start) for layer, row in rows]
     for tied in sharing(layers, "weight"):
@@ -131,12 +131,12 @@ def _started(layer: Any) -> nn.Parameter:
     if is_lazy(weight):
         return UninitializedParameter(requires_grad=weight.requires_grad, **options)  # type: ignore[return-value]
     empty = torch.empty(spec.delta_shape, **options)
-    if not spec.has_plain_weight:  # W loses its spatial axes, and with them its memory format
+    if not spec.has_plain_weight:  # without spatial axes W has no memory format
         empty = laid_out_like(empty, weight)
     delta = nn.Parameter(empty, weight.requires_grad)
     start_delta(delta, layer.depthwise_init, spec)
     if not spec.has_plain_weight:
         weight.data = weight_for(weight.detach(), spec)
     if not spec.has_plain_weight or layer.depthwise_init != "identity":
-        weight.grad = None  # the gradient of the plain kernel, which W alone no longer is
+        weight.grad = None  # the old gradient belongs to the plain kernel, not to W
     return delta

@@ -66,7 +66,7 @@ def fold(
     check_finite: bool = True,
 ) -> GraphModule: ...
 @overload
-def fold(  # what `torch.compile` returns, by its annotation
+def fold(  # the annotated return type of `torch.compile`
     model: Callable[..., Any],
     *,
     inplace: bool = False,
@@ -125,7 +125,7 @@ def fold_inside(model: nn.Module) -> Any:
     for module in modules:
         if is_over_parameterized(module):
             settle(module, ("weight",))
-            module.weight.grad = None  # that of W
+            module.weight.grad = None  # the gradient of W
         elif isinstance(module, Composed):
             pairs[module] = module.fold(check_finite=False)
     for parent in modules:

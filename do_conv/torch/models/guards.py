@@ -38,5 +38,5 @@ def unguard(model: nn.Module) -> None:
 
 
 def _folded_first(fold: Any, module: nn.Module, name: str, *args: Any, **kwargs: Any) -> Any:
-    fold(module)  # which takes this guard away
+    fold(module)  # fold removes this guard
     return getattr(module, name)(*args, **kwargs)

@@ -97,7 +97,7 @@ def adaptive_clip_grad(
         judged = add_identity(parameter) if id(parameter) in deltas else parameter
         largest = _row_norms(judged).clamp(min=eps) * clip_factor
         norms = _row_norms(parameter.grad)
-        # Most rows are within, and keep their bits: a factor of 1 is exact.
+        # Most rows are not clipped and keep their bits: a factor of 1 is exact.
         parameter.grad.mul_((largest / norms.clamp(min=1e-6)).clamp(max=1))
 
 

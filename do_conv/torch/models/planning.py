@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
-from do_conv.core.rules import CompositionName
+from do_conv.core.rules import CompositionName, Door
 from do_conv.core.spec import Shape
 from do_conv.models import reasons
 from do_conv.models.choices import Where
@@ -30,8 +30,9 @@ def plan(
     where: Where = None,
     d_mul: DMul = None,
     composition: CompositionName = "kernel",
+    door: Door = "layers",
 ) -> Plan:
-    """Plan a conversion with these options; `str` of the plan is a table.
+    """Plan training with these options; `str` of the plan is a table.
 
     Args:
         model: a module.
@@ -39,6 +40,8 @@ def plan(
             run on it once, on zeros, in evaluation mode; one with lazy layers on a copy, whose
             sizes are those it sees. Without it they are not counted.
         where, d_mul, composition: as for `convert`.
+        door: "layers" for W and D' in layers, as `convert` makes them, or "optimizer" for W and D'
+            in a `DOConvOptimizer`.
 
     Raises:
         DOConvError: if an option breaks a rule.
@@ -50,7 +53,7 @@ def plan(
             model = copied(model)
         positions = _positions(model, input_shape)
     batch = 1 if input_shape is None else input_shape[0]
-    return planned(described(model), where, d_mul, composition, positions, batch)
+    return planned(described(model), where, d_mul, composition, positions, batch, door)
 
 
 def described(model: nn.Module) -> Description:

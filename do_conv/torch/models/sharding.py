@@ -53,7 +53,7 @@ def _holds(model: nn.Module, kind: str, but_in: str | None = None) -> bool:
 
 def _of_kind(model: nn.Module, kind: str) -> list[Any]:
     """The modules of a class of FSDP's."""
-    # Importing FSDP takes half as long as importing PyTorch; whoever has used it has imported it.
+    # Importing FSDP is slow; a sharded model means that it is already imported.
     fsdp = sys.modules.get("torch.distributed.fsdp")
     return [m for m in model.modules() if isinstance(m, vars(fsdp)[kind])] if fsdp else []
 

@@ -32,7 +32,7 @@ def composed(model: nn.Module) -> Iterator[None]:
     """
     remedy = "leave composed out: each forward pass composes what FSDP brings together for it"
     check_whole(model, remedy)
-    # A context around this one has composed some of the layers, and gathers their gradients.
+    # An enclosing context has composed some of the layers and collects their gradients.
     composing = [m for m in model.modules() if _composes(m) and m._kept is None]
     kept = [_Kept(layer) for layer in composing]
     try:

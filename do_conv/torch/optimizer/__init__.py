@@ -34,6 +34,7 @@ from do_conv.core.rules import DepthwiseInit
 from do_conv.models import checks
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
+from do_conv.table import counted
 from do_conv.torch.models.structure import unwrapped
 from do_conv.torch.optimizer import collectives, fused
 from do_conv.torch.optimizer.doors import Doors
@@ -147,8 +148,8 @@ class DOConvOptimizer(Doors):
             DOConvError: if somebody else has written a kernel since the last step, or
                 `fully_shard` has divided it. Nothing has changed then.
         """
-        # With rates of zero `torch.distributed.checkpoint` makes the state that it loads, maybe
-        # after the model's. Such a step moves no W and no D'.
+        # `torch.distributed.checkpoint` makes the state that it loads into by a step with rates of
+        # zero, maybe after it has loaded the model. Such a step changes no W and no D'.
         is_moving = closure is not None or not are_zero(self.param_groups)
         collectives.check_order(self.model, self._trained.values())
         kernels = list(self._trained.values())
@@ -235,4 +236,4 @@ class DOConvOptimizer(Doors):
 
     def __repr__(self) -> str:
         """The optimizer inside, and how many kernels are trained as W and D'."""
-        return f"{type(self).__name__}({self.optimizer!r}, {len(self._trained)} kernels)"
+        return f"{type(self).__name__}({self.optimizer!r}, {counted(len(self._trained), 'kernel')})"

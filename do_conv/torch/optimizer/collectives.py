@@ -67,7 +67,7 @@ def check_order(model: nn.Module, kernels: Iterable[TrainedKernel]) -> None:
     Raises:
         DOConvError: if there is one.
     """
-    # Such a kernel gets no gradient any more.
+    # From then on such a kernel gets no gradient.
     silent = [kernel for kernel in kernels if kernel.parameter.grad is None]
     if not silent or not is_fully_sharded(model):
         return
@@ -90,7 +90,7 @@ def total_norm(grads: Sequence[Tensor], norm_type: float) -> Tensor:
         kinds[_processes(grad), grad.dtype].append(grad)
     for ((mesh, axes), dtype), alike in kinds.items():
         local = [held(grad) for grad in alike]
-        # There is no largest value of no rows.
+        # An empty shard has no largest value.
         norm = get_total_norm([grad for grad in local if grad.numel()], norm_type)
         norm = norm.to(local[0].device, torch.promote_types(dtype.to_real(), torch.float32))
         if axes and norm_type == torch.inf:
@@ -103,7 +103,7 @@ def total_norm(grads: Sequence[Tensor], norm_type: float) -> Tensor:
 
 def clip(parameters: Iterable[Tensor], max_norm: float, norm: Tensor) -> None:
     """Scale the gradients of parameters to `max_norm` if `norm`, that of all, is larger."""
-    kinds = defaultdict(list)  # PyTorch scales no mixture in one call
+    kinds = defaultdict(list)  # one call cannot scale a mixture of dtypes and devices
     for parameter in parameters:
         if parameter.grad is not None:
             kinds[_processes(parameter.grad)[0]].append(parameter)
@@ -118,7 +118,7 @@ def _processes(array: Any) -> tuple[Any, tuple[int, ...]]:
 
 def _reduced(values: Tensor, mesh: Any, axes: Iterable[int], operation: str = "SUM") -> Tensor:
     """Values of all processes along some axes of a mesh together."""
-    # Parameters may be offloaded to a CPU, where the processes of a GPU exchange nothing.
+    # Parameters may be offloaded to a CPU, where NCCL cannot reduce them.
     reduced = values.to(mesh.device_type)
     for axis in axes:
         group = mesh.get_group(axis)

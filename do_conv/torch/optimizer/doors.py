@@ -147,7 +147,7 @@ def _moved(kernel: TrainedKernel, layers: Iterable[Any]) -> nn.Parameter:
     """Give W and D' of a kernel to the layers that hold it, and return their D'."""
     parameter, spec = kernel.parameter, kernel.spec
     weight, delta = (part.detach().to(parameter.dtype) for _, part in kernel.parts)
-    if not spec.has_plain_weight:  # W loses its spatial axes, and with them its memory format
+    if not spec.has_plain_weight:  # without spatial axes W has no memory format
         delta = laid_out_like(delta, parameter)
     made = nn.Parameter(delta.clone(), parameter.requires_grad)
     if spec.has_plain_weight:

@@ -19,7 +19,7 @@ from do_conv.torch.optimizer.kernels import TrainedKernel
 
 _REFUSED = ("maximize", "amsgrad", "capturable", "differentiable")
 _Addresses = tuple[int | None, int | None]
-# Kernels, and the options of their W and of their D'.
+# Kernels that share the options of W and of D'.
 Group = tuple[Iterable[TrainedKernel], Mapping[str, Any], Mapping[str, Any]]
 
 
@@ -46,7 +46,7 @@ def step(optimizer: Optimizer, groups: Iterable[Group]) -> list[TrainedKernel]:
                 stepped.append(kernel)
     for dtype, own in steps.items():
         native.step(dtype, torch.get_num_threads(), own)
-    # PyTorch has seen none of these writes.
+    # The C loops write behind PyTorch's back: count it as a write.
     written = [a for k in stepped for a in (k.weight, k.delta, k.parameter)]
     torch.autograd.graph.increment_version(written)
     for kernel in stepped:

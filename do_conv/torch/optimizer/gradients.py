@@ -17,7 +17,7 @@ def gradients(weight: Tensor, delta: Tensor, grad: Tensor, spec: Spec) -> tuple[
             _whole_blocks(of_weight, spec).add_(grad.flatten(2).unsqueeze(2))
         return of_weight, of_delta
     weight, delta = weight.detach().requires_grad_(), delta.detach().requires_grad_()
-    # Under autocast the products of the gradients would be rounded to its dtype.
+    # Autocast would round the products to its own dtype.
     with torch.enable_grad(), torch.autocast(grad.device.type, enabled=False):
         composed = compose_spec(weight, delta, spec)
         of_weight, of_delta = torch.autograd.grad(composed, (weight, delta), grad)

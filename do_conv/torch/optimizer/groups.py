@@ -63,7 +63,7 @@ class Expanded:
 
     def contract(self) -> None:
         """Put the kernels back."""
-        groups = self._optimizer.param_groups  # another list, if a state was loaded
+        groups = self._optimizer.param_groups  # loading a state replaces the list
         del groups[len(self._kept) :]
         for group, lists in zip(groups, self._kept, strict=True):
             for name, members in lists.items():

@@ -15,7 +15,7 @@ from do_conv.torch.composition import compose_spec
 from do_conv.torch.optimizer.gradients import gradients
 from do_conv.torch.starts import start_delta, weight_for
 
-# Dtypes that W and D' have themselves; a kernel of another, such as bfloat16, has them in float32.
+# W and D' have the kernel's dtype if it is one of these, else float32.
 _WIDE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 # How many values of a kernel are compared before each step.
 SAMPLE = 16
@@ -159,7 +159,7 @@ class TrainedKernel:
         now = self._now()
         if self._written is not None and _is_same(now, self._written):
             return False
-        # Saved values may come from a machine whose products are rounded in another way.
+        # Saved values may come from a machine that rounds products differently.
         is_right = self._is_near if self._written is None else _is_equal
         if not is_right(self.composed(), self.held(self.parameter)):
             return True

@@ -14,7 +14,7 @@ from do_conv.torch.optimizer.groups import Expanded, lists_of, places_of
 from do_conv.torch.optimizer.kernels import TrainedKernel
 from do_conv.torch.optimizer.states import check_saved, packed, unpacked
 
-# What a copy and a pickle hold.
+# The attributes that a copy and a pickle hold.
 _SAVED = (
     "defaults", "optimizer", "depthwise_options", "_depthwise_init", "_planned", "_trained",
     "_rates", "_has_state", "model",
@@ -31,11 +31,11 @@ class Wrapper(Optimizer):
 
     def __init__(self, optimizer: Optimizer, depthwise_options: dict[str, Any]) -> None:
         check_inner(optimizer, depthwise_options)
-        # The base class makes its hooks here too: its constructor would make groups of its own.
+        # `__setstate__` makes the hooks; the constructor would also make parameter groups.
         self.__setstate__({"defaults": dict(optimizer.defaults)})
         self.optimizer, self.depthwise_options = optimizer, depthwise_options
         self._trained: dict[Tensor, TrainedKernel] = {}
-        self._rates: list[Any] = []  # of each group, when it was made
+        self._rates: list[Any] = []  # of each group at the start
         self._has_state = False
 
     @property
@@ -69,7 +69,7 @@ class Wrapper(Optimizer):
         for parameter, place in places.items():
             if parameter in self._trained:
                 state[place] = packed(self._trained[parameter], of_parameters)
-            else:  # an empty one too, which `torch.distributed.checkpoint` asks for
+            else:  # also an empty one, which `torch.distributed.checkpoint` needs
                 state[place] = of_parameters.get(parameter, {})
         groups: list[dict[str, Any]] = []
         for saved, group in zip(inner["param_groups"], self.param_groups, strict=False):
@@ -127,7 +127,7 @@ class Wrapper(Optimizer):
             post_hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        # As in the base class without hooks, and without the `step` that schedulers replace.
+        # As in the base class, without hooks and without the `step` that schedulers replace.
         return {name: value for name, value in self.__dict__.items() if name in _SAVED}
 
 
