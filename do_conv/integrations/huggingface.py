@@ -1,4 +1,4 @@
-"""DO-Conv with Hugging Face: a callback for the `Trainer` of transformers, and folded safetensors."""
+"""DO-Conv with Hugging Face: a callback for the `Trainer`, and folded safetensors."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def save_folded(model: Any, folder: str | Path) -> Any:
     return plain
 
 
-class DOConvCallback(TrainerCallback):  # type: ignore[misc]
+class DOConvCallback(TrainerCallback):
     """Let a `Trainer` train its model with DO-Conv layers.
 
     The model is converted in place when the `Trainer` is made, before its optimizer, and resumes
-    exactly from a checkpoint. Each checkpoint folder gets a folder `folded`, which `from_pretrained`
-    reads into the plain model.
+    exactly from a checkpoint. Each checkpoint folder gets a folder `folded`, which
+    `from_pretrained` reads into the plain model.
 
     To keep the model plain, leave this callback out, and give the `Trainer` an optimizer:
     `optimizers=(DOConvOptimizer(optimizer, model), None)`.

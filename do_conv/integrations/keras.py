@@ -19,7 +19,7 @@ from do_conv.tf.models.structure import check_known, named_layers  # noqa: E402
 __all__ = ["FoldedCheckpoint"]
 
 
-class FoldedCheckpoint(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]
+class FoldedCheckpoint(keras.callbacks.ModelCheckpoint):
     """Save the plain model at each epoch that is the best so far.
 
     A model with DO-Conv layers is folded. A model that `DOConvOptimizer` trains is plain, and is

@@ -35,7 +35,7 @@ else:
 __all__ = ["DOConvCallback"]
 
 
-class DOConvCallback(Callback):  # type: ignore[misc]
+class DOConvCallback(Callback):
     """Train a `LightningModule` with DO-Conv.
 
     With `door="layers"` the module is converted in place in `setup`, before its optimizer is made,
@@ -117,7 +117,7 @@ class DOConvCallback(Callback):  # type: ignore[misc]
             ]
 
 
-class _FoldedBeside(CheckpointIO):  # type: ignore[misc]
+class _FoldedBeside(CheckpointIO):
     """Saves, loads and removes checkpoints as another does, with the folded weights beside them."""
 
     module: Any = None

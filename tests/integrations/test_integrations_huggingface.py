@@ -66,7 +66,7 @@ def test_any_other_model_becomes_a_file_of_its_folded_weights(tmp_path):
 
 
 def test_a_plain_model_is_an_error_and_nothing_is_written(tmp_path):
-    with pytest.raises(DOConvError, match="must hold"):
+    with pytest.raises(DOConvError, match="must have a layer with a depthwise kernel"):
         save_folded(nn.Sequential(nn.Conv2d(3, 4, 3)), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -91,9 +91,10 @@ def trainer_of(folder, model, *callbacks, epochs=2, **options):
     from transformers import Trainer, TrainingArguments
 
     args = TrainingArguments(
-        str(folder), num_train_epochs=epochs, per_device_train_batch_size=4, learning_rate=1e-2,
+        str(folder), num_train_epochs=epochs, per_device_train_batch_size=4, learning_rate=1e-1,
         save_strategy="epoch", save_total_limit=2, report_to=[], disable_tqdm=True, use_cpu=True,
-        lr_scheduler_type="constant", logging_strategy="no",
+        lr_scheduler_type="constant", logging_strategy="no", optim="sgd",
+        max_grad_norm=0.0,  # it would measure the gradients of W' with the optimizer
     )  # fmt: skip
     return Trainer(model, args, train_dataset=DATA, callbacks=list(callbacks), **options)
 
@@ -107,7 +108,7 @@ def trained(folder, door, *, epochs=2, resume=None, **options):
     if door == "layers":
         trainer = trainer_of(folder, model, DOConvCallback(**options), epochs=epochs)
     else:
-        optimizer = torch.optim.AdamW(model.parameters(), 1e-2, weight_decay=0.0)
+        optimizer = torch.optim.SGD(model.parameters(), 1e-1)
         both = (DOConvOptimizer(optimizer, model), None)
         trainer = trainer_of(folder, model, epochs=epochs, optimizers=both)
     trainer.train(resume_from_checkpoint=resume)
@@ -122,7 +123,7 @@ def test_both_doors_train_alike_and_not_as_a_plain_model(tmp_path):
     outputs, same, other = (
         folded_of(model).eval()(IMAGES).logits for model in (layers, optimizer, plain)
     )
-    torch.testing.assert_close(outputs, same, rtol=0, atol=1e-3)
+    torch.testing.assert_close(outputs, same, rtol=0, atol=1e-4)
     assert (outputs - other).abs().max() > 1e-2
 
 
