@@ -20,6 +20,7 @@ from do_conv.models import checks as model_checks
 from do_conv.parity import cases
 
 DOCS = Path(__file__).parents[2] / "docs"
+SUPPORT = DOCS.parent / "tests" / "support"
 PACKAGE = Path(do_conv.__file__).parent
 # What the examples of each page need. The parts of a page about a task, which are its second-level
 # sections, are a program each: a person who has one framework reads and runs one of them.
@@ -45,6 +46,14 @@ PAGES = {
         "MXNet Gluon": ["mxnet"],
     },
     "tasks/authors-checkpoint.md": {"Leave the authors' file": ["torch"], **SECTIONS},
+    "integrations.md": {
+        "Keras": ["keras"],
+        "PyTorch Lightning": ["torchvision", "pytorch_lightning"],
+        "timm": ["torchvision", "timm"],
+        "Hugging Face": ["torchvision", "transformers", "accelerate"],
+        "skorch": ["torch", "skorch"],
+        "fastai": ["torchvision", "fastai"],
+    },
     "tasks/move-between-frameworks.md": ["torch", "keras", "mxnet", "safetensors"],
 }
 PROGRAMS = [
@@ -55,6 +64,7 @@ PROGRAMS = [
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
 # The traceback of a failure then names the page and the line in it.
+FIRST = "import cpu_torchvision; "
 RUN = "import sys; exec(compile(sys.stdin.read(), sys.argv[1], 'exec'))"
 
 
@@ -83,11 +93,13 @@ def test_the_examples_of_a_page(page, section, needed, tmp_path):
     settings = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
     if "tensorflow" in needed and settings["KERAS_BACKEND"] != "tensorflow":
         pytest.skip("Keras is to run on another backend than TensorFlow")
+    if "torchvision" in needed:  # its wheel needs help to be imported beside a PyTorch for the CPU
+        settings["PYTHONPATH"] = os.pathsep.join([str(SUPPORT), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(DOCS / page)],
+        [sys.executable, "-c", FIRST * ("torchvision" in needed) + RUN, str(DOCS / page)],
         input=examples(DOCS / page, section),
         cwd=tmp_path,
-        env={**settings, "OMP_NUM_THREADS": "1"},
+        env={**settings, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         timeout=300,

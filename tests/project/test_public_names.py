@@ -40,6 +40,9 @@ PUBLIC = {
     "do_conv.torch.authors.edited": {"DOConv2d", "DOConv2d_eval"},
     "do_conv.tf.authors": {"DOConv2D"},
     "do_conv.gluon.authors": {"DOConv2D"},
+    # Those of the tools that are not locked here are in tests/integrations.
+    "do_conv.integrations.keras": {"FoldedCheckpoint"},
+    "do_conv.integrations.huggingface": {"DOConvCallback", "save_folded"},
 }  # fmt: skip
 METHODS = {
     "do_conv.torch": {"composed_weight", "fold"},
