@@ -103,7 +103,8 @@ def _named(layer: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _may_have_variables(layer: Any) -> bool:
-    return isinstance(layer, (*_CONVOLUTIONS, *_SEPARABLE, layers.Dense, layers.PReLU, *_NORMALIZATIONS))
+    others = (layers.Dense, layers.PReLU, *_NORMALIZATIONS)
+    return isinstance(layer, (*_CONVOLUTIONS, *_SEPARABLE, *others))
 
 
 def _layers_of(name: str, layer: Any) -> Iterator[ModelLayer]:
