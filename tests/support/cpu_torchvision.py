@@ -1,9 +1,9 @@
 """Import this before torchvision or timm.
 
 torchvision's wheel on PyPI is linked to the libraries of PyTorch with CUDA. With a PyTorch for the
-CPU its operators do not load, and importing it asks for two that are absent. They are declared here;
-`nms` is written out, so that detection networks run. torchvision has the other operators that these
-networks need in Python, too.
+CPU its operators do not load, and importing it asks for two that are absent. They are declared
+here, and `nms` is written out, so that detection networks run. torchvision itself has the other
+operators that these networks need, in Python.
 """
 
 import torch
