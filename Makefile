@@ -14,7 +14,9 @@ KERAS_OWN := tests/framework_suites/test_keras_own.py
 KERAS_TESTS := tests/keras_layers tests/keras_models tests/keras_optimizer $(KERAS_OWN)
 COVERAGE := --cov=do_conv --cov-append --cov-report=
 
-.PHONY: install demo test test-frameworks test-zoo lint docs docs-check results bench lock clean
+TOOLS := $(VENV)/integrations
+
+.PHONY: install demo test test-frameworks test-zoo test-integrations lint docs docs-check results bench lock clean
 
 install: $(STAMP)
 
@@ -47,6 +49,19 @@ test-frameworks: $(STAMP)
 # Every network of the zoos, for hours; a few of them are among the tests.
 test-zoo: $(STAMP)
 	KERAS_BACKEND=tensorflow $(PYTEST) -q --zoo --zoo-page docs/zoo.md tests/zoo
+
+# The training tools, in an environment on top of the first one, which stays as it is.
+test-integrations: $(TOOLS)/installed
+	KERAS_BACKEND=tensorflow $(TOOLS)/bin/python -m pytest -q tests/integrations
+	KERAS_BACKEND=tensorflow $(TOOLS)/bin/python -m pytest -q -k integrations.md tests/docs/test_docs_examples.py
+
+$(TOOLS)/installed: $(STAMP) tests/integrations/requirements.lock
+	$(PYTHON) -m venv $(TOOLS)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir({!r})".format(sysconfig.get_path("purelib")))' \
+		> $$($(TOOLS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--requirement tests/integrations/requirements.lock
+	touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -89,7 +104,11 @@ lock: $(STAMP)
 	$(BIN)/pip-compile --quiet --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
 		--constraint requirements.lock --output-file docs/tools/requirements.lock \
 		docs/tools/requirements.in
-	sed -i.bak 's/^torch==2.13.0+cpu/torch==2.13.0/' requirements.lock && rm requirements.lock.bak
+	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-index-url \
+		--no-emit-find-links --constraint requirements.lock \
+		--output-file tests/integrations/requirements.lock tests/integrations/requirements.in
+	for lock in requirements.lock tests/integrations/requirements.lock; do \
+		sed -i.bak 's/^torch==2.13.0+cpu/torch==2.13.0/' $$lock && rm $$lock.bak; done
 
 clean:
 	rm -rf $(VENV) site build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
