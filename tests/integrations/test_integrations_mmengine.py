@@ -32,7 +32,7 @@ class Network(BaseModel):
         self.head = mmcv.cnn.ConvModule(8, 4, 1, conv_cfg=conv_cfg, act_cfg=None)
 
     def forward(self, x, mode="tensor"):
-        x = torch.stack(tuple(x)) if isinstance(x, (list, tuple)) else x
+        x = torch.stack(x) if isinstance(x, list) else x
         out = self.head(self.wide(self.stem(x))).mean((2, 3))
         return {"loss": (out - 1).square().mean()} if mode == "loss" else out
 
@@ -52,7 +52,7 @@ def runner(folder, door, epochs=2, resume=False, **options):
             "model": {"type": "DOConvTestNetwork", **LAYERS[door]},
             "work_dir": str(folder),
             "train_dataloader": {
-                "dataset": list(X), "batch_size": 4,
+                "dataset": [{"x": x} for x in X], "batch_size": 4,
                 "sampler": {"type": "DefaultSampler", "shuffle": False},
             },
             "train_cfg": {"by_epoch": True, "max_epochs": epochs},
