@@ -96,4 +96,13 @@ class DOConvOptimWrapperConstructor(Constructor):  # type: ignore[misc]
         """The optimizer wrapper of a model."""
         wrapper = super().__call__(model)
         wrapper.optimizer = DOConvOptimizer(wrapper.optimizer, model, **self.options)
+        begin = wrapper.initialize_count_status
+
+        def initialize_count_status(model: nn.Module, cur_iter: int, max_iters: int) -> None:
+            # mmengine initializes or loads the network's weights after it has built this.
+            if cur_iter == 0:
+                wrapper.optimizer.take_weights()
+            begin(model, cur_iter, max_iters)
+
+        wrapper.initialize_count_status = initialize_count_status
         return wrapper
