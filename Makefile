@@ -47,20 +47,22 @@ test-frameworks: $(STAMP)
 	KERAS_BACKEND=tensorflow $(PYTEST) -q --frameworks tests/framework_suites
 
 # Every network of the zoos, for hours; a few of them are among the tests.
-test-zoo: $(STAMP)
-	KERAS_BACKEND=tensorflow $(PYTEST) -q --zoo --zoo-page docs/zoo.md tests/zoo
+test-zoo: $(TOOLS)/installed
+	KERAS_BACKEND=tensorflow $(TOOLS)/bin/python -m pytest -q --zoo --zoo-page docs/zoo.md tests/zoo
 
 # The training tools, in an environment on top of the first one, which stays as it is.
 test-integrations: $(TOOLS)/installed
 	KERAS_BACKEND=tensorflow $(TOOLS)/bin/python -m pytest -q tests/integrations
 	KERAS_BACKEND=tensorflow $(TOOLS)/bin/python -m pytest -q -k integrations.md tests/docs/test_docs_examples.py
 
-$(TOOLS)/installed: $(STAMP) tests/integrations/requirements.lock
+$(TOOLS)/installed: $(STAMP) tests/integrations/requirements.lock tests/zoo/requirements.txt
 	$(PYTHON) -m venv $(TOOLS)
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir({!r})".format(sysconfig.get_path("purelib")))' \
 		> $$($(TOOLS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth
 	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--requirement tests/integrations/requirements.lock
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--requirement tests/zoo/requirements.txt
 	touch $@
 
 lint: $(STAMP)

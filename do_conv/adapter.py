@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # The names of a layer's arrays: D' of a DO-Conv layer, and D of a separable pair.
 DELTA, SEPARABLE = "depthwise_delta", "depthwise_weight"
 CONVOLUTIONS = ("convolution", "transposed", "separable")
-KINDS = (*CONVOLUTIONS, "dense", "normalization")
+KINDS = (*CONVOLUTIONS, "dense", "normalization", "prelu")
 
 Loss = Literal["mean squared error", "cross-entropy"]
 
@@ -33,7 +33,7 @@ class Description:
     """The kind and sizes of a layer, in terms that every framework has.
 
     Attributes:
-        kind: "convolution", "transposed", "separable", "dense" or "normalization".
+        kind: "convolution", "transposed", "separable", "dense", "normalization" or "prelu".
         kernel_size: K; empty where there is no kernel.
         groups: G; of a group normalization, its groups.
         d_mul: D_mul; None for a plain layer, whose `weight` is the kernel that is applied.

@@ -19,8 +19,8 @@ from do_conv.checkpoints.neutral.transfer import StoredLayer, fitted, layers_of
 from do_conv.checkpoints.report import Layer, Report
 from do_conv.core.errors import broken
 
-# Gluon's names of a normalization's arrays.
-_ROLES = {"gamma": "weight", "beta": "bias"}
+# Gluon's names of the arrays of other layers.
+_ROLES = {"normalization": {"gamma": "weight", "beta": "bias"}, "prelu": {"alpha": "weight"}}
 
 Writes = list[tuple[LayerArray, np.ndarray]]
 
@@ -188,13 +188,13 @@ def _plain_writes(
     """The arrays of a layer that has none of the authors'."""
     wanted = set(pairing.trained(layer))
     arrays: dict[str, np.ndarray] = {}
-    is_normalization = layer.description is not None and layer.description.kind == "normalization"
+    kind = None if layer.description is None else layer.description.kind
     for name, key in keys.items():
-        role = _ROLES.get(name, name) if is_normalization else name
+        role = _ROLES.get(kind or "", {}).get(name, name)
         if role in wanted or format.array(state[key]) is not None:
             arrays[role] = states.array(state, key, layer.name, format)
     # Without a kernel there is nothing to fit, and the comparison below refuses it.
-    if layer.description is not None and (is_normalization or "weight" in arrays):
+    if layer.description is not None and (kind == "normalization" or "weight" in arrays):
         stored = StoredLayer(replace(layer.description, d_mul=None), arrays)
         arrays = fitted(stored, layer.name, layer)
     shapes = {role: array.shape for role, array in arrays.items()}

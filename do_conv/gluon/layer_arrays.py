@@ -26,9 +26,11 @@ from do_conv.gluon.plain import first
 _CONVOLUTIONS = (
     nn.Conv1D, nn.Conv2D, nn.Conv3D, nn.Conv1DTranspose, nn.Conv2DTranspose, nn.Conv3DTranspose,
 )  # fmt: skip
-_NORMALIZATION = {
-    "gamma": "weight", "beta": "bias", "running_mean": "running_mean", "running_var": "running_var",
-}  # fmt: skip
+# The core's names of arrays, for Gluon's.
+_NAMES = {
+    "normalization": {"gamma": "weight", "beta": "bias"},
+    "prelu": {"alpha": "weight"},
+}
 
 
 def model_layers(model: Any) -> Iterator[ModelLayer]:
@@ -45,9 +47,8 @@ def model_layers(model: Any) -> Iterator[ModelLayer]:
         kernels = {kernel.parameter: kernel for kernel in model.kernels.values()}
         model = model.net
     for name, block in named_layers(model):
-        description, names = _description(block), {}
-        if description is not None and description.kind == "normalization":
-            names = _NORMALIZATION
+        description = _description(block)
+        names = {} if description is None else _NAMES.get(description.kind, {})
         parameters = {
             names.get(own, own): parameter
             for own, parameter in sorted(block._reg_params.items(), key=_place)
@@ -85,6 +86,8 @@ def _description(block: Any) -> Description | None:
         return _convolution(block, block.spec.d_mul if has_delta else None)
     if kind is nn.Dense:
         return Description("dense")
+    if kind is nn.PReLU:
+        return Description("prelu")
     if isinstance(block, BatchNorm):
         return Description("normalization", epsilon=block._kwargs["eps"])
     if kind is nn.LayerNorm:

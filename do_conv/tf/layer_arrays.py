@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -102,7 +103,8 @@ def _named(layer: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _may_have_variables(layer: Any) -> bool:
-    return isinstance(layer, (*_CONVOLUTIONS, *_SEPARABLE, layers.Dense, *_NORMALIZATIONS))
+    others = (layers.Dense, layers.PReLU, *_NORMALIZATIONS)
+    return isinstance(layer, (*_CONVOLUTIONS, *_SEPARABLE, *others))
 
 
 def _layers_of(name: str, layer: Any) -> Iterator[ModelLayer]:
@@ -129,6 +131,8 @@ def _layers_of(name: str, layer: Any) -> Iterator[ModelLayer]:
         yield ModelLayer(name, Description("dense"), arrays)
     elif kind in _NORMALIZATIONS:
         yield from _normalization(name, layer, _NORMALIZATIONS[kind])
+    elif kind is layers.PReLU:
+        yield from _prelu(name, layer)
     else:
         yield from _unknown(name, layer)
 
@@ -193,6 +197,17 @@ def _normalization(name: str, layer: Any, names: dict[str, str]) -> Iterator[Mod
         yield ModelLayer(
             name, Description("normalization", (), groups, None, layer.epsilon), arrays
         )
+
+
+def _prelu(name: str, layer: Any) -> Iterator[ModelLayer]:
+    """One slope, or one for each channel; other frameworks have no slopes for each position."""
+    shape = tuple(layer.alpha.shape)
+    axis = -1 if keras.config.image_data_format() == "channels_last" else 0
+    if math.prod(shape) != shape[axis]:
+        yield from _unknown(name, layer)
+        return
+    layout: Layout = (np.ravel, lambda array: array.reshape(shape))
+    yield ModelLayer(name, Description("prelu"), {"weight": _array(layer.alpha, layout)})
 
 
 def _unknown(name: str, layer: Any) -> Iterator[ModelLayer]:

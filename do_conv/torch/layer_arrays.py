@@ -73,6 +73,8 @@ def _plain(module: Any) -> Description | None:
         return _convolution(module, None)
     if isinstance(module, nn.Linear):
         return Description("dense")
+    if isinstance(module, nn.PReLU):
+        return Description("prelu")
     if isinstance(module, nn.GroupNorm):
         return Description("normalization", groups=module.num_groups, epsilon=module.eps)
     is_of_one_axis = isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1

@@ -19,13 +19,14 @@ def plain(in_channels, channels, kernel_size, **options):
 
 
 def network(make, config, *, use_bias):
-    """The layer of a sample between two batch normalizations."""
+    """The layer of a sample between two batch normalizations, then slopes."""
     config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
     config.pop("D_mul")
     net = nn.HybridSequential()
     net.add(nn.BatchNorm(in_channels=config["in_channels"]))
     net.add(make(**config, use_bias=use_bias))
     net.add(nn.BatchNorm(in_channels=config["channels"]))
+    net.add(nn.PReLU(in_channels=config["channels"]))
     net.initialize()
     return net
 
@@ -43,7 +44,8 @@ def test_a_network_of_either_kind(name, make, load_sample, tmp_path):
     others.save_parameters(str(tmp_path / "others.params"))
     stored = mx.nd.load(str(tmp_path / "others.params"))
     stored = {key: array for key, array in stored.items() if not key.startswith("1.")}
-    stored["0.running_mean"] = mx.nd.ones_like(stored["0.running_mean"])
+    for key in ("0.running_mean", "3.alpha"):
+        stored[key] = mx.nd.ones_like(stored[key])
     theirs = {f"1.{key}": mx.nd.array(v, dtype=v.dtype) for key, v in sample.state.items()}
     mx.nd.save(str(tmp_path / "in.params"), {**stored, **theirs})
     net = network(make, sample.config, **options)
@@ -55,6 +57,7 @@ def test_a_network_of_either_kind(name, make, load_sample, tmp_path):
     checkpoints.import_authors(net, tmp_path / "in.params")
     sample.assert_same_output(net[1](mx.nd.array(sample.x)).asnumpy())
     np.testing.assert_array_equal(net[0].running_mean.data().asnumpy(), 1)
+    np.testing.assert_array_equal(net[3].alpha.data().asnumpy(), 1)
 
 
 def test_the_arguments_are_theirs_in_their_order():

@@ -153,6 +153,7 @@ def test_a_file_that_is_not_a_neutral_one(metadata, said, tmp_path):
         ({"kind": "dense"}, {"weight": (6, 4), "bias": (4,)}),
         ({"kind": "normalization", "epsilon": 1e-5}, {"weight": (6,), "bias": (4,)}),
         ({"kind": "normalization", "epsilon": 1e-5}, {"weight": (6, 1)}),
+        ({"kind": "prelu"}, {"weight": (6, 1)}),
     ],
 )
 def test_a_plain_layer_that_does_not_fit_its_description(description, shapes, tmp_path):

@@ -78,6 +78,12 @@ LAYERS = {
         None,
         lambda: keras.layers.GroupNormalization(2, epsilon=1e-5),
     ),
+    "slopes": (
+        lambda: nn.PReLU(CHANNELS),
+        lambda: gluon_nn.PReLU(in_channels=CHANNELS),
+        keras.layers.PReLU,
+    ),
+    "one slope": (nn.PReLU, gluon_nn.PReLU, lambda: keras.layers.PReLU(shared_axes=[1])),
 }
 
 
@@ -324,3 +330,28 @@ def test_exception_what_is_no_model(tmp_path):
     with pytest.raises(DOConvError, match="a model must be one of PyTorch, Keras or MXNet Gluon"):
         checkpoints.save({}, tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_slopes_for_each_channel_of_maps(tmp_path):
+    source = randomize(nn.PReLU(CHANNELS))
+    checkpoints.save(source, tmp_path / "a.safetensors")
+    x = np.random.default_rng(1).standard_normal((2, CHANNELS, 3, 4)).astype("float32")
+    last = x.transpose(0, 2, 3, 1)
+    layer = keras.layers.PReLU(shared_axes=[1, 2])
+    layer.build(last.shape)
+    checkpoints.load(layer, tmp_path / "a.safetensors")
+    assert np.array_equal(run(layer, last).transpose(0, 3, 1, 2), run(source, x))
+    checkpoints.save(layer, tmp_path / "b.safetensors")
+    again = nn.PReLU(CHANNELS)
+    checkpoints.load(again, tmp_path / "b.safetensors")
+    assert torch.equal(again.weight, source.weight)
+
+
+def test_slopes_for_each_position_stay_in_keras(tmp_path):
+    layers = [keras.layers.PReLU("normal") for _ in range(2)]
+    for layer in layers:
+        layer.build((None, 3, 4, CHANNELS))
+    checkpoints.save(layers[0], tmp_path / "a.safetensors")
+    assert not neutral.read(tmp_path / "a.safetensors").layers
+    checkpoints.load(layers[1], tmp_path / "a.safetensors")
+    assert np.array_equal(*(np.array(layer.alpha) for layer in layers))

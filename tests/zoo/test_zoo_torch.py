@@ -1,13 +1,15 @@
-"""timm's and torchvision's networks: converted to the last bit, trained, folded to the last bit."""
+"""Networks of PyTorch's zoos: converted to the last bit, trained, folded to the last bit."""
 
+import importlib.util
 from pathlib import Path
 
 from cpu_torchvision import torchvision  # isort: skip  # before timm
 import pytest
+import segmentation_networks
 import timm
 import torch
 
-from do_conv.torch import convert, fold, plan
+from do_conv.torch import DOConvOptimizer, convert, fold, plan
 
 STEPS = 5
 # The first few are looked at each time.
@@ -22,11 +24,12 @@ CLASSIFIERS = torchvision.models.list_models(module=torchvision.models)
 
 
 def timm_network(name):
-    """A network and an image as small as it takes."""
+    """A network and the shape of images as small as it takes."""
     model = timm.create_model(name, num_classes=10)
     size = 96 if "inception" in name or "nasnet" in name else 64
     fixed = model.default_cfg.get("fixed_input_size") or model.default_cfg.get("min_input_size")
-    return model, model.default_cfg["input_size"][-1] if fixed else size
+    size = model.default_cfg["input_size"][-1] if fixed else size
+    return model, (2, 3, size, size)
 
 
 def torchvision_network(name):
@@ -34,11 +37,21 @@ def torchvision_network(name):
         {"weights_backbone": None} if name in SEGMENTATION else {}
     ))  # fmt: skip
     sizes = {"vit": 224, "maxvit": 224, "inception": 299, "swin": 64}
-    return model, next((size for start, size in sizes.items() if name.startswith(start)), 64)
+    size = next((size for start, size in sizes.items() if name.startswith(start)), 64)
+    return model, (2, 3, size, size)
+
+
+def network(zoo, name):
+    if importlib.util.find_spec(zoo) is None:
+        pytest.skip(f"{zoo} is not installed")
+    if zoo in segmentation_networks.NAMES:
+        return segmentation_networks.network(zoo, name)
+    return (timm_network if zoo == "timm" else torchvision_network)(name)
 
 
 def entries():
-    for zoo, names in (("timm", TIMM), ("torchvision", CLASSIFIERS + SEGMENTATION)):
+    zoos = {"timm": TIMM, "torchvision": CLASSIFIERS + SEGMENTATION, **segmentation_networks.NAMES}
+    for zoo, names in zoos.items():
         for name in names:
             marks = () if name in QUICK else (pytest.mark.slow_network,)
             yield pytest.param(zoo, name, id=f"{zoo}-{name}", marks=marks)
@@ -65,13 +78,13 @@ def worst(found, expected):
 @pytest.mark.parametrize(("zoo", "name"), list(entries()))
 def test_converted_trained_and_folded(zoo, name, zoo_row):
     torch.manual_seed(0)
-    plain, size = (timm_network if zoo == "timm" else torchvision_network)(name)
+    plain, shape = network(zoo, name)
     plain.eval()
     for parameter in plain.parameters():
         # A head that starts at zero gives nothing to compare, and trains nothing below it.
         if parameter.ndim > 1 and not parameter.any():
             torch.nn.init.normal_(parameter, std=0.02)
-    x = torch.randn(2, 3, size, size)
+    x = torch.randn(shape)
     planned = plan(plain)
     model = convert(plain)
     converting = worst(run(model, x), run(plain, x))
@@ -96,6 +109,11 @@ def test_converted_trained_and_folded(zoo, name, zoo_row):
     assert [(n, p.shape) for n, p in folded.state_dict().items()] == [
         (n, p.shape) for n, p in plain.state_dict().items()
     ]
+    if zoo in segmentation_networks.NAMES:
+        kernels = DOConvOptimizer(torch.optim.SGD(plain.parameters(), 0.1), plain).kernels
+        assert set(kernels) == {row.name for row in planned.converted}
+        exported = torch.export.export(folded, (x,)).module()
+        assert worst(run(exported, x), run(folded, x)) == 0
     left = len(planned.left)
     zoo_row(
         **{"zoo": zoo, "network": name, "converted": len(planned.converted), "left": left},

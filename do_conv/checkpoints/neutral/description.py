@@ -26,6 +26,9 @@ def roles(description: Description, arrays: Mapping[str, Any], layer: str) -> li
     """
     if description.kind == "normalization":
         return [role for role in _OF_NORMALIZATION if role in arrays]
+    if description.kind == "prelu":
+        checks.layer_keys(layer, ["weight"], list(arrays))
+        return ["weight"]
     expected = ["weight"]
     if description.kind == "separable":
         expected.append(SEPARABLE)
@@ -43,6 +46,8 @@ def check(description: Description, layer: str, shapes: Mapping[str, Shape]) -> 
     """
     if description.kind == "normalization":
         fits = all(len(shape) == 1 for shape in shapes.values()) and len({*shapes.values()}) < 2
+    elif description.kind == "prelu":
+        fits = len(shapes["weight"]) == 1
     elif description.kind == "dense":
         outputs = shapes["weight"][:1]
         fits = len(shapes["weight"]) == 2 and shapes.get("bias", outputs) == outputs
