@@ -106,7 +106,14 @@ class Run:
     def finish(self) -> None:
         """The run has ended: its lines are all that is needed, and what D did (Figure 6)."""
         if self._checkpoint.exists() and self.record.arm == "do-conv":
-            found = self._door.kernel_changes(*self._parts.values())
-            changes = {name: change.round(3).tolist() for name, change in found.items()}
-            self.record.note(kernel_change=changes)
+            parts = self._parts.values()
+            changes = self._door.kernel_changes(*parts)
+            sizes = self._door.kernel_sizes(*parts)
+            self.record.note(
+                kernel_change={name: one.round(3).tolist() for name, one in changes.items()},
+                kernel_size={
+                    name: {what: round(value, 4) for what, value in one.items()}
+                    for name, one in sizes.items()
+                },
+            )
         self._checkpoint.unlink(missing_ok=True)
