@@ -1,4 +1,4 @@
-"""Write the page of results and its pictures from the files of the runs: `make results`."""
+"""Write the pages of results and their pictures from the files of the runs: `make results`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from do_conv.figures import change_picture, draw_curves
 from do_conv.files import replacing
 from examples.records import RESULTS
-from examples.report import page, runs, tasks
+from examples.report import page, paper, runs, sensitivity, tasks
+from examples.sensitivity.train import FOLDER
 from pictures.plots import picture
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         found = runs.load(given.results)
+        studied = runs.load(given.results / FOLDER)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -40,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
             change_picture(given.docs / pictures[name][-1], changes)
     with replacing(given.docs / "results.md") as beside:
         beside.write_text(page.page(found, pictures), encoding="utf-8")
+    if studied:
+        with replacing(given.docs / "when-it-helps.md") as beside:
+            beside.write_text(sensitivity.page(studied, paper.by_depth()), encoding="utf-8")
     return 0
 
 

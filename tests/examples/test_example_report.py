@@ -94,7 +94,7 @@ def test_the_page(results, tmp_path):
     labels = {row.label for row in rows}
     listed = sum(absent_rows.count(f"\n| {label} | ") for label in labels)
     assert int(absent) == listed == len(rows) - 4
-    assert "![Accuracy by epoch of mnist-torch, plain and with DO-Conv: the mean" in text
+    assert "![Test accuracy by epoch of mnist-torch, plain and with DO-Conv: the mean" in text
     assert "|W' - W| of each layer of cifar100-resnet_v2_20, seed 0, as" in text
     heatmap = docs / "images/results/cifar100-resnet_v2_20-heatmap.png"
     assert heatmap.read_bytes().startswith(b"\x89PNG")
@@ -248,8 +248,9 @@ def test_the_tasks_have_a_section(tasks_results, tmp_path):
     assert "| noisy | 20.12 | 0.3100 |" in rows
     assert "| GunPoint, ResNet | 98.00 | 99.00 | +1.00 | 1 | layers | 2 | 99.1 |" in rows
     for command in (
-        "examples.restoration.train", "examples.restoration.train --door optimizer",
-        "examples.time_series.train --sets GunPoint --networks resnet",
+        "examples.restoration.train --epochs 2",
+        "examples.restoration.train --epochs 2 --door optimizer",
+        "examples.time_series.train --sets GunPoint --networks resnet --epochs 2",
     ):  # fmt: skip
         assert f"\npython -m {command}\n" in text
     assert "![PSNR (dB) by epoch of photographs-dncnn, plain and with DO-Conv" in text
