@@ -70,7 +70,11 @@ def _arguments() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", required=True, help="the folder of the official binary version")
     add("--dataset", choices=data.FOLDERS, default="cifar100")
-    add("--network", default="resnet_v2_20", help="plain_N, resnet_v1_N or resnet_v2_N")
+    add(
+        "--network",
+        default="resnet_v2_20",
+        help="plain_N, resnet_v1_N, resnet_v2_N, mobilenet_v2 or resnext_29",
+    )
     add("--arms", nargs="+", choices=ARMS, default=ARMS)
     add("--seeds", nargs="+", type=int, default=[0, 1, 2])
     add("--schedule", choices=schedules.SCHEDULES, default="short")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from examples import doors
-from examples.report.runs import ACCURACY, Experiment, compare
+from examples.report.runs import ACCURACY, LAST, Experiment, compare
 from examples.report.tables import OURS, arms, commands
 from pictures import markdown
 
@@ -34,6 +34,12 @@ images: test accuracy in %, after a number of steps of 32 images. The seed draws
 and the batches. The images of a share are the same in all runs, so an interval does not hold for
 another choice of them.
 """
+ON_GROUPED = """### Depthwise and grouped convolutions
+
+Networks for images of 32 × 32 with the blocks of MobileNet-v2 and ResNeXt, three in each of three
+stages, on CIFAR-100: test accuracy in %, the mean over the last five epochs. The paper has their
+like on ImageNet, in Tables 2 and 3.
+"""
 DNCNN = "photographs-dncnn"
 FINE_TUNED = "transfer-resnet_v1_20-{}"
 # How a measure is shown, and with how many decimal places.
@@ -48,6 +54,8 @@ PUBLISHED = {
 }
 SHARES = (1, 10, 100)  # of the images in %
 NETWORKS = {"fcn": "FCN", "resnet": "ResNet"}
+GROUPED = {"mobilenet_v2": "MobileNet-v2-like", "resnext_29": "ResNeXt-29-like, 8 groups"}
+GROUPED_COMMAND = "examples.cifar.train --data DIR --network {} --seeds 0 1 2 3 4"
 RESTORATION = "examples.restoration.train"
 TRANSFER = "examples.transfer.train --data DIR --weights FILE --percent {}"
 SERIES = "examples.time_series.train --sets {} --networks {}"
@@ -64,8 +72,8 @@ class Line:
 def section(found: Mapping[str, Experiment]) -> Iterator[str]:
     """The parts of the section; nothing while no task was run."""
     restoration, series = list(_restoration(found)), list(_series(found))
-    transfer = list(_transfer(found))
-    if restoration or series or transfer:
+    transfer, grouped = list(_transfer(found)), list(_grouped(found))
+    if restoration or series or transfer or grouped:
         yield ON_TASKS
     if restoration:
         yield ON_RESTORATION
@@ -80,6 +88,10 @@ def section(found: Mapping[str, Experiment]) -> Iterator[str]:
         yield ON_TRANSFER
         yield _table(("", *OURS, "door", "epochs", "steps"), transfer)
         yield commands(line.command for line in transfer)
+    if grouped:
+        yield ON_GROUPED
+        yield _table(("", *OURS, "door", "epochs"), grouped)
+        yield commands(line.command for line in grouped)
 
 
 def shown(one: Experiment) -> str:
@@ -117,6 +129,16 @@ def _transfer(found: Mapping[str, Experiment]) -> Iterator[Line]:
                 yield Line((f"{percent} % of the images", *cells, str(steps)), command)
 
 
+def _grouped(found: Mapping[str, Experiment]) -> Iterator[Line]:
+    for network, label in GROUPED.items():
+        name = f"cifar100-{network}"
+        for door in doors.DOORS:
+            one = found.get("-".join([name, *doors.in_name("do-conv", door)]))
+            if one and (cells := _cells(one, *ACCURACY, last=LAST)):
+                of_door = "" if door == doors.LAYERS else f" --door {door}"
+                yield Line((label, *cells), GROUPED_COMMAND.format(network) + of_door)
+
+
 def _doors(
     name: str, command: str, found: Mapping[str, Experiment]
 ) -> Iterator[tuple[Experiment, str]]:
@@ -127,9 +149,9 @@ def _doors(
             yield one, f"{command} --epochs {one.settings['epochs']}{of_door}"
 
 
-def _cells(one: Experiment, measure: str, digits: int = 2) -> tuple[str, ...] | None:
+def _cells(one: Experiment, measure: str, digits: int = 2, last: int = 1) -> tuple[str, ...] | None:
     """The arms and their gain, the door and the epochs; None while there is no comparison."""
-    result = compare(one.by(measure), last=1)
+    result = compare(one.by(measure), last)
     if result is None:
         return None
     return (*arms(result, digits), str(one.door), str(one.settings["epochs"]))

@@ -245,6 +245,9 @@ def tasks_results(tmp_path):
     for arm, accuracy in (("plain", 98), ("do-conv", 99)):
         settings = {"epochs": 2, **({"door": "layers"} if arm == "do-conv" else {})}
         write(folder, "GunPoint-resnet", arm, 0, [50, accuracy], settings)
+    for arm, accuracy in (("plain", 51), ("do-conv", 50.5)):
+        kept = {**CIFAR, "network": "mobilenet_v2"}
+        write(folder, "cifar100-mobilenet_v2", arm, 0, [10, *[accuracy] * 5], kept)
     of_transfer = {"epochs": 2, "steps": 150}
     for arm, accuracy in (("plain", 11), ("do-conv", 10)):
         write(folder, "transfer-resnet_v1_20-10", arm, 0, [5, accuracy], of_transfer)
@@ -271,7 +274,9 @@ def test_the_tasks_have_a_section(tasks_results, tmp_path):
     assert "| noisy | 20.12 | 0.3100 |" in rows
     assert "| GunPoint, ResNet | 98.00 | 99.00 | +1.00 | 1 | layers | 2 | 99.1 |" in rows
     assert "| 10 % of the images | 11.00 | 10.00 | -1.00 | 1 | layers | 2 | 300 |" in rows
+    assert "| MobileNet-v2-like | 51.00 | 50.50 | -0.50 | 1 | layers | 6 |" in rows
     for command in (
+        "examples.cifar.train --data DIR --network mobilenet_v2 --seeds 0 1 2 3 4",
         "examples.transfer.train --data DIR --weights FILE --percent 10 --epochs 2",
         "examples.restoration.train --epochs 2",
         "examples.restoration.train --epochs 2 --door optimizer",
@@ -300,6 +305,18 @@ def test_every_command_of_the_tasks_is_one():
             parsed = train._arguments().parse_args(shlex.split(given))
             assert module == train.__name__
             assert (parsed.sets, parsed.networks) == ([name], [network])
+
+
+def test_every_network_with_grouped_convolutions_is_one():
+    from examples.cifar import networks, state, train
+    from examples.report import tasks
+
+    assert tasks.GROUPED.keys() == networks.GROUPED.keys()
+    for network in tasks.GROUPED:
+        module, given = tasks.GROUPED_COMMAND.format(network).split(" ", 1)
+        assert module == train.__name__
+        parsed = train._arguments().parse_args(shlex.split(given))
+        assert state.experiment(parsed, "plain") == f"cifar100-{network}"
 
 
 def test_every_command_of_fine_tuning_is_one():
