@@ -106,14 +106,18 @@ class Run:
     def finish(self) -> None:
         """The run has ended: its lines are all that is needed, and what D did (Figure 6)."""
         if self._checkpoint.exists() and self.record.arm == "do-conv":
-            parts = self._parts.values()
-            changes = self._door.kernel_changes(*parts)
-            sizes = self._door.kernel_sizes(*parts)
-            self.record.note(
-                kernel_change={name: one.round(3).tolist() for name, one in changes.items()},
-                kernel_size={
-                    name: {what: round(value, 4) for what, value in one.items()}
-                    for name, one in sizes.items()
-                },
-            )
+            note_kernels(self.record, self._door, *self._parts.values())
         self._checkpoint.unlink(missing_ok=True)
+
+
+def note_kernels(record: Record, door: doors.Door, model: Any, optimizer: Any) -> None:
+    """Keep what D did to each kernel (Figure 6), and how much."""
+    changes = door.kernel_changes(model, optimizer)
+    sizes = door.kernel_sizes(model, optimizer)
+    record.note(
+        kernel_change={name: one.round(3).tolist() for name, one in changes.items()},
+        kernel_size={
+            name: {what: round(value, 4) for what, value in one.items()}
+            for name, one in sizes.items()
+        },
+    )
