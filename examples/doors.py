@@ -14,7 +14,9 @@ import numpy as np
 
 from do_conv import frameworks
 from do_conv.adapter import DELTA
-from do_conv.core.composition import kernel_change
+from do_conv.core.composition import compose_spec, identity_part, kernel_change
+from do_conv.core.spec import Spec
+from do_conv.core.starts import identity
 
 LAYERS, OPTIMIZER = "layers", "optimizer"
 DOORS = (LAYERS, OPTIMIZER)
@@ -81,11 +83,40 @@ class Door:
 
     def kernel_changes(self, network: Any, optimizer: Any) -> dict[str, np.ndarray]:
         """The change that D made to each kernel (Figure 6), by the layer's name; in PyTorch."""
-        found = _in_layers(network) if self.name == LAYERS else _in_optimizer(optimizer)
         return {
-            name: kernel_change(weight.astype("float64"), delta.astype("float64"), groups)
-            for name, weight, delta, groups in found
+            name: kernel_change(weight, delta, groups)
+            for name, weight, delta, groups in self._factors(network, optimizer)
         }
+
+    def kernel_sizes(self, network: Any, optimizer: Any) -> dict[str, dict[str, float]]:
+        """How large D and the change that it made are, by the layer's name; in PyTorch.
+
+        `change` is the norm of W' - W by that of W. `smallest`, `median` and `largest` are those of
+        the singular values of D, whose rows are its multipliers and whose columns are the kernel's
+        positions, over all channels. They are 1 at the identity.
+        """
+        return {name: _sizes(*one) for name, *one in self._factors(network, optimizer)}
+
+    def _factors(
+        self, network: Any, optimizer: Any
+    ) -> Iterator[tuple[str, np.ndarray, np.ndarray, int]]:
+        """The name of each layer, its W and D' in float64, and its groups."""
+        found = _in_layers(network) if self.name == LAYERS else _in_optimizer(optimizer)
+        for name, weight, delta, groups in found:
+            yield name, weight.astype("float64"), delta.astype("float64"), groups
+
+
+def _sizes(weight: np.ndarray, delta: np.ndarray, groups: int) -> dict[str, float]:
+    spec = Spec.of_shapes(weight.shape, delta.shape, groups)
+    unchanged = identity_part(weight, spec)
+    change = compose_spec(weight, delta, spec) - unchanged
+    matrices = (delta + identity(spec)).reshape(*delta.shape[:2], -1)  # (C_in, D_mul, positions)
+    values = np.linalg.svd(matrices, compute_uv=False)
+    found = {
+        "change": np.linalg.norm(change) / np.linalg.norm(unchanged),
+        "smallest": values.min(), "median": np.median(values), "largest": values.max(),
+    }  # fmt: skip
+    return {name: float(value) for name, value in found.items()}
 
 
 def _in_layers(network: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray, int]]:

@@ -106,7 +106,18 @@ class Run:
     def finish(self) -> None:
         """The run has ended: its lines are all that is needed, and what D did (Figure 6)."""
         if self._checkpoint.exists() and self.record.arm == "do-conv":
-            found = self._door.kernel_changes(*self._parts.values())
-            changes = {name: change.round(3).tolist() for name, change in found.items()}
-            self.record.note(kernel_change=changes)
+            note_kernels(self.record, self._door, *self._parts.values())
         self._checkpoint.unlink(missing_ok=True)
+
+
+def note_kernels(record: Record, door: doors.Door, model: Any, optimizer: Any) -> None:
+    """Keep what D did to each kernel (Figure 6), and how much."""
+    changes = door.kernel_changes(model, optimizer)
+    sizes = door.kernel_sizes(model, optimizer)
+    record.note(
+        kernel_change={name: one.round(3).tolist() for name, one in changes.items()},
+        kernel_size={
+            name: {what: round(value, 4) for what, value in one.items()}
+            for name, one in sizes.items()
+        },
+    )

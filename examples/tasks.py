@@ -1,8 +1,8 @@
 """One way to train for the project's own tasks, in PyTorch.
 
 A task says what is trained on what. Both arms start from the same weights and see the same batches,
-under Adam with a half cosine to zero. An epoch is a number of steps: the data sets are small, and a
-pass over some of them would be two steps.
+under an optimizer with a half cosine to zero: Adam, unless the task has another. An epoch is a
+number of steps: the data sets are small, and a pass over some of them would be two steps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +23,30 @@ from examples import doors, states
 from examples.records import ARMS, RESULTS, Record
 
 RATE = 1e-3
-TRAINING = {"optimizer": f"Adam {RATE}, half cosine to 0"}
+MOMENTUM = 0.9  # of SGD
+
+
+@dataclass(frozen=True)
+class Training:
+    """An optimizer, its first learning rate, and its weight decay."""
+
+    optimizer: str = "Adam"
+    rate: float = RATE
+    decay: float = 0.0
+
+    def __str__(self) -> str:
+        parts = [f"{self.optimizer} {self.rate:g}"]
+        if self.optimizer == "SGD":
+            parts.append(f"momentum {MOMENTUM}")
+        if self.decay:
+            parts.append(f"weight decay {self.decay:g}")
+        return ", ".join([*parts, "half cosine to 0"])
+
+    def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer over parameters."""
+        if self.optimizer == "SGD":
+            return torch.optim.SGD(parameters, self.rate, MOMENTUM, weight_decay=self.decay)
+        return torch.optim.Adam(parameters, self.rate, weight_decay=self.decay)
 
 
 class Task(Protocol):
@@ -32,10 +56,12 @@ class Task(Protocol):
         name: of the experiment.
         settings: what makes two runs the same, with `steps`, those of an epoch. `measures` names
             what `measured` finds, if that is not the accuracy alone.
+        training: the optimizer.
     """
 
     name: str
     settings: Mapping[str, Any]
+    training: Training
 
     @property
     def notes(self) -> Mapping[str, Any]:
@@ -54,11 +80,15 @@ class Task(Protocol):
         """What a trained network is worth on the data held out."""
 
 
-def arguments(about: str, epochs: int) -> argparse.ArgumentParser:
-    """The options that all tasks have."""
+FILES = "the folder of the files; otherwise those of a package are read"
+
+
+def arguments(about: str, epochs: int, data: str | None = FILES) -> argparse.ArgumentParser:
+    """The options that all tasks have; `--data` has this help, and is left out for None."""
     parser = argparse.ArgumentParser(description=about)
     add = parser.add_argument
-    add("--data", type=Path, help="the folder of the files; otherwise those of a package are read")
+    if data is not None:
+        add("--data", type=Path, help=data)
     add("--arms", nargs="+", choices=ARMS, default=ARMS)
     add("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     add("--epochs", type=int, default=epochs)
@@ -93,8 +123,7 @@ def made(
     torch.manual_seed(seed)
     # The identity start of D draws nothing.
     model = door.network(task.network()).to(device(given))
-    adam = torch.optim.Adam(model.parameters(), RATE)
-    return model, door.optimizer(adam, model), door
+    return model, door.optimizer(task.training.over(model.parameters()), model), door
 
 
 def device(given: argparse.Namespace) -> torch.device:
@@ -105,7 +134,9 @@ def device(given: argparse.Namespace) -> torch.device:
 def run(given: argparse.Namespace, task: Task, arm: str, seed: int) -> None:
     """Train one arm of one seed to its end, from where it was left."""
     model, optimizer, door = made(given, task, arm, seed)
-    settings = {**task.settings, "epochs": given.epochs, **TRAINING}
+    settings = {
+        **task.settings, "epochs": given.epochs, "optimizer": str(task.training),
+    }  # fmt: skip
     if door.name is not None:
         settings["door"] = door.name
     name = "-".join([task.name, *doors.in_name(arm, given.door)])
@@ -139,10 +170,11 @@ def train_epoch(
     """
     generator = torch.Generator().manual_seed(states.epoch_seed(seed, epoch))
     on, steps, losses = device(given), task.settings["steps"], []
+    rate = task.training.rate
     model.train()
     for step, (inputs, targets) in enumerate(task.batches(generator)):
         for group in optimizer.param_groups:
-            group["lr"] = RATE * factor((epoch - 1) * steps + step, given.epochs * steps)
+            group["lr"] = rate * factor((epoch - 1) * steps + step, given.epochs * steps)
         loss = task.loss(model(inputs.to(on)), targets.to(on))
         optimizer.zero_grad()
         loss.backward()

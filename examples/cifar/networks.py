@@ -4,7 +4,8 @@ Plain-N and ResNet-v1 follow "Deep Residual Learning for Image Recognition" (arX
 section 4.2), whose shortcuts have no parameters (option A); ResNet-v2 follows "Identity Mappings in
 Deep Residual Networks" (arXiv 1603.05027), with a 1 x 1 convolution where a shortcut changes its
 channels. Depth 164 has bottleneck blocks; the others have two 3 x 3 convolutions each. Stages 1 to
-3 are `layer1` to `layer3`; stage 0 is the first convolution.
+3 are `layer1` to `layer3`; stage 0 is the first convolution. `mobilenet_v2` and `resnext_29` have
+three blocks in each stage.
 """
 
 from __future__ import annotations
@@ -13,19 +14,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from examples.cifar.grouped import GroupedBottleneck, InvertedResidual
+
 WIDTHS = (16, 32, 64)
 DEPTHS = (20, 56, 110, 164)
+GROUPED_BLOCKS = 3  # in each stage of a network with depthwise or grouped convolutions
 
 
 def network(name: str, classes: int) -> nn.Module:
-    """A network by name, such as `plain_20`, `resnet_v1_56` or `resnet_v2_164`.
+    """A network by name, such as `plain_20`, `resnet_v1_56`, `resnet_v2_164` or `mobilenet_v2`.
 
     Raises:
         ValueError: if there is no network of that name.
     """
+    if name in GROUPED:
+        return _Network(GROUPED[name], True, GROUPED_BLOCKS, classes)
     kind, _, depth = name.rpartition("_")
     if kind not in _BLOCKS or depth not in map(str, DEPTHS):
-        known = [f"{kind}_{depth}" for kind in _BLOCKS for depth in DEPTHS]
+        known = [*(f"{kind}_{depth}" for kind in _BLOCKS for depth in DEPTHS), *GROUPED]
         raise ValueError(f"no network {name!r}; there are {', '.join(known)}")
     bottleneck = int(depth) == 164
     blocks = (int(depth) - 2) // (9 if bottleneck else 6)
@@ -103,10 +109,14 @@ class _V2(_Block):
 
 
 _BLOCKS = {"plain": _Plain, "resnet_v1": _V1, "resnet_v2": _V2}
+GROUPED = {"mobilenet_v2": InvertedResidual, "resnext_29": GroupedBottleneck}
 
 
 class _Network(nn.Module):
-    def __init__(self, block: type[_Block], bottleneck: bool, blocks: int, classes: int) -> None:
+    def __init__(
+        self, block: type[_Block | InvertedResidual | GroupedBottleneck], bottleneck: bool,
+        blocks: int, classes: int,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.conv1 = _conv(3, WIDTHS[0], 3)
         channels = WIDTHS[0]

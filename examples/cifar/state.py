@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,14 +34,18 @@ class Run(states.Run):
         self, given: argparse.Namespace, arm: str, seed: int, model: nn.Module,
         optimizer: torch.optim.Optimizer, door: doors.Door,
     ) -> None:  # fmt: skip
-        of_d = () if arm == "plain" else SETTINGS_OF_D
-        settings = {name: getattr(given, name) for name in (*SETTINGS, *of_d)}
         epochs = SCHEDULES[given.schedule].epochs
-        settings |= {"epochs": epochs, **TRAINING}
+        of_run = {**settings(given, arm), "epochs": epochs}
         threads = torch.get_num_threads()
         name = experiment(given, arm)
-        record = Record(given.out, name, arm, seed, settings, ("torch",), threads)
+        record = Record(given.out, name, arm, seed, of_run, ("torch",), threads)
         super().__init__(record, given.out, model, optimizer, door, epochs)
+
+
+def settings(given: argparse.Namespace, arm: str) -> dict[str, Any]:
+    """The settings of a run but for its epochs."""
+    of_d = () if arm == "plain" else SETTINGS_OF_D
+    return {**{name: getattr(given, name) for name in (*SETTINGS, *of_d)}, **TRAINING}
 
 
 def experiment(given: argparse.Namespace, arm: str) -> str:

@@ -66,21 +66,31 @@ _TORCHRUN = (("RANK", 0), ("WORLD_SIZE", 1))
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--schedule", choices=schedules.SCHEDULES, default="short")
+    doors.add_to(parser)
+    return parser
+
+
+def arguments(about: str) -> argparse.ArgumentParser:
+    """The options of all ways to train on CIFAR."""
+    parser = argparse.ArgumentParser(description=about)
     add = parser.add_argument
     add("--data", required=True, help="the folder of the official binary version")
     add("--dataset", choices=data.FOLDERS, default="cifar100")
-    add("--network", default="resnet_v2_20", help="plain_N, resnet_v1_N or resnet_v2_N")
+    add(
+        "--network",
+        default="resnet_v2_20",
+        help="plain_N, resnet_v1_N, resnet_v2_N, mobilenet_v2 or resnext_29",
+    )
     add("--arms", nargs="+", choices=ARMS, default=ARMS)
     add("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    add("--schedule", choices=schedules.SCHEDULES, default="short")
     add(
         "--stages", nargs="+", type=int, choices=STAGES, default=STAGES,
         help="Table 6: those converted",
     )  # fmt: skip
     add("--depthwise-init", choices=("identity", "he"), default="identity", help="of D")
     add("--d-mul", choices=D_MULS, default="MN", help="Table 8")
-    doors.add_to(parser)
     add("--device", help="default: cuda if there is one, else cpu")
     add("--threads", type=int, default=torch.get_num_threads())
     add("--out", type=Path, default=RESULTS, help="where the results go")

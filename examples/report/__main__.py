@@ -1,9 +1,10 @@
-"""Write the page of results and its pictures from the files of the runs: `make results`."""
+"""Write the pages of results and their pictures from the files of the runs: `make results`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from do_conv.figures import change_picture, draw_curves
 from do_conv.files import replacing
 from examples.records import RESULTS
-from examples.report import page, runs, tasks
+from examples.report import page, paper, runs, sensitivity, tasks
+from examples.sensitivity.train import FOLDER
 from pictures.plots import picture
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -25,22 +27,44 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         found = runs.load(given.results)
+        studied = runs.load(given.results / FOLDER)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    pictures: dict[str, list[str]] = {}
-    (given.docs / "images" / "results").mkdir(parents=True, exist_ok=True)
+    _draw_all(given.docs, found)
+    with replacing(given.docs / "results.md") as beside:
+        beside.write_text(page.page(found, pictures(found)), encoding="utf-8")
+    if studied:
+        with replacing(given.docs / "when-it-helps.md") as beside:
+            beside.write_text(sensitivity.page(studied, paper.by_depth()), encoding="utf-8")
+    return 0
+
+
+def pictures(found: Mapping[str, runs.Experiment]) -> dict[str, list[str]]:
+    """The paths of each experiment's pictures from the page: its curves, and its heat map."""
+    paths: dict[str, list[str]] = {}
     for name, one in sorted(found.items()):
         if one.runs["plain"] and one.runs["do-conv"]:
-            pictures[name] = [f"images/results/{name}.svg"]
-            _draw(given.docs / pictures[name][0], name, one)
+            paths[name] = [f"images/results/{name}.svg"]
         if one.kernel_change:
-            pictures.setdefault(name, []).append(f"images/results/{name}-heatmap.png")
-            changes = {layer: np.array(change) for layer, change in one.kernel_change.items()}
-            change_picture(given.docs / pictures[name][-1], changes)
-    with replacing(given.docs / "results.md") as beside:
-        beside.write_text(page.page(found, pictures), encoding="utf-8")
-    return 0
+            paths.setdefault(name, []).append(f"images/results/{name}{_HEAT_MAP}")
+    return paths
+
+
+_HEAT_MAP = "-heatmap.png"
+
+
+def _draw_all(docs: Path, found: Mapping[str, runs.Experiment]) -> None:
+    (docs / "images" / "results").mkdir(parents=True, exist_ok=True)
+    for name, paths in pictures(found).items():
+        for path in paths:
+            if path.endswith(_HEAT_MAP):
+                changes = {
+                    layer: np.array(change) for layer, change in found[name].kernel_change.items()
+                }
+                change_picture(docs / path, changes)
+            else:
+                _draw(docs / path, name, found[name])
 
 
 def _draw(path: Path, name: str, one: runs.Experiment) -> None:

@@ -68,7 +68,7 @@ def page(found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]])
 def _figures_of_tasks(
     found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]]
 ) -> Iterable[str]:
-    yield from _figures(found, pictures, tasks.DNCNN)
+    yield from _figures(found, pictures, tasks.DNCNN, tasks.FINE_TUNED.format(""))
     if series := list(_figures(found, pictures, *tasks.PUBLISHED)):
         summary = "Curves and heat maps of the time series"
         yield f"<details markdown>\n<summary>{summary}</summary>\n"

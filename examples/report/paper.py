@@ -192,3 +192,15 @@ MNIST = Table("MNIST", "the authors' demonstrations, mean of five runs", tuple(
         ("gluon", "MXNet Gluon", 98.10, 0.16),
     )
 ))  # fmt: skip
+
+
+def by_depth() -> dict[str, tuple[float, float]]:
+    """The smallest and largest gain on CIFAR-100, of 20 layers ("shallow") and of 164 ("deep")."""
+    found = {}
+    for name, depth in (("shallow", 20), ("deep", 164)):
+        gains = [
+            gain for network, (_, gain) in zip(_NETWORKS, _CIFAR[100], strict=True)
+            if network.endswith(f"_{depth}")
+        ]  # fmt: skip
+        found[name] = (min(gains), max(gains))
+    return found

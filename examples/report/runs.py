@@ -38,7 +38,8 @@ class Experiment:
         references: the measures of methods that are not trained, by their names.
         places: the versions and machines it ran on, each once.
         unfinished: how many runs are not whole.
-        kernel_change: what D did to each kernel in the run of the first seed (Figure 6).
+        kernel_changes: what D did to each kernel (Figure 6), by seed, by layer.
+        kernel_sizes: how large D and that change are, by seed, by layer.
         door: where its do-conv arm had W and D'; None while there is no such run.
     """
 
@@ -48,8 +49,14 @@ class Experiment:
     references: dict[str, dict[str, float]] = field(default_factory=dict)
     places: list[dict[str, Any]] = field(default_factory=list)
     unfinished: int = 0
-    kernel_change: dict[str, Any] = field(default_factory=dict)
+    kernel_changes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    kernel_sizes: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
     door: str | None = None
+
+    @property
+    def kernel_change(self) -> dict[str, Any]:
+        """What D did to each kernel in the run of the first seed."""
+        return self.kernel_changes[min(self.kernel_changes)] if self.kernel_changes else {}
 
     @property
     def measures(self) -> list[str]:
@@ -65,13 +72,14 @@ def load(folder: Path) -> dict[str, Experiment]:
     """The experiments of a folder by name; a variant of D has the plain runs of what it varies.
 
     Raises:
-        ValueError: if the runs of an experiment are of both doors.
+        ValueError: if the runs of an experiment are of different settings or of both doors.
     """
     found: dict[str, Experiment] = {}
     for path in sorted(folder.glob("*.json")):
         header = json.loads(path.read_text(encoding="utf-8"))
         lines = path.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
         one = found.setdefault(header["experiment"], Experiment())
+        _hold_to_settings(path, header, one)
         if header["arm"] == "do-conv":
             one.door = _door(path, header, one)
         if header["arm"] == "do-conv" or not one.settings:
@@ -83,7 +91,11 @@ def load(folder: Path) -> dict[str, Experiment]:
         for measure, runs in _by_measure(one, header["settings"]):
             runs[header["arm"]][header["seed"]] = [line[measure] for line in found_at]
         one.references = one.references or header.get("references", {})
-        one.kernel_change = one.kernel_change or header.get("kernel_change", {})
+        for key, by_seed in (
+            ("kernel_change", one.kernel_changes), ("kernel_size", one.kernel_sizes),
+        ):  # fmt: skip
+            if key in header:
+                by_seed[header["seed"]] = header[key]
         one.places += [place for place in header["places"] if place not in one.places]
     for name, one in found.items():
         other = None if one.runs["plain"] else _varied(name, one, found)
@@ -92,6 +104,21 @@ def load(folder: Path) -> dict[str, Experiment]:
             for measure, runs in one.more.items():
                 runs["plain"] = other.more[measure]["plain"]
     return found
+
+
+def _hold_to_settings(path: Path, header: dict[str, Any], one: Experiment) -> None:
+    """Runs are compared that differ in nothing but DO-Conv and the seed."""
+    if not one.settings:
+        return
+    known, settings = _without_d(one.settings), _without_d(header["settings"])
+    if known != settings:
+        name = min(name for name in known.keys() | settings.keys()
+                   if known.get(name) != settings.get(name))  # fmt: skip
+        raise ValueError(
+            f"{path} is of a run with {name} {settings.get(name)!r}, and others of "
+            f"{header['experiment']} have {known.get(name)!r}: runs of the same settings are "
+            "compared, so move it to another folder"
+        )
 
 
 def _by_measure(one: Experiment, settings: dict[str, Any]) -> Iterator[tuple[str, Arms]]:
@@ -157,12 +184,18 @@ def compare(one: Experiment, last: int = LAST) -> Comparison | None:
     plain, ours = (curves[arm][:, -last:].mean(1) for arm in ("plain", "do-conv"))
     means = [curves[arm].mean(0) for arm in ("plain", "do-conv")]
     differences = ours - plain
-    interval = None
-    if len(seeds) > 1:
-        quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)
-        interval = float(quantile * differences.std(ddof=1) / np.sqrt(len(seeds)))
     first, second = (_first_at_least(mean, plain.mean()) for mean in means)
-    return Comparison(len(seeds), plain, ours, float(differences.mean()), interval, (first, second))
+    mean = float(differences.mean())
+    return Comparison(len(seeds), plain, ours, mean, interval(differences), (first, second))
+
+
+def interval(values: np.ndarray) -> float | None:
+    """Half the width of the confidence interval of the mean, Student's t; None for one value."""
+    count = len(values)
+    if count < 2:
+        return None
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
+    return float(quantile * values.std(ddof=1) / np.sqrt(count))
 
 
 def _first_at_least(curve: np.ndarray, goal: float) -> int | None:

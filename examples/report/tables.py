@@ -16,12 +16,16 @@ def arms(result: Comparison, digits: int = 2) -> tuple[str, str, str, str]:
         + (f" ± {one.std(ddof=1):.{digits}f}" if result.seeds > 1 else "")
         for one in (result.plain, result.ours)
     )
-    gain = signed(result.gain, digits)
-    if result.interval is not None:
-        gain += f" ± {result.interval:.{digits}f}"
-        if abs(result.gain) > result.interval:
-            gain = f"**{gain}**"
-    return plain, ours, gain, str(result.seeds)
+    return plain, ours, gain(result, digits), str(result.seeds)
+
+
+def gain(result: Comparison, digits: int = 2) -> str:
+    """The gain and its interval, in bold where the interval excludes zero."""
+    shown = signed(result.gain, digits)
+    if result.interval is None:
+        return shown
+    shown += f" ± {result.interval:.{digits}f}"
+    return f"**{shown}**" if abs(result.gain) > result.interval else shown
 
 
 def commands(given: Iterable[str]) -> str:

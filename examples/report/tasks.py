@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from examples import doors
-from examples.report.runs import ACCURACY, Experiment, compare
+from examples.report.runs import ACCURACY, LAST, Experiment, compare
 from examples.report.tables import OURS, arms, commands
 from pictures import markdown
 
@@ -27,7 +27,21 @@ The networks of Wang et al. (2017), whose convolutions are one-dimensional: test
 last column is that of the plain networks in Ismail Fawaz et al. (2019): the mean of ten runs, of
 2000 passes over the training series for FCN and 1500 for ResNet. The runs here are shorter.
 """
+ON_TRANSFER = """### Fine-tuning
+
+A ResNet-20 that was trained on CIFAR-10 is fine-tuned to CIFAR-100 with a share of its training
+images: test accuracy in %, after a number of steps of 32 images. The seed draws the new classifier
+and the batches. The images of a share are the same in all runs, so an interval does not hold for
+another choice of them.
+"""
+ON_GROUPED = """### Depthwise and grouped convolutions
+
+Networks for images of 32 × 32 with the blocks of MobileNet-v2 and ResNeXt, three in each of three
+stages, on CIFAR-100: test accuracy in %, the mean over the last five epochs. The paper has their
+like on ImageNet, in Tables 2 and 3.
+"""
 DNCNN = "photographs-dncnn"
+FINE_TUNED = "transfer-resnet_v1_20-{}"
 # How a measure is shown, and with how many decimal places.
 MEASURES = {"accuracy": ("test accuracy (%)", 2), "psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4)}
 # The plain accuracies of Ismail Fawaz et al. (2019), https://arxiv.org/abs/1809.04356.
@@ -38,8 +52,12 @@ PUBLISHED = {
     "JapaneseVowels": {"fcn": 99.3, "resnet": 99.2},
     "OSULeaf": {"fcn": 97.7, "resnet": 97.9},
 }
+SHARES = (1, 10, 100)  # of the images in %
 NETWORKS = {"fcn": "FCN", "resnet": "ResNet"}
+GROUPED = {"mobilenet_v2": "MobileNet-v2-like", "resnext_29": "ResNeXt-29-like, 8 groups"}
+GROUPED_COMMAND = "examples.cifar.train --data DIR --network {} --seeds 0 1 2 3 4"
 RESTORATION = "examples.restoration.train"
+TRANSFER = "examples.transfer.train --data DIR --weights FILE --percent {}"
 SERIES = "examples.time_series.train --sets {} --networks {}"
 
 
@@ -54,7 +72,8 @@ class Line:
 def section(found: Mapping[str, Experiment]) -> Iterator[str]:
     """The parts of the section; nothing while no task was run."""
     restoration, series = list(_restoration(found)), list(_series(found))
-    if restoration or series:
+    transfer, grouped = list(_transfer(found)), list(_grouped(found))
+    if restoration or series or transfer or grouped:
         yield ON_TASKS
     if restoration:
         yield ON_RESTORATION
@@ -65,6 +84,14 @@ def section(found: Mapping[str, Experiment]) -> Iterator[str]:
         yield ON_SERIES
         yield _table(("", *OURS, "door", "epochs", "published"), series)
         yield commands(line.command for line in series)
+    if transfer:
+        yield ON_TRANSFER
+        yield _table(("", *OURS, "door", "epochs", "steps"), transfer)
+        yield commands(line.command for line in transfer)
+    if grouped:
+        yield ON_GROUPED
+        yield _table(("", *OURS, "door", "epochs"), grouped)
+        yield commands(line.command for line in grouped)
 
 
 def shown(one: Experiment) -> str:
@@ -94,18 +121,37 @@ def _series(found: Mapping[str, Experiment]) -> Iterator[Line]:
                     yield Line((label, *cells, f"{accuracy:.1f}"), command_of_door)
 
 
+def _transfer(found: Mapping[str, Experiment]) -> Iterator[Line]:
+    for percent in SHARES:
+        for one, command in _doors(FINE_TUNED.format(percent), TRANSFER.format(percent), found):
+            if cells := _cells(one, *ACCURACY):
+                steps = one.settings["steps"] * one.settings["epochs"]
+                yield Line((f"{percent} % of the images", *cells, str(steps)), command)
+
+
+def _grouped(found: Mapping[str, Experiment]) -> Iterator[Line]:
+    for network, label in GROUPED.items():
+        name = f"cifar100-{network}"
+        for door in doors.DOORS:
+            one = found.get("-".join([name, *doors.in_name("do-conv", door)]))
+            if one and (cells := _cells(one, *ACCURACY, last=LAST)):
+                of_door = "" if door == doors.LAYERS else f" --door {door}"
+                yield Line((label, *cells), GROUPED_COMMAND.format(network) + of_door)
+
+
 def _doors(
     name: str, command: str, found: Mapping[str, Experiment]
 ) -> Iterator[tuple[Experiment, str]]:
     """The runs of an experiment through each door, and what runs them."""
     for door in doors.DOORS:
         if one := found.get("-".join([name, *doors.in_name("do-conv", door)])):
-            yield one, command + ("" if door == doors.LAYERS else f" --door {door}")
+            of_door = "" if door == doors.LAYERS else f" --door {door}"
+            yield one, f"{command} --epochs {one.settings['epochs']}{of_door}"
 
 
-def _cells(one: Experiment, measure: str, digits: int = 2) -> tuple[str, ...] | None:
+def _cells(one: Experiment, measure: str, digits: int = 2, last: int = 1) -> tuple[str, ...] | None:
     """The arms and their gain, the door and the epochs; None while there is no comparison."""
-    result = compare(one.by(measure), last=1)
+    result = compare(one.by(measure), last)
     if result is None:
         return None
     return (*arms(result, digits), str(one.door), str(one.settings["epochs"]))

@@ -43,6 +43,7 @@ class Restoration:
     """Noisy patches, and the noise in each; see `examples.tasks.Task`."""
 
     name = "photographs-dncnn"
+    training = tasks.Training()
 
     def __init__(self, photographs: Photographs) -> None:
         self._photographs = photographs

@@ -54,6 +54,7 @@ class Classification:
             "files": data.digest,
         }  # fmt: skip
         self.notes: dict[str, Any] = {}
+        self.training = tasks.Training()
 
     def network(self) -> nn.Module:
         """A plain network."""

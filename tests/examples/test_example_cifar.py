@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import do_conv.torch
 from examples import doors, states
 from examples.cifar import data, networks, schedules, state, train
 
@@ -346,6 +347,29 @@ def test_exception_an_unknown_stage(capsys):
     assert left.value.code == 2
     said = capsys.readouterr().err
     assert "argument --stages: invalid choice: 4 (choose from 0, 1, 2, 3)" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [("mobilenet_v2", [16 * 6] * 4 + [32 * 6] * 3 + [64 * 6] * 2), ("resnext_29", [8] * 9)],
+)
+def test_networks_with_depthwise_or_grouped_convolutions(name, groups):
+    model = networks.network(name, 100).eval()
+    wide = [one for one in model.modules() if getattr(one, "kernel_size", (1,))[0] == 3]
+    assert [one.groups for one in wide] == [1, *groups]
+    if name == "mobilenet_v2":  # each of the groups is a channel
+        assert [one.in_channels for one in wide[1:]] == groups
+    assert [one.stride[0] for one in wide] == [1, 1, 1, 1, 2, 1, 1, 2, 1, 1]
+    # 29 layers on the way, with the first convolution and the classifier.
+    assert 3 * (len(wide) - 1) + 2 == 29
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(model(x), do_conv.torch.convert(model)(x))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnext_29"])
+def test_a_run_of_a_grouped_network(run, name):
+    results = run("--network", name, "--arms", "do-conv")
+    assert lines(results, "do-conv")[-1]["experiment"] == f"cifar100-{name}"
 
 
 def test_exception_an_unknown_network(run, capsys, tmp_path):

@@ -94,7 +94,7 @@ def test_the_page(results, tmp_path):
     labels = {row.label for row in rows}
     listed = sum(absent_rows.count(f"\n| {label} | ") for label in labels)
     assert int(absent) == listed == len(rows) - 4
-    assert "![Accuracy by epoch of mnist-torch, plain and with DO-Conv: the mean" in text
+    assert "![Test accuracy by epoch of mnist-torch, plain and with DO-Conv: the mean" in text
     assert "|W' - W| of each layer of cifar100-resnet_v2_20, seed 0, as" in text
     heatmap = docs / "images/results/cifar100-resnet_v2_20-heatmap.png"
     assert heatmap.read_bytes().startswith(b"\x89PNG")
@@ -130,6 +130,26 @@ def test_exception_runs_of_both_doors_are_not_compared(results, capsys, tmp_path
     assert "do-conv-seed3.json is of a run with the door 'optimizer', and others of" in said
     assert "have 'layers': runs of one door are compared" in said
     assert not (tmp_path / "docs").exists()
+
+
+@pytest.mark.parametrize(("arm", "seed"), [("plain", 3), ("do-conv", 3)])
+def test_exception_runs_of_different_settings_are_not_compared(
+    results, capsys, tmp_path, arm, seed
+):
+    settings = {**CIFAR, "epochs": 2}
+    write(results, "cifar100-resnet_v2_20", arm, seed, [10, 60], settings)
+    assert report.main(["--results", str(results), "--docs", str(tmp_path / "docs")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{arm}-seed3.json is of a run with epochs 2, and others of" in said
+    assert "have 6: runs of the same settings are compared" in said
+    assert not (tmp_path / "docs").exists()
+
+
+def test_the_page_of_the_kept_runs_is_as_it_is_written():
+    kept = runs.load(report.RESULTS)
+    text = page.page(kept, report.pictures(kept))
+    assert (report.DOCS / "results.md").read_text("utf-8") == text, "run `make results`"
 
 
 def test_the_stages_of_training_are_compared_with_those_that_are_plain_throughout(tmp_path):
@@ -225,6 +245,12 @@ def tasks_results(tmp_path):
     for arm, accuracy in (("plain", 98), ("do-conv", 99)):
         settings = {"epochs": 2, **({"door": "layers"} if arm == "do-conv" else {})}
         write(folder, "GunPoint-resnet", arm, 0, [50, accuracy], settings)
+    for arm, accuracy in (("plain", 51), ("do-conv", 50.5)):
+        kept = {**CIFAR, "network": "mobilenet_v2"}
+        write(folder, "cifar100-mobilenet_v2", arm, 0, [10, *[accuracy] * 5], kept)
+    of_transfer = {"epochs": 2, "steps": 150}
+    for arm, accuracy in (("plain", 11), ("do-conv", 10)):
+        write(folder, "transfer-resnet_v1_20-10", arm, 0, [5, accuracy], of_transfer)
     return folder
 
 
@@ -247,9 +273,14 @@ def test_the_tasks_have_a_section(tasks_results, tmp_path):
     assert ssim_of_optimizer[3] == ssim[3]
     assert "| noisy | 20.12 | 0.3100 |" in rows
     assert "| GunPoint, ResNet | 98.00 | 99.00 | +1.00 | 1 | layers | 2 | 99.1 |" in rows
+    assert "| 10 % of the images | 11.00 | 10.00 | -1.00 | 1 | layers | 2 | 300 |" in rows
+    assert "| MobileNet-v2-like | 51.00 | 50.50 | -0.50 | 1 | layers | 6 |" in rows
     for command in (
-        "examples.restoration.train", "examples.restoration.train --door optimizer",
-        "examples.time_series.train --sets GunPoint --networks resnet",
+        "examples.cifar.train --data DIR --network mobilenet_v2 --seeds 0 1 2 3 4",
+        "examples.transfer.train --data DIR --weights FILE --percent 10 --epochs 2",
+        "examples.restoration.train --epochs 2",
+        "examples.restoration.train --epochs 2 --door optimizer",
+        "examples.time_series.train --sets GunPoint --networks resnet --epochs 2",
     ):  # fmt: skip
         assert f"\npython -m {command}\n" in text
     assert "![PSNR (dB) by epoch of photographs-dncnn, plain and with DO-Conv" in text
@@ -274,3 +305,26 @@ def test_every_command_of_the_tasks_is_one():
             parsed = train._arguments().parse_args(shlex.split(given))
             assert module == train.__name__
             assert (parsed.sets, parsed.networks) == ([name], [network])
+
+
+def test_every_network_with_grouped_convolutions_is_one():
+    from examples.cifar import networks, state, train
+    from examples.report import tasks
+
+    assert tasks.GROUPED.keys() == networks.GROUPED.keys()
+    for network in tasks.GROUPED:
+        module, given = tasks.GROUPED_COMMAND.format(network).split(" ", 1)
+        assert module == train.__name__
+        parsed = train._arguments().parse_args(shlex.split(given))
+        assert state.experiment(parsed, "plain") == f"cifar100-{network}"
+
+
+def test_every_command_of_fine_tuning_is_one():
+    from examples.report import tasks
+    from examples.transfer import train
+
+    assert tasks.SHARES == train.PERCENT
+    for percent in tasks.SHARES:
+        module, given = tasks.TRANSFER.format(percent).split(" ", 1)
+        assert module == train.__name__
+        assert train._arguments().parse_args(shlex.split(given)).percent == [percent]

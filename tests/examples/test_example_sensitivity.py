@@ -1,0 +1,160 @@
+"""The study of settings on digits, and its page."""
+
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from task_runs import found, header
+from torch import nn
+
+from do_conv.torch import DOConv2d, DOConvOptimizer
+from examples import doors, tasks
+from examples.report import __main__ as report
+from examples.report import paper, runs, sensitivity
+from examples.sensitivity import settings, train
+
+DOCS = Path(__file__).parents[2] / "docs"
+RESULTS = Path(report.RESULTS) / train.FOLDER
+# The quantile 0.975 of Student's t with nine degrees of freedom, from any table.
+QUANTILE = 2.2622
+
+
+def task(name):
+    return train.Digits(name, settings.SETTINGS[name])
+
+
+@pytest.mark.parametrize("name", settings.SETTINGS)
+def test_a_setting_is_what_is_trained(name):
+    wanted = settings.SETTINGS[name]
+    given = train._arguments().parse_args([])
+    model, optimizer, _ = tasks.made(given, task(name), "plain", 0)
+    convolutions = [one for one in model if isinstance(one, nn.Conv2d)]
+    assert len(convolutions) == wanted.depth
+    assert {one.out_channels for one in convolutions} == {wanted.width}
+    assert type(optimizer).__name__ == wanted.optimizer
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["weight_decay"]) == (wanted.rate, wanted.decay)
+    images, classes = next(iter(task(name).batches(torch.Generator().manual_seed(0))))
+    assert len(images) == len(classes) == wanted.batch
+
+
+def test_no_digit_is_in_two_parts():
+    parts = task("sgd")
+    images = [parts._train[0], *(images for images, _ in parts._parts.values())]
+    assert [len(one) for one in images] == [300, 1047, 450]
+    rows = np.unique(torch.cat(images).flatten(1).numpy(), axis=0)
+    from sklearn.datasets import load_digits
+
+    assert len(rows) == len(np.unique(load_digits().data, axis=0))
+
+
+def test_a_run_of_both_arms(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "STEPS", 3)
+    options = ["--settings", "width-8", "--seeds", "0", "--epochs", "1", "--out", str(tmp_path)]
+    assert train.main([*options, "--threads", "1"]) == 0
+    for arm in tasks.ARMS:
+        (line,) = found(tmp_path, arm)
+        assert 0 < line["accuracy"] < 100
+        assert 0 < line["validation"] < 100
+    assert header(tmp_path, "do-conv")["kernel_size"].keys() == {"0", "3", "7", "10"}
+
+
+@pytest.mark.parametrize("door", doors.DOORS)
+def test_the_sizes_of_d(door):
+    """D is the identity by 1.5, but for one channel, where it is the identity by 0.5."""
+    factors = torch.tensor([1.5, 0.5])
+    delta = (factors - 1)[:, None, None] * torch.eye(9)
+    if door == doors.LAYERS:
+        network, optimizer = nn.Sequential(DOConv2d(2, 4, 3)), None
+        (parameter,) = (one for name, one in network.named_parameters() if "delta" in name)
+    else:
+        network = nn.Sequential(nn.Conv2d(2, 4, 3))
+        optimizer = DOConvOptimizer(torch.optim.SGD(network.parameters(), 0.1), network)
+        (kernel,) = optimizer.kernels.values()
+        _, (_, parameter) = kernel.parts
+    with torch.no_grad():
+        parameter.copy_(delta.reshape(parameter.shape))
+    (sizes,) = doors.Door("do-conv", door).kernel_sizes(network, optimizer).values()
+    assert sizes == pytest.approx({"change": 0.5, "smallest": 0.5, "median": 1, "largest": 1.5})
+
+
+def write(folder, name, arm, seed, first, last, validation):
+    whose = {"experiment": f"digits-{name}", "arm": arm, "seed": seed}
+    of_arm = {"door": "layers"} if arm == "do-conv" else {}
+    place = {"versions": {"torch": "2"}, "machine": {"processor": "one", "threads": 1}}
+    kept = {"epochs": 2, "measures": ["accuracy", "validation"], **of_arm}
+    header_ = {**whose, "settings": kept, "places": [place]}
+    (folder / f"digits-{name}-{arm}-seed{seed}.json").write_text(json.dumps(header_))
+    lines = [{"accuracy": first, "validation": 1}, {"accuracy": last, "validation": validation}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / f"digits-{name}-{arm}-seed{seed}.jsonl").write_text(text)
+
+
+def tuned(folder, optimizer, gain):
+    """At the rate that is best in validation the gain is this one, at the others it is large."""
+    for name in settings.RATES[optimizer]:
+        best = name.endswith("-rate-3")
+        for seed in range(3):
+            more = gain if best else 10
+            write(folder, name, "plain", seed, 20, 80 + seed, 95 if best else 90)
+            write(folder, name, "do-conv", seed, 30, 80 + seed + more, 95 if best else 90)
+
+
+@pytest.mark.parametrize(
+    ("gains", "sentence"),
+    [
+        ((0, -1), "no gain is shown on this task: +0.00 ± 0.00 with SGD and **-1.00 ± 0.00** with"),
+        ((1, 2), "a gain remains on this task: **+1.00 ± 0.00** with SGD and **+2.00 ± 0.00** wit"),
+        ((0, 2), "a gain remains on this task with Adam only: +0.00 ± 0.00 with SGD and **+2.00"),
+    ],
+)
+def test_the_first_line_says_what_is_left_with_tuned_rates(tmp_path, gains, sentence):
+    for optimizer, gain in zip(settings.RATES, gains, strict=True):
+        tuned(tmp_path, optimizer, gain)
+    text = sensitivity.page(runs.load(tmp_path), paper.by_depth())
+    first = text.splitlines()[2]
+    assert first.startswith(f"With the learning rate tuned for each arm, {sentence}")
+    assert "After the first 50 steps, 6 of the\n6 gains here" in text
+
+
+def test_the_paper_s_gains_by_depth():
+    """Of Table 1, CIFAR-100: Plain-20, ResNet-v1-20 and v2-20; ResNet-v1-164 and v2-164."""
+    assert paper.by_depth() == {"shallow": (0.27, 0.54), "deep": (0.03, 0.07)}
+
+
+@pytest.fixture(scope="module")
+def published():
+    """The cells of the page's first table by its first column."""
+    text = (DOCS / "when-it-helps.md").read_text("utf-8").partition("## By setting")[2]
+    rows = [line.strip("| ").split(" | ") for line in text.partition("##")[0].splitlines()]
+    return {row[0]: row for row in rows if len(row) == 6}
+
+
+@pytest.mark.parametrize("name", settings.SETTINGS)
+def test_every_published_gain_is_that_of_the_files(name, published):
+    """Computed here anew, with no code of the page's."""
+    curves = {}
+    for arm in tasks.ARMS:
+        for seed in range(10):
+            file = RESULTS / f"digits-{name}-{arm}-seed{seed}.jsonl"
+            lines = [json.loads(line) for line in file.read_text().splitlines()]
+            assert len(lines) == train.EPOCHS
+            curves[arm, seed] = [line["accuracy"] for line in lines]
+    for epoch, column in ((-1, 3), (0, 4)):
+        differences = [curves["do-conv", seed][epoch] - curves["plain", seed][epoch]
+                       for seed in range(10)]  # fmt: skip
+        mean = statistics.mean(differences)
+        half = QUANTILE * statistics.stdev(differences) / 10**0.5
+        cell = published[sensitivity.LABELS[name]][column]
+        shown = [float(one) for one in cell.strip("*").split(" ± ")]
+        assert shown == pytest.approx([mean, half], abs=0.0051)
+        assert cell.startswith("**") == (abs(mean) > half)
+
+
+def test_the_page_is_as_it_is_written():
+    text = sensitivity.page(runs.load(RESULTS), paper.by_depth())
+    written = (DOCS / "when-it-helps.md").read_text("utf-8")
+    assert written == text, "run `make results`, then commit"

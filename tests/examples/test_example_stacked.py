@@ -1,0 +1,123 @@
+"""Seeds of CIFAR trained side by side, on a few images that the test makes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from examples import tasks
+from examples.cifar import data, schedules, stacked, train
+
+COUNTS = {"train.bin": 12, "test.bin": 6}
+SEEDS = [3, 4]
+
+
+class Double(data.Images):
+    def normalised(self, images):
+        return super().normalised(images).double()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    home = tmp_path / "data"
+    (home / "cifar-100-binary").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for file, count in COUNTS.items():
+        records = rng.integers(0, 100, (count, 2 + data.PIXELS), np.uint8)
+        records.tofile(home / "cifar-100-binary" / file)
+    monkeypatch.setattr(data, "TRAIN", {"cifar100": {"train.bin": COUNTS["train.bin"]}})
+    monkeypatch.setattr(data, "TEST", {"cifar100": {"test.bin": COUNTS["test.bin"]}})
+    for module in (stacked, train):
+        monkeypatch.setattr(module, "BATCH", 8)
+    return home
+
+
+@pytest.fixture
+def run(folder, tmp_path):
+    def call(*options, out="results"):
+        common = ["--data", str(folder), "--device", "cpu", "--threads", "1", "--iterations", "4"]
+        seeds = ["--seeds", *map(str, SEEDS), "--out", str(tmp_path / out)]
+        assert stacked.main([*common, *seeds, *options]) == 0
+        return tmp_path / out
+
+    return call
+
+
+def found(folder):
+    """The lines of each run, by its file, without what differs between equal runs."""
+    return {
+        file.name: [{k: v for k, v in json.loads(line).items() if k != "seconds"}
+                    for line in file.read_text().splitlines()]
+        for file in folder.glob("*.jsonl")
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("arm", tasks.ARMS)
+def test_a_seed_in_a_stack_is_trained_as_it_is_alone(folder, arm):
+    command = ["--data", str(folder), "--precision", "float64", "--seeds", *map(str, SEEDS)]
+    given = stacked._arguments().parse_args(command)
+    images, test = data.load("cifar100", folder)
+    plan = schedules.Schedule(2, lambda step, steps: 1 - step / 4)
+    stack, optimizer = stacked.made(given, arm, "cpu")
+    for epoch in (1, 2):
+        step = stacked.compiled(given, stack, torch.device("cpu"))
+        losses = stacked.train_epoch(SEEDS, stack, optimizer, images, plan, epoch, step)
+    accuracies = stacked.evaluate(stack, test)
+    kept = (images.images, images.labels, images.mean, images.deviation)
+    for which, seed in enumerate(SEEDS):
+        model, alone, _ = train.made(given, arm, seed)
+        model.double()
+        for epoch in (1, 2):
+            loss = train.train_epoch(model, alone, Double(*kept), plan, epoch, seed)
+        assert losses[which] == pytest.approx(loss, rel=1e-6)  # summed in float32
+        for name, expected in model.state_dict().items():
+            torch.testing.assert_close(
+                stack.state_dict()[name][which], expected, rtol=1e-9, atol=1e-11
+            )
+        in_double = Double(test.images, test.labels, test.mean, test.deviation)
+        assert accuracies[which] == pytest.approx(train.evaluate(model, in_double))
+
+
+def test_a_stack_that_was_interrupted_is_taken_up_to_the_same_result(run, monkeypatch):
+    expected = found(run("--arms", "do-conv", out="at once"))
+    evaluate, calls = stacked.evaluate, []
+
+    def interrupt(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stacked, "evaluate", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run("--arms", "do-conv")
+    results = run("--arms", "do-conv")
+    assert found(results) == expected
+    assert {len(lines) for lines in expected.values()} == {2}
+    assert not list(results.glob("*.pt"))
+    assert found(run("--arms", "do-conv")) == expected  # it has ended
+
+
+def test_the_files_are_those_of_runs_alone(run):
+    results = run()
+    names = {f"cifar100-resnet_v2_20-4iterations-{arm}-seed{seed}" for arm in tasks.ARMS
+             for seed in SEEDS}  # fmt: skip
+    assert {file.stem for file in results.glob("*.json")} == names
+    for name in names:
+        header = json.loads((results / f"{name}.json").read_text())
+        assert header["settings"]["precision"] == "float32"
+        assert ("kernel_change" in header) == ("do-conv" in name)
+
+
+def test_the_full_schedule_is_that_of_the_runs_alone():
+    full, given = schedules.SCHEDULES["full"], stacked.schedule(stacked.ITERATIONS, 391)
+    assert given.epochs == full.epochs
+    steps = range(0, 64_000, 125)
+    assert [given.factor(step, 391) for step in steps] == [full.factor(one, 391) for one in steps]
+
+
+def test_exception_no_data(tmp_path, capsys):
+    assert stacked.main(["--data", str(tmp_path), "--device", "cpu"]) == 2
+    assert "train.bin is not there" in capsys.readouterr().err
