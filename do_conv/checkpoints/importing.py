@@ -201,7 +201,8 @@ def from_theirs(
     ordered = _in_one_order(theirs, arrays)
     weight, delta = ordered["weight"], ordered.get("delta")
     if delta is None:
-        imported = authors.without_depthwise(weight)
+        given = kernel_size.get(theirs.name) if isinstance(kernel_size, Mapping) else None
+        imported = authors.without_depthwise(weight, 2 if given is None else len(given))
         return imported, [imported.note, _padding_note(theirs, imported.spec.kernel_size)]
     wide = np.promote_types(weight.dtype, delta.dtype)
     weight, delta = weight.astype(wide, copy=False), delta.astype(wide, copy=False)
