@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from do_conv.core.errors import broken
+from do_conv.table import counted
 
 _PAIR = (
     "give match='order' if both have their layers in the same order, or match={name in the file: "
@@ -89,6 +90,17 @@ def paired_names(only_file: Sequence[str], only_model: Sequence[str], remedy: st
         raise broken(
             "the layers of a file and of the model that takes them must be the same, by name",
             f"{listed(only_file)} only in the file, {listed(only_model)} only in the model",
+            remedy,
+        )
+
+
+def as_many_layers(there: int, here: int, remedy: str) -> None:
+    """Layers of a file and a model are paired in order only if each has a partner."""
+    if there != here:
+        raise broken(
+            "a file and the model that takes it must have the same number of layers to pair them "
+            "in order",
+            f"{counted(there, 'layer')} in the file and {counted(here, 'layer')} in the model",
             remedy,
         )
 

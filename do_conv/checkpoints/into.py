@@ -10,17 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from do_conv import frameworks
 from do_conv.adapter import DELTA, Description, LayerArray, ModelLayer
-from do_conv.checkpoints import checks, formats, importing, pairing, states
+from do_conv.checkpoints import checks, formats, importing, keras_order, pairing, states
 from do_conv.checkpoints.authors_names import Theirs
 from do_conv.checkpoints.formats import Checkpoint, Format
 from do_conv.checkpoints.importing import KernelSize
+from do_conv.checkpoints.keras_names import KERAS
 from do_conv.checkpoints.neutral.transfer import StoredLayer, fitted, layers_of
 from do_conv.checkpoints.report import Layer, Report
 from do_conv.core.errors import broken
 
-# Gluon's names of a normalization's arrays.
-_ROLES = {"gamma": "weight", "beta": "bias"}
+# The framework of each code of the authors'.
+CODES = {"torch": "torch", "tensorflow": "keras", "gluon": "gluon"}
 
 Writes = list[tuple[LayerArray, np.ndarray]]
 
@@ -37,16 +39,17 @@ def import_authors(
     """Import a checkpoint of the original authors' layers: into a file, or into a network.
 
     `import_authors(source, target)` writes a checkpoint for our layers. `import_authors(model,
-    path)` loads the checkpoint at `path` into a PyTorch module or Gluon block, whose layers may be
-    do_conv's or plain, or into a `DOConvOptimizer` or `DOConvTrainer`; a plain layer takes the
-    composed kernel. The outputs are the same. The report has notes on layers that need a person's
-    attention.
+    path)` loads the checkpoint at `path` into a PyTorch module, Keras model or Gluon block, whose
+    layers may be do_conv's or plain, or into a `DOConvOptimizer` of PyTorch or a `DOConvTrainer`; a
+    plain layer takes the composed kernel. The outputs are the same. The report has notes on layers
+    that need a person's attention.
 
     Args:
         source: a `.pt`, `.pth`, `.safetensors`, `.h5`, `.weights.h5`, `.params` or `.npz` file; or
             the network.
         target: the file to write, of the same ending; or, after a network, the file to read: a
-            `.pt`, `.pth`, `.ckpt`, `.safetensors`, `.params` or `.npz` file.
+            `.pt`, `.pth`, `.ckpt`, `.safetensors`, `.h5`, `.params` or `.npz` file. The layers of a
+            `.h5` file are taken in their order, others by name.
         kernel_size: K of the layers whose files hold only |K|, those of PyTorch and TensorFlow:
             for every layer it fits, or by the layers' new names; others are taken as square. A
             network knows its own.
@@ -100,27 +103,20 @@ class _Loading:
         report.numbers_before = states.numbers(checkpoint, format)[1]
         importing.strip(checkpoint, format, self.path, self.strip_prefix)
         state, found = self._one_state(checkpoint, format)
-        before = pairing.prefix([theirs.name for theirs in found], layers)
-        named = {
-            own: theirs
-            for theirs in found
-            if (own := pairing.inside(f"{theirs.name}.", before)) is not None
-        }
-        others = pairing.other_arrays(states.shapes(state, format), found, before)
-        names = {*named, *others} - pairing.tied(state, named, others, layers, format)
-        pairing.check_pairs(names, layers)
+        self._check_framework(found[0])
+        if format.NAMING is KERAS:
+            stored = keras_order.stored_layers(checkpoint.rest, state, self.path.name)
+            pairs = pairing.by_order(stored, found, layers)
+        else:
+            pairs = pairing.by_name(state, found, layers, format)
         writes: Writes = []
-        for own, theirs in named.items():
-            if own not in names:
-                continue
-            stored, layer = self._stored(state, theirs, layers[own], format)
-            report.layers.append(replace(layer, name=own))
-            arrays = fitted(stored, theirs.name, layers[own])
+        for own, theirs in pairs.theirs.items():
+            made, entry = self._stored(state, theirs, layers[own], format)
+            report.layers.append(replace(entry, name=own))
+            arrays = fitted(made, theirs.name, layers[own])
             writes += [(layers[own].arrays[role], array) for role, array in arrays.items()]
-            advance(len(report.layers), len(named.keys() & names))
-        for own, keys in others.items():
-            if own not in names:
-                continue
+            advance(len(report.layers), len(pairs.theirs))
+        for own, keys in pairs.others.items():
             plain = _plain_writes(state, keys, layers[own], format)
             report.passed += len(plain)
             writes += plain
@@ -128,6 +124,19 @@ class _Loading:
             array.write(values)
         report.numbers_after = sum(values.size for _, values in writes)
         return report
+
+    def _check_framework(self, theirs: Theirs) -> None:
+        """Refuse a checkpoint of another framework, whose padding and epsilons are others."""
+        own, code = frameworks.of(self.model), CODES[theirs.framework]
+        if own != code:
+            titles = [frameworks.BACKENDS[name].title for name in (own, code)]
+            raise broken(
+                "a network must be of the framework of the checkpoint that it takes",
+                f"a {titles[0]} network for {self.path.name}, which is of the authors' code for "
+                f"{titles[1]}",
+                f"load it into a {titles[1]} network, and move that network's weights with "
+                "do_conv.checkpoints.save and load",
+            )
 
     def _one_state(
         self, checkpoint: Checkpoint, format: Format
@@ -186,17 +195,16 @@ def _plain_writes(
     state: Mapping[str, Any], keys: Mapping[str, str], layer: ModelLayer, format: Format
 ) -> Writes:
     """The arrays of a layer that has none of the authors'."""
-    wanted = set(pairing.trained(layer))
+    wanted, own = set(pairing.trained(layer)), layer.description
     arrays: dict[str, np.ndarray] = {}
-    is_normalization = layer.description is not None and layer.description.kind == "normalization"
     for name, key in keys.items():
-        role = _ROLES.get(name, name) if is_normalization else name
+        role = name if own is None else format.NAMING.roles.get(name, name)
         if role in wanted or format.array(state[key]) is not None:
-            arrays[role] = states.array(state, key, layer.name, format)
+            array = states.array(state, key, layer.name, format)
+            arrays[role] = array if own is None else format.NAMING.to_core(array, name, own.kind)
     # Without a kernel there is nothing to fit, and the comparison below refuses it.
-    if layer.description is not None and (is_normalization or "weight" in arrays):
-        stored = StoredLayer(replace(layer.description, d_mul=None), arrays)
-        arrays = fitted(stored, layer.name, layer)
+    if own is not None and (own.kind == "normalization" or "weight" in arrays):
+        arrays = fitted(StoredLayer(replace(own, d_mul=None), arrays), layer.name, layer)
     shapes = {role: array.shape for role, array in arrays.items()}
     here = {role: layer.arrays[role].shape for role in sorted(wanted)}
     checks.same_layer(layer.name, layer.name, "arrays", shapes, here, shapes == here)

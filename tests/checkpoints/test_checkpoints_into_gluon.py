@@ -11,6 +11,7 @@ import mxnet as mx
 from mxnet.gluon import nn
 
 from do_conv import checkpoints
+from do_conv.cli import main
 from do_conv.gluon.authors import DOConv2D
 
 
@@ -66,3 +67,43 @@ def test_the_arguments_are_theirs_in_their_order():
     ]  # fmt: skip
     layer = DOConv2D(4, 6, 3, 2, 1)
     assert (layer._kwargs["stride"], layer._kwargs["num_filter"]) == ((2, 2), 6)
+
+
+NETWORK = """
+from mxnet.gluon import nn
+from do_conv.gluon.authors import DOConv2D
+
+def ours():
+    return made(DOConv2D(4, 6, 3, use_bias=False))
+
+def plain():
+    return made(nn.Conv2D(6, 3, use_bias=False, in_channels=4))
+
+def made(layer):
+    net = nn.HybridSequential()
+    net.add(layer)
+    net.initialize()
+    return net
+"""
+
+
+@pytest.mark.parametrize("kind", ["ours", "plain"])
+def test_the_command(kind, load_sample, tmp_path, monkeypatch, capsys):
+    sample = load_sample("gluon_conv3x3_nobias")
+    arrays = {f"0.{key}": mx.nd.array(v, dtype=v.dtype) for key, v in sample.state.items()}
+    mx.nd.save(str(tmp_path / "in.params"), arrays)
+    module = f"gluon_to_import_into_{kind}_{abs(hash(tmp_path))}"
+    (tmp_path / f"{module}.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    into = ["--into", f"{module}:{kind}"]
+    assert main(["import", "in.params", "out.params", *into]) == 0
+    assert "Imported 1 layer: in.params -> out.params" in capsys.readouterr().out
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in sample.config.items()}
+    config.pop("D_mul")
+    net = nn.HybridSequential()
+    net.add((DOConv2D if kind == "ours" else plain)(**config, use_bias=False))
+    net.load_parameters("out.params")
+    sample.assert_same_output(net(mx.nd.array(sample.x)).asnumpy())
+    assert main(["import", "in.params", "out.pth", *into]) == 2
+    assert "unknown checkpoint format '.pth'" in capsys.readouterr().err
+    assert main(["import", "in.params", "out.safetensors", *into]) == 0

@@ -37,8 +37,8 @@ FOLDED = {
 }
 DRAWN = {**FOLDED, ".states": "gluon_states"}
 IMPORTED = {**FOLDED, ".h5": "keras", ".npz": "npz"}
-# Files whose names are those of a PyTorch or Gluon network's arrays; Lightning's end in `.ckpt`.
-LOADED = {end: kind for end, kind in IMPORTED.items() if kind != "keras"} | {".ckpt": "torch"}
+# Lightning's files end in `.ckpt`.
+LOADED = {**IMPORTED, ".ckpt": "torch"}
 
 
 @dataclass
