@@ -111,7 +111,7 @@ def same_layer(layer: str, own: str, what: str, there: Any, here: Any, fits: boo
         raise broken(
             f"layer '{layer}' of a file and layer '{own}' of the model must have the same {what}",
             f"{there} in the file, {here} in the model",
-            "make the model's layer like it, or pair the layers by other names with match",
+            "make the model's layer like the file's, or pair it with another",
         )
 
 

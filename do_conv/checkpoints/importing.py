@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,8 @@ _Sizes = Shape | Mapping[str, Shape] | None
 
 
 def import_file(
-    source: str | Path,
-    target: str | Path,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
     *,
     kernel_size: KernelSize = None,
     strip_prefix: str | Sequence[str] = (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ Writes = list[tuple[LayerArray, np.ndarray]]
 
 def import_authors(
     source: Any,
-    target: str | Path,
+    target: str | os.PathLike[str],
     *,
     kernel_size: KernelSize = None,
     strip_prefix: str | Sequence[str] = (),
@@ -45,11 +46,11 @@ def import_authors(
     that need a person's attention.
 
     Args:
-        source: a `.pt`, `.pth`, `.safetensors`, `.h5`, `.weights.h5`, `.params` or `.npz` file; or
-            the network.
-        target: the file to write, of the same ending; or, after a network, the file to read: a
-            `.pt`, `.pth`, `.ckpt`, `.safetensors`, `.h5`, `.params` or `.npz` file. The layers of a
-            `.h5` file are taken in their order, others by name.
+        source: a `.pt`, `.pth`, `.ckpt`, `.safetensors`, `.h5`, `.weights.h5`, `.params` or `.npz`
+            file; or the network.
+        target: the file to write, of the same ending; or, after a network, the file to read, which
+            is no `.weights.h5` file. The layers of a `.h5` file are taken in their order, others by
+            name.
         kernel_size: K of the layers whose files hold only |K|, those of PyTorch and TensorFlow:
             for every layer it fits, or by the layers' new names; others are taken as square. A
             network knows its own.
@@ -67,7 +68,13 @@ def import_authors(
             and the network is as it was.
         MissingFrameworkError: if what reads the format is not installed.
     """
-    if isinstance(source, (str, Path)):
+    if not isinstance(target, (str, os.PathLike)):
+        raise broken(
+            "import_authors takes a file and the file to write, or a network and the file to read",
+            f"a {type(target).__name__} as the second argument",
+            "give the network first, and then the path of a checkpoint",
+        )
+    if isinstance(source, (str, os.PathLike)):
         return importing.import_file(
             source,
             target,
@@ -97,7 +104,7 @@ class _Loading:
     def load(self, advance: Callable[[int, int], None]) -> Report:
         """Read, check and then write every array."""
         layers = {layer.name: layer for layer in layers_of(self.model)}
-        format = formats.of(self.path, formats.LOADED)
+        format = formats.of(self.path, formats.IMPORTED)
         checkpoint = formats.read(format, self.path)
         report = Report(str(self.path), type(self.model).__name__)
         report.numbers_before = states.numbers(checkpoint, format)[1]

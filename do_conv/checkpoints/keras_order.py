@@ -25,7 +25,7 @@ def stored_layers(
         file: the file's name, for a message.
 
     Raises:
-        DOConvError: if the file does not list its layers.
+        DOConvError: if the file does not list its layers, or lists an array that it does not hold.
     """
     root = _ROOT if _ROOT in groups else ""
     if "layer_names" not in groups.get(root, {}):
@@ -41,9 +41,14 @@ def stored_layers(
         group = "/".join(filter(None, [root, layer]))
         for name in _texts(groups.get(group, {}).get("weight_names", ((),))):
             path = f"{group}/{name}"
-            if path in paths:
-                before, _, own = path.rpartition("/")
-                layers.setdefault(before, {})[own.removesuffix(":0")] = path
+            if path not in paths:
+                raise broken(
+                    "a Keras file must hold every array that it lists",
+                    f"{file} without {path}",
+                    "save or copy it again",
+                )
+            before, _, own = path.rpartition("/")
+            layers.setdefault(before, {})[own.removesuffix(":0")] = path
     split: dict[str, dict[str, str]] = {}
     for name, arrays in layers.items():
         if {_DEPTHWISE, _POINTWISE} <= arrays.keys():

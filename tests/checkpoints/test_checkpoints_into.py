@@ -136,6 +136,13 @@ def test_exception_a_file_that_does_not_fit(content, options, said, kind, tmp_pa
     assert torch.equal(networks.output(network, "siamese"), before)
 
 
+@pytest.mark.parametrize("target", [nn.Conv2d(4, 6, 3), state_of()])
+@pytest.mark.parametrize("source", ["in.pth", nn.Conv2d(4, 6, 3)])
+def test_exception_no_path(source, target):
+    with pytest.raises(DOConvError, match="give the network first, and then the path"):
+        checkpoints.import_authors(source, target)
+
+
 def test_exception_other_kernels(tmp_path):
     torch.save(Theirs(4, 6, 5).state_dict(), tmp_path / "in.pth")
     with pytest.raises(DOConvError, match="the same number of kernel positions; received 25 in"):

@@ -204,6 +204,7 @@ def arrays(**changed):
         (arrays(W=torch.zeros(6, 4, 8)), "must fit each other"),
         (arrays(W=torch.zeros(7, 4, 9)), r"'weight' must have shape \(6, 4, 3, 3\)"),
         (arrays(W=torch.zeros(6, 4, 9, dtype=torch.int8)), "must be dense floating-point arrays"),
+        (arrays(D=[0.0]), "must be dense floating-point .* received layer '' with D, a list"),
         ({"W": torch.zeros(6, 4, 5, 5)}, r"'weight' must have shape \(6, 4, 3, 3\)"),
         (arrays(extra=torch.zeros(3)), "Unexpected key"),
         ({}, "Missing key"),

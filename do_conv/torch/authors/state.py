@@ -86,6 +86,9 @@ def _keys(state: dict[str, Any], prefix: str, spec: Spec) -> dict[str, str]:
     """
     diagonals = [name for name in DIAGONALS if prefix + name in state]
     found = [name for name in ("W", "D") if prefix + name in state] + diagonals
+    for key in (prefix + name for name in found):
+        if not isinstance(state[key], torch.Tensor):
+            checks.layer_dtype(prefix.removesuffix("."), f"{key}, a {type(state[key]).__name__}")
     is_folded = state[f"{prefix}W"].ndim == 4
     has_depthwise = len(found) > 1 or (spec.has_delta and not is_folded)
     expected = ["W", "D", *diagonals[:1]] if has_depthwise else ["W"]
