@@ -12,6 +12,7 @@ from mxnet.gluon import nn
 
 from do_conv import checkpoints
 from do_conv.cli import main
+from do_conv.gluon import DOConvTrainer
 from do_conv.gluon.authors import DOConv2D
 
 
@@ -67,6 +68,20 @@ def test_the_arguments_are_theirs_in_their_order():
     ]  # fmt: skip
     layer = DOConv2D(4, 6, 3, 2, 1)
     assert (layer._kwargs["stride"], layer._kwargs["num_filter"]) == ((2, 2), 6)
+
+
+def test_the_network_of_a_trainer_takes_w_and_d(load_sample, tmp_path):
+    sample = load_sample("gluon_conv3x3_nobias")
+    arrays = {f"0.{key}": mx.nd.array(v, dtype=v.dtype) for key, v in sample.state.items()}
+    mx.nd.save(str(tmp_path / "in.params"), arrays)
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(6, 3, use_bias=False, in_channels=4))
+    net.initialize()
+    trainer = DOConvTrainer(net, "sgd")
+    checkpoints.import_authors(trainer, tmp_path / "in.params")
+    sample.assert_same_output(net(mx.nd.array(sample.x)).asnumpy())
+    layers, _ = trainer.to_layers()
+    np.testing.assert_array_equal(layers[0].weight.data().asnumpy(), sample.state["weight"])
 
 
 NETWORK = """

@@ -169,6 +169,13 @@ def test_exception_another_kernel(path):
     assert "number of kernel positions; received 15 in the file, 9 in" in refused(model, path)
 
 
+def test_exception_a_listed_array_that_is_missing(path):
+    with h5py.File(path, "r+") as file:
+        (layer,) = [name for name in file if f"{name}/gamma:0" in file[name]]
+        del file[layer][f"{layer}/gamma:0"]
+    assert f"theirs.h5 without {layer}/{layer}/gamma:0" in refused(built(DOConv2D), path)
+
+
 def test_exception_a_file_without_an_order(tmp_path):
     with h5py.File(tmp_path / "in.weights.h5", "w") as file:
         file["layers/do_conv2d/vars/0"] = np.ones((9, 4, 6))
