@@ -208,7 +208,7 @@ def _plain_writes(
         role = name if own is None else format.NAMING.roles.get(name, name)
         if role in wanted or format.array(state[key]) is not None:
             array = states.array(state, key, layer.name, format)
-            arrays[role] = array if own is None else format.NAMING.to_core(array, name, own.kind)
+            arrays[role] = array if own is None else format.NAMING.to_core(array, name)
     # Without a kernel there is nothing to fit, and the comparison below refuses it.
     if own is not None and (own.kind == "normalization" or "weight" in arrays):
         arrays = fitted(StoredLayer(replace(own, d_mul=None), arrays), layer.name, layer)

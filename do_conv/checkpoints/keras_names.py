@@ -159,12 +159,11 @@ def renamed_all(named: dict[str, Any], renamed: Mapping[str, str]) -> None:
 class _KerasNaming(Naming):
     """Keras's order of axes, and its groups, whose names are made of their classes'."""
 
-    def to_core(self, array: np.ndarray, name: str, kind: str) -> np.ndarray:
+    def to_core(self, array: np.ndarray, name: str) -> np.ndarray:
         if name == "depthwise_kernel":
             return layouts.depthwise_kernel_from_keras(array)
-        if _ROLES.get(name) != "weight" or kind == "normalization":
-            return array
-        return array.T if kind == "dense" else layouts.kernel_from_keras(array)
+        is_kernel = name in ("kernel", "pointwise_kernel")  # of a dense layer, too
+        return layouts.kernel_from_keras(array) if is_kernel else array
 
     def weight_to_core(self, kernel: np.ndarray) -> np.ndarray:
         return layouts.kernel_from_keras(kernel)

@@ -72,8 +72,8 @@ class Naming:
         """The inverse of `delta_to_core`."""
         return delta
 
-    def to_core(self, array: np.ndarray, name: str, kind: str) -> np.ndarray:
-        """An array of a plain layer of this kind, by its name, in the core's order of axes."""
+    def to_core(self, array: np.ndarray, name: str) -> np.ndarray:
+        """An array of a plain layer, by its name, in the core's order of axes."""
         return array
 
     def layers_among(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:

@@ -46,6 +46,7 @@ def test_a_network_of_either_kind(name, make, load_sample, tmp_path):
     stored = mx.nd.load(str(tmp_path / "others.params"))
     stored = {key: array for key, array in stored.items() if not key.startswith("1.")}
     stored["0.running_mean"] = mx.nd.ones_like(stored["0.running_mean"])
+    stored["2.gamma"], stored["2.beta"] = 2 + stored["2.gamma"], 5 + stored["2.beta"]
     theirs = {f"1.{key}": mx.nd.array(v, dtype=v.dtype) for key, v in sample.state.items()}
     mx.nd.save(str(tmp_path / "in.params"), {**stored, **theirs})
     net = network(make, sample.config, **options)
@@ -57,6 +58,8 @@ def test_a_network_of_either_kind(name, make, load_sample, tmp_path):
     checkpoints.import_authors(net, tmp_path / "in.params")
     sample.assert_same_output(net[1](mx.nd.array(sample.x)).asnumpy())
     np.testing.assert_array_equal(net[0].running_mean.data().asnumpy(), 1)
+    np.testing.assert_array_equal(net[2].gamma.data().asnumpy(), 3)
+    np.testing.assert_array_equal(net[2].beta.data().asnumpy(), 5)
 
 
 def test_the_arguments_are_theirs_in_their_order():
