@@ -77,15 +77,16 @@ def from_tensorflow(
     return _imported(weight, _by_group(depthwise, groups), diagonal, kernel_size, note)
 
 
-def without_depthwise(weight: np.ndarray) -> Imported:
+def without_depthwise(weight: np.ndarray, rank: int = 2) -> Imported:
     """A layer without a D: a plain layer under another name.
 
     Args:
         weight: `(C_out, C_in/G, 1)` of a layer with a 1 x 1 kernel, or the kernel
             `(C_out, C_in/G, *K)` of a folded one.
+        rank: the number of the kernel's axes; a folded one has its own.
     """
     is_folded = weight.ndim > 3
-    kernel = weight if is_folded else weight[..., None]
+    kernel = weight if is_folded else weight.reshape(*weight.shape[:2], *(1,) * rank)
     # The number of groups is not stored; the sizes are those of one group.
     spec = Spec(kernel.shape[1], kernel.shape[0], kernel.shape[2:])
     return Imported(kernel, None, spec, FOLDED if is_folded else POINTWISE)

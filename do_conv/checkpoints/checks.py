@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from do_conv.core.errors import broken
+from do_conv.table import counted
 
 _PAIR = (
     "give match='order' if both have their layers in the same order, or match={name in the file: "
@@ -93,13 +94,24 @@ def paired_names(only_file: Sequence[str], only_model: Sequence[str], remedy: st
         )
 
 
+def as_many_layers(there: int, here: int, remedy: str) -> None:
+    """Layers of a file and a model are paired in order only if each has a partner."""
+    if there != here:
+        raise broken(
+            "a file and the model that takes it must have the same number of layers to pair them "
+            "in order",
+            f"{counted(there, 'layer')} in the file and {counted(here, 'layer')} in the model",
+            remedy,
+        )
+
+
 def same_layer(layer: str, own: str, what: str, there: Any, here: Any, fits: bool) -> None:
     """A layer of a file must match the model's layer that takes its arrays."""
     if not fits:
         raise broken(
             f"layer '{layer}' of a file and layer '{own}' of the model must have the same {what}",
             f"{there} in the file, {here} in the model",
-            "make the model's layer like it, or pair the layers by other names with match",
+            "make the model's layer like the file's, or pair it with another",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,8 @@ _Sizes = Shape | Mapping[str, Shape] | None
 
 
 def import_file(
-    source: str | Path,
-    target: str | Path,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
     *,
     kernel_size: KernelSize = None,
     strip_prefix: str | Sequence[str] = (),
@@ -201,7 +202,8 @@ def from_theirs(
     ordered = _in_one_order(theirs, arrays)
     weight, delta = ordered["weight"], ordered.get("delta")
     if delta is None:
-        imported = authors.without_depthwise(weight)
+        given = kernel_size.get(theirs.name) if isinstance(kernel_size, Mapping) else None
+        imported = authors.without_depthwise(weight, 2 if given is None else len(given))
         return imported, [imported.note, _padding_note(theirs, imported.spec.kernel_size)]
     wide = np.promote_types(weight.dtype, delta.dtype)
     weight, delta = weight.astype(wide, copy=False), delta.astype(wide, copy=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,24 +11,26 @@ from typing import Any
 
 import numpy as np
 
+from do_conv import frameworks
 from do_conv.adapter import DELTA, Description, LayerArray, ModelLayer
-from do_conv.checkpoints import checks, formats, importing, pairing, states
+from do_conv.checkpoints import checks, formats, importing, keras_order, pairing, states
 from do_conv.checkpoints.authors_names import Theirs
 from do_conv.checkpoints.formats import Checkpoint, Format
 from do_conv.checkpoints.importing import KernelSize
+from do_conv.checkpoints.keras_names import KERAS
 from do_conv.checkpoints.neutral.transfer import StoredLayer, fitted, layers_of
 from do_conv.checkpoints.report import Layer, Report
 from do_conv.core.errors import broken
 
-# Gluon's names of the arrays of other layers.
-_ROLES = {"normalization": {"gamma": "weight", "beta": "bias"}, "prelu": {"alpha": "weight"}}
+# The framework of each code of the authors'.
+CODES = {"torch": "torch", "tensorflow": "keras", "gluon": "gluon"}
 
 Writes = list[tuple[LayerArray, np.ndarray]]
 
 
 def import_authors(
     source: Any,
-    target: str | Path,
+    target: str | os.PathLike[str],
     *,
     kernel_size: KernelSize = None,
     strip_prefix: str | Sequence[str] = (),
@@ -37,16 +40,17 @@ def import_authors(
     """Import a checkpoint of the original authors' layers: into a file, or into a network.
 
     `import_authors(source, target)` writes a checkpoint for our layers. `import_authors(model,
-    path)` loads the checkpoint at `path` into a PyTorch module or Gluon block, whose layers may be
-    do_conv's or plain, or into a `DOConvOptimizer` or `DOConvTrainer`; a plain layer takes the
-    composed kernel. The outputs are the same. The report has notes on layers that need a person's
-    attention.
+    path)` loads the checkpoint at `path` into a PyTorch module, Keras model or Gluon block, whose
+    layers may be do_conv's or plain, or into a `DOConvOptimizer` of PyTorch or a `DOConvTrainer`; a
+    plain layer takes the composed kernel. The outputs are the same. The report has notes on layers
+    that need a person's attention.
 
     Args:
-        source: a `.pt`, `.pth`, `.safetensors`, `.h5`, `.weights.h5`, `.params` or `.npz` file; or
-            the network.
-        target: the file to write, of the same ending; or, after a network, the file to read: a
-            `.pt`, `.pth`, `.ckpt`, `.safetensors`, `.params` or `.npz` file.
+        source: a `.pt`, `.pth`, `.ckpt`, `.safetensors`, `.h5`, `.weights.h5`, `.params` or `.npz`
+            file; or the network.
+        target: the file to write, of the same ending; or, after a network, the file to read, which
+            is no `.weights.h5` file. The layers of a `.h5` file are taken in their order, others by
+            name.
         kernel_size: K of the layers whose files hold only |K|, those of PyTorch and TensorFlow:
             for every layer it fits, or by the layers' new names; others are taken as square. A
             network knows its own.
@@ -64,7 +68,13 @@ def import_authors(
             and the network is as it was.
         MissingFrameworkError: if what reads the format is not installed.
     """
-    if isinstance(source, (str, Path)):
+    if not isinstance(target, (str, os.PathLike)):
+        raise broken(
+            "import_authors takes a file and the file to write, or a network and the file to read",
+            f"a {type(target).__name__} as the second argument",
+            "give the network first, and then the path of a checkpoint",
+        )
+    if isinstance(source, (str, os.PathLike)):
         return importing.import_file(
             source,
             target,
@@ -94,33 +104,26 @@ class _Loading:
     def load(self, advance: Callable[[int, int], None]) -> Report:
         """Read, check and then write every array."""
         layers = {layer.name: layer for layer in layers_of(self.model)}
-        format = formats.of(self.path, formats.LOADED)
+        format = formats.of(self.path, formats.IMPORTED)
         checkpoint = formats.read(format, self.path)
         report = Report(str(self.path), type(self.model).__name__)
         report.numbers_before = states.numbers(checkpoint, format)[1]
         importing.strip(checkpoint, format, self.path, self.strip_prefix)
         state, found = self._one_state(checkpoint, format)
-        before = pairing.prefix([theirs.name for theirs in found], layers)
-        named = {
-            own: theirs
-            for theirs in found
-            if (own := pairing.inside(f"{theirs.name}.", before)) is not None
-        }
-        others = pairing.other_arrays(states.shapes(state, format), found, before)
-        names = {*named, *others} - pairing.tied(state, named, others, layers, format)
-        pairing.check_pairs(names, layers)
+        self._check_framework(found[0])
+        if format.NAMING is KERAS:
+            stored = keras_order.stored_layers(checkpoint.rest, state, self.path.name)
+            pairs = pairing.by_order(stored, found, layers)
+        else:
+            pairs = pairing.by_name(state, found, layers, format)
         writes: Writes = []
-        for own, theirs in named.items():
-            if own not in names:
-                continue
-            stored, layer = self._stored(state, theirs, layers[own], format)
-            report.layers.append(replace(layer, name=own))
-            arrays = fitted(stored, theirs.name, layers[own])
+        for own, theirs in pairs.theirs.items():
+            made, entry = self._stored(state, theirs, layers[own], format)
+            report.layers.append(replace(entry, name=own))
+            arrays = fitted(made, theirs.name, layers[own])
             writes += [(layers[own].arrays[role], array) for role, array in arrays.items()]
-            advance(len(report.layers), len(named.keys() & names))
-        for own, keys in others.items():
-            if own not in names:
-                continue
+            advance(len(report.layers), len(pairs.theirs))
+        for own, keys in pairs.others.items():
             plain = _plain_writes(state, keys, layers[own], format)
             report.passed += len(plain)
             writes += plain
@@ -128,6 +131,19 @@ class _Loading:
             array.write(values)
         report.numbers_after = sum(values.size for _, values in writes)
         return report
+
+    def _check_framework(self, theirs: Theirs) -> None:
+        """Refuse a checkpoint of another framework, whose padding and epsilons are others."""
+        own, code = frameworks.of(self.model), CODES[theirs.framework]
+        if own != code:
+            titles = [frameworks.BACKENDS[name].title for name in (own, code)]
+            raise broken(
+                "a network must be of the framework of the checkpoint that it takes",
+                f"a {titles[0]} network for {self.path.name}, which is of the authors' code for "
+                f"{titles[1]}",
+                f"load it into a {titles[1]} network, and move that network's weights with "
+                "do_conv.checkpoints.save and load",
+            )
 
     def _one_state(
         self, checkpoint: Checkpoint, format: Format
@@ -186,17 +202,16 @@ def _plain_writes(
     state: Mapping[str, Any], keys: Mapping[str, str], layer: ModelLayer, format: Format
 ) -> Writes:
     """The arrays of a layer that has none of the authors'."""
-    wanted = set(pairing.trained(layer))
+    wanted, own = set(pairing.trained(layer)), layer.description
     arrays: dict[str, np.ndarray] = {}
-    kind = None if layer.description is None else layer.description.kind
     for name, key in keys.items():
-        role = _ROLES.get(kind or "", {}).get(name, name)
+        role = name if own is None else format.NAMING.roles.get(name, name)
         if role in wanted or format.array(state[key]) is not None:
-            arrays[role] = states.array(state, key, layer.name, format)
+            array = states.array(state, key, layer.name, format)
+            arrays[role] = array if own is None else format.NAMING.to_core(array, name)
     # Without a kernel there is nothing to fit, and the comparison below refuses it.
-    if layer.description is not None and (kind == "normalization" or "weight" in arrays):
-        stored = StoredLayer(replace(layer.description, d_mul=None), arrays)
-        arrays = fitted(stored, layer.name, layer)
+    if own is not None and (own.kind == "normalization" or "weight" in arrays):
+        arrays = fitted(StoredLayer(replace(own, d_mul=None), arrays), layer.name, layer)
     shapes = {role: array.shape for role, array in arrays.items()}
     here = {role: layer.arrays[role].shape for role in sorted(wanted)}
     checks.same_layer(layer.name, layer.name, "arrays", shapes, here, shapes == here)

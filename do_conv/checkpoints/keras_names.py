@@ -25,6 +25,12 @@ _CLASSES = re.compile(
     rf"|(?P<plain>{_KINDS}|separable_conv[12]d))(?P<count>(?:_\d+)?)"
 )
 
+_ROLES = {
+    "kernel": "weight", "depthwise_kernel": "weight", "pointwise_kernel": "weight",
+    "gamma": "weight", "beta": "bias",
+    "moving_mean": "running_mean", "moving_variance": "running_var",
+}  # fmt: skip
+
 
 def is_of_class_do_conv2d(path: str) -> bool:
     """True if a layer has the name that Keras makes of the class `DOConv2D`."""
@@ -153,6 +159,12 @@ def renamed_all(named: dict[str, Any], renamed: Mapping[str, str]) -> None:
 class _KerasNaming(Naming):
     """Keras's order of axes, and its groups, whose names are made of their classes'."""
 
+    def to_core(self, array: np.ndarray, name: str) -> np.ndarray:
+        if name == "depthwise_kernel":
+            return layouts.depthwise_kernel_from_keras(array)
+        is_kernel = name in ("kernel", "pointwise_kernel")  # of a dense layer, too
+        return layouts.kernel_from_keras(array) if is_kernel else array
+
     def weight_to_core(self, kernel: np.ndarray) -> np.ndarray:
         return layouts.kernel_from_keras(kernel)
 
@@ -183,4 +195,4 @@ class _KerasNaming(Naming):
         return plain_groups(groups, shapes)
 
 
-KERAS = _KerasNaming("/", authors_separators="/", can_strip=False)
+KERAS = _KerasNaming("/", authors_separators="/", can_strip=False, roles=_ROLES)

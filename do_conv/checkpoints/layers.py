@@ -48,11 +48,13 @@ class Naming:
         separators: the characters that may stand between a layer's name and an array's.
         authors_separators: the same, in files of the original authors' layers.
         can_strip: whether a prefix may be taken from the names.
+        roles: the roles of arrays that have other names in layers of known kinds.
     """
 
     separators: str = "."
     authors_separators: str = "."
     can_strip: bool = True
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     def weight_to_core(self, kernel: np.ndarray) -> np.ndarray:
         """W in the core's order of axes."""
@@ -69,6 +71,10 @@ class Naming:
     def delta_from_core(self, delta: np.ndarray) -> np.ndarray:
         """The inverse of `delta_to_core`."""
         return delta
+
+    def to_core(self, array: np.ndarray, name: str) -> np.ndarray:
+        """An array of a plain layer, by its name, in the core's order of axes."""
+        return array
 
     def layers_among(self, shapes: Mapping[str, Shape]) -> Iterator[Stored]:
         """The layers of do_conv among named arrays.
@@ -90,7 +96,9 @@ class Naming:
 
 
 TORCH = Naming()
-GLUON = Naming("._:", authors_separators="._:")
+GLUON = Naming(
+    "._:", authors_separators="._:", roles={"gamma": "weight", "beta": "bias", "alpha": "weight"}
+)
 NPZ = Naming(authors_separators="/.")
 
 

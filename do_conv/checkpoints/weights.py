@@ -17,8 +17,9 @@ def write(model: Any, path: str | Path) -> None:
     """Write a network's weights as its framework does, or to a neutral file.
 
     Args:
-        model: a PyTorch module or Gluon block.
-        path: a `.pt` or `.pth` file of PyTorch, a `.params` file of Gluon, or `.safetensors`.
+        model: a PyTorch module, Keras model or Gluon block.
+        path: a `.pt` or `.pth` file of PyTorch, a `.weights.h5` file of Keras, a `.params` file of
+            Gluon, or `.safetensors`.
 
     Raises:
         DOConvError: if the file is of another kind, or cannot be written.
@@ -27,9 +28,10 @@ def write(model: Any, path: str | Path) -> None:
     format = formats.of(path, endings(framework))
     if path.name.lower().endswith(_NEUTRAL):
         save(model, path)
-    elif framework == "gluon":
+    elif framework != "torch":
         with files.replacing(path) as beside:
-            model.save_parameters(str(beside))
+            save_own = model.save_weights if framework == "keras" else model.save_parameters
+            save_own(str(beside))
     else:
         state = model.state_dict()
         formats.write(format, path, Checkpoint([state], state))
@@ -37,5 +39,5 @@ def write(model: Any, path: str | Path) -> None:
 
 def endings(framework: str) -> dict[str, str]:
     """The endings of the files that `write` writes, and their formats."""
-    own = {"torch": "torch", "gluon": "gluon"}.get(framework)
-    return {end: kind for end, kind in formats.IMPORTED.items() if kind == own or end == _NEUTRAL}
+    kinds = (framework, "safetensors")
+    return {end: kind for end, kind in formats.FOLDED.items() if kind in kinds}

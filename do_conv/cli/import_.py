@@ -38,7 +38,7 @@ def add_to(commands: Any) -> None:
         "--into",
         metavar="MODULE:FUNCTION",
         help="load IN into the network that this function returns, and write its weights to OUT: "
-        "a .pt, .pth, .params or .safetensors file",
+        "a .pt, .pth, .weights.h5, .params or .safetensors file",
     )
     parser.set_defaults(run=run)
 

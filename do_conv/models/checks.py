@@ -94,7 +94,7 @@ def kernels_as_composed(found: str | None, holder: str) -> None:
     """A kernel that other code changed is not overwritten silently.
 
     Args:
-        found: the kernels that were changed, in words; None without any.
+        found: the kernels that were changed, in words; None if all are as composed.
         holder: "optimizer" or "trainer".
     """
     if found is not None:

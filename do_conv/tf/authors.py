@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from do_conv.adapter import DELTA
-from do_conv.checkpoints import authors_names, importing
+from do_conv.checkpoints import authors_names, checks, importing
 from do_conv.checkpoints.keras_names import KERAS
 from do_conv.core import rules
 from do_conv.core.rules import CompositionName, DepthwiseInit
@@ -116,8 +116,16 @@ class DOConv2D(layers.DOConv2D):
         """
         arrays = {f"{self.name}/vars/{key}": np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118
         shapes = {key: array.shape for key, array in arrays.items()}
+        rules.built(self.name, self.built or not arrays)
+        named = [name for name in ("kernel", "D") if name in store.keys()]  # noqa: SIM118
+        if named and self.spec.has_delta:
+            checks.layer_keys(self.name, ["kernel", "D"], named)
         for theirs in authors_names.layers_among(shapes, "/"):
             found = {role: arrays[key] for role, key in theirs.keys.items()}
+            if "delta" in found:
+                shape = found["delta"].shape
+                expected = (self.spec.area, *shape[1:2], self.spec.in_channels)
+                rules.stored_shape(f"{self.name}/D", expected, shape)
             imported, _ = importing.from_theirs(theirs, found, {theirs.name: self.spec.kernel_size})
             store = {"0": KERAS.weight_from_core(imported.weight)}
             if imported.delta is not None:

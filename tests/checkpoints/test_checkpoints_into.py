@@ -10,76 +10,70 @@ from torch import nn
 
 from do_conv import DOConvError, checkpoints
 from do_conv.cli import main
-from do_conv.torch import DOConvOptimizer, authors, convert
+from do_conv.torch import DOConvOptimizer, convert
 from do_conv.torch.authors import edited
 
 
 def built(name, kind):
     """A network to load into."""
-    if kind == "ours":
-        return networks.NETWORKS[name](
-            edited.DOConv2d if name == "restoration" else authors.DOConv2d
-        )
-    conv = networks.plain_edited if name == "restoration" else networks.plain
-    return networks.NETWORKS[name](conv)
+    return networks.network(name) if kind == "ours" else networks.plain_network(name)
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "model.module."])
 @pytest.mark.parametrize("kind", ["ours", "plain"])
 @pytest.mark.parametrize("name", networks.NETWORKS)
-def test_a_network_of_either_kind(name, kind, prefix, tmp_path):
-    theirs = networks.trained(name)
-    state = {f"{prefix}{key}": tensor for key, tensor in theirs.state_dict().items()}
-    content = {"epoch": 3, "state_dict": state} if prefix else state
-    torch.save(content, tmp_path / "in.pth")
-    network = built(name, kind)
-    report = checkpoints.import_authors(network, tmp_path / "in.pth")
-    networks.assert_same_output(network, theirs)
-    modules = dict(theirs.named_modules())
-    expected = [one for one, module in modules.items() if isinstance(module, Theirs)]
-    assert [layer.name for layer in report.layers] == expected
-    assert (report.source, report.target) == (str(tmp_path / "in.pth"), type(network).__name__)
+def test_a_network_of_either_kind(name, kind):
+    """The files are those of wrapped networks, too, with other arrays beside the network's."""
+    path, network = networks.FOLDER / networks.NETWORKS[name][1], built(name, kind)
+    report = checkpoints.import_authors(network, path)
+    networks.assert_their_output(network, name)
+    assert [layer.name for layer in report.layers] == networks.LAYERS[name]
+    assert (report.source, report.target) == (str(path), type(network).__name__)
 
 
-def test_a_converted_network(tmp_path):
-    theirs = networks.trained("siamese")
-    torch.save(theirs.state_dict(), tmp_path / "in.pth")
-    network = convert(built("siamese", "plain"))
+@pytest.mark.parametrize("kind", ["ours", "plain"])
+def test_a_folded_network(kind):
+    network = built("restoration", kind)
+    checkpoints.import_authors(network, networks.FOLDER / "restoration_folded.pth")
+    networks.assert_their_output(network, "restoration_folded")
+
+
+@pytest.mark.parametrize("kind", ["ours", "plain"])
+def test_two_prefixes(kind, tmp_path):
+    state = {f"model.module.{key}": one for key, one in networks.state_of("dilated").items()}
+    torch.save({"state_dict": state}, tmp_path / "in.pth")
+    network = built("dilated", kind)
     checkpoints.import_authors(network, tmp_path / "in.pth")
-    networks.assert_same_output(network, theirs)
-    assert torch.equal(network.encoder[0].weight.flatten(2), theirs.encoder[0].W)
+    networks.assert_their_output(network, "dilated")
 
 
-def test_the_network_of_an_optimizer_takes_w_and_d(tmp_path):
-    theirs = networks.trained("siamese")
-    torch.save(theirs.state_dict(), tmp_path / "in.pth")
+def test_a_converted_network():
+    network = convert(built("siamese", "plain"))
+    checkpoints.import_authors(network, networks.FOLDER / "siamese.ckpt")
+    networks.assert_their_output(network, "siamese")
+    kernel = networks.state_of("siamese")["encoder.0.W"]
+    assert torch.equal(network.encoder[0].weight.flatten(2), kernel)
+
+
+def test_the_network_of_an_optimizer_takes_w_and_d():
     network = built("siamese", "plain")
     optimizer = DOConvOptimizer(torch.optim.SGD(network.parameters(), lr=0.1), network)
-    checkpoints.import_authors(optimizer, tmp_path / "in.pth")
-    networks.assert_same_output(network, theirs)
+    checkpoints.import_authors(optimizer, networks.FOLDER / "siamese.ckpt")
+    networks.assert_their_output(network, "siamese")
     layers, _ = optimizer.to_layers()
-    assert torch.equal(layers.encoder[0].weight.flatten(2), theirs.encoder[0].W)
-
-
-def test_arrays_of_a_wrapper_beside_the_network_are_left_out(tmp_path):
-    theirs = networks.trained("siamese")
-    state = {f"model.{key}": tensor for key, tensor in theirs.state_dict().items()}
-    torch.save({"state_dict": {**state, "loss.weight": torch.ones(2)}}, tmp_path / "in.ckpt")
-    network = built("siamese", "ours")
-    checkpoints.import_authors(network, tmp_path / "in.ckpt")
-    networks.assert_same_output(network, theirs)
+    kernel = networks.state_of("siamese")["encoder.0.W"]
+    assert torch.equal(layers.encoder[0].weight.flatten(2), kernel)
 
 
 @pytest.mark.parametrize("kind", ["ours", "plain"])
 def test_a_layer_under_two_names(kind, tmp_path):
     """A state dict has it twice, and the network once."""
-    theirs, network = networks.trained("siamese"), built("siamese", kind)
-    for one in (theirs, network):
-        one.second_encoder, one.second_head = one.encoder, one.head
-    torch.save(theirs.state_dict(), tmp_path / "in.pth")
+    state, network = networks.state_of("siamese"), built("siamese", kind)
+    network.second_encoder, network.second_out = network.encoder, network.out
+    state |= {f"second_{key}": one for key, one in state.items() if not key.startswith("head")}
+    torch.save(state, tmp_path / "in.pth")
     report = checkpoints.import_authors(network, tmp_path / "in.pth")
-    networks.assert_same_output(network, theirs)
-    assert [layer.name for layer in report.layers] == ["encoder.0", "encoder.2"]
+    networks.assert_their_output(network, "siamese")
+    assert [layer.name for layer in report.layers] == networks.LAYERS["siamese"]
 
 
 @pytest.mark.parametrize("make", [edited.DOConv2d, networks.plain_edited])
@@ -92,7 +86,7 @@ def test_a_bare_layer(make, tmp_path):
 
 
 def state_of(name="siamese", **changed):
-    state = {**networks.trained(name).state_dict(), **changed}
+    state = {**networks.state_of(name), **changed}
     return {key: tensor for key, tensor in state.items() if tensor is not None}
 
 
@@ -116,7 +110,7 @@ def state_of(name="siamese", **changed):
             "layer 'encoder.0' of the model must",
         ),
         ({"extra.W": torch.ones(2, 2, 1)}, {}, "'extra' only in the file, 'encoder.0', "),
-        (state_of("text"), {}, r"by name; received '\(the network itself\)', 'embedding', "),
+        (state_of("text"), {}, "by name; received 'convs.0', 'convs.1', 'convs.2', 'embedding', "),
         (state_of(), {"kernel_size": (3, 3)}, "has its own kernel_size; received kernel_size="),
         (state_of(), {"strip_prefix": "module."}, "a prefix to strip must begin names"),
         ({"weight": torch.ones(2)}, {}, "must hold a layer of the original authors"),
@@ -126,9 +120,9 @@ def state_of(name="siamese", **changed):
             "layer 'encoder.0' with NaN",
         ),
         (
-            {**state_of(), "head.weight": torch.ones(3, 6)},
+            {**state_of(), "out.weight": torch.ones(3, 6, 1, 1)},
             {},
-            r"the same arrays; received .*'weight': \(3, 6\)",
+            r"the same arrays; received .*'weight': \(3, 6, 1, 1\)",
         ),
     ],
 )
@@ -136,10 +130,17 @@ def state_of(name="siamese", **changed):
 def test_exception_a_file_that_does_not_fit(content, options, said, kind, tmp_path):
     torch.save(content, tmp_path / "in.pth")
     network = built("siamese", kind)
-    before = networks.output(network)
+    before = networks.output(network, "siamese")
     with pytest.raises(DOConvError, match=said):
         checkpoints.import_authors(network, tmp_path / "in.pth", **options)
-    assert torch.equal(networks.output(network), before)
+    assert torch.equal(networks.output(network, "siamese"), before)
+
+
+@pytest.mark.parametrize("target", [nn.Conv2d(4, 6, 3), state_of()])
+@pytest.mark.parametrize("source", ["in.pth", nn.Conv2d(4, 6, 3)])
+def test_exception_no_path(source, target):
+    with pytest.raises(DOConvError, match="give the network first, and then the path"):
+        checkpoints.import_authors(source, target)
 
 
 def test_exception_other_kernels(tmp_path):
@@ -152,13 +153,12 @@ NETWORK = """
 import sys
 sys.path.insert(0, {support!r})
 import authors_networks as networks
-from do_conv.torch import authors
 
 def ours():
-    return networks.Dilated(authors.DOConv2d)
+    return networks.network("dilated")
 
 def plain():
-    return networks.Dilated(networks.plain)
+    return networks.plain_network("dilated")
 """
 
 
@@ -166,8 +166,7 @@ def plain():
 def command(tmp_path, monkeypatch):
     """A function: `do-conv import` into a network, in a folder with the authors' checkpoint."""
     support = str(Path(networks.__file__).parent)
-    state = networks.trained("dilated").state_dict()
-    state = {f"module.{key}": tensor for key, tensor in state.items()}
+    state = {f"module.{key}": tensor for key, tensor in networks.state_of("dilated").items()}
     torch.save({"model": state}, tmp_path / "in.pth")
     # A module is imported once in a process.
     module = f"to_import_into_{abs(hash(tmp_path))}"
@@ -179,17 +178,17 @@ def command(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["ours", "plain"])
 def test_the_command(kind, command, capsys):
     assert command(kind, "out.pth") == 0
-    assert "Imported 5 layers: in.pth -> out.pth" in capsys.readouterr().out
+    assert "Imported 7 layers: in.pth -> out.pth" in capsys.readouterr().out
     network = built("dilated", kind)
     network.load_state_dict(torch.load("out.pth"), strict=True)
-    networks.assert_same_output(network, networks.trained("dilated"))
+    networks.assert_their_output(network, "dilated")
 
 
 def test_the_command_writes_a_neutral_file(command):
     assert command("ours", "out.safetensors") == 0
     network = built("dilated", "plain")
     checkpoints.load(network, "out.safetensors")
-    networks.assert_same_output(network, networks.trained("dilated"))
+    networks.assert_their_output(network, "dilated")
 
 
 def test_exception_the_command_writes_the_networks_own_files(command, capsys, tmp_path):

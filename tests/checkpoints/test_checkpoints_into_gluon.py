@@ -11,6 +11,8 @@ import mxnet as mx
 from mxnet.gluon import nn
 
 from do_conv import checkpoints
+from do_conv.cli import main
+from do_conv.gluon import DOConvTrainer
 from do_conv.gluon.authors import DOConv2D
 
 
@@ -44,8 +46,9 @@ def test_a_network_of_either_kind(name, make, load_sample, tmp_path):
     others.save_parameters(str(tmp_path / "others.params"))
     stored = mx.nd.load(str(tmp_path / "others.params"))
     stored = {key: array for key, array in stored.items() if not key.startswith("1.")}
-    for key in ("0.running_mean", "3.alpha"):
-        stored[key] = mx.nd.ones_like(stored[key])
+    stored["0.running_mean"] = mx.nd.ones_like(stored["0.running_mean"])
+    stored["2.gamma"], stored["2.beta"] = 2 + stored["2.gamma"], 5 + stored["2.beta"]
+    stored["3.alpha"] = mx.nd.ones_like(stored["3.alpha"])
     theirs = {f"1.{key}": mx.nd.array(v, dtype=v.dtype) for key, v in sample.state.items()}
     mx.nd.save(str(tmp_path / "in.params"), {**stored, **theirs})
     net = network(make, sample.config, **options)
@@ -58,6 +61,8 @@ def test_a_network_of_either_kind(name, make, load_sample, tmp_path):
     sample.assert_same_output(net[1](mx.nd.array(sample.x)).asnumpy())
     np.testing.assert_array_equal(net[0].running_mean.data().asnumpy(), 1)
     np.testing.assert_array_equal(net[3].alpha.data().asnumpy(), 1)
+    np.testing.assert_array_equal(net[2].gamma.data().asnumpy(), 3)
+    np.testing.assert_array_equal(net[2].beta.data().asnumpy(), 5)
 
 
 def test_the_arguments_are_theirs_in_their_order():
@@ -69,3 +74,57 @@ def test_the_arguments_are_theirs_in_their_order():
     ]  # fmt: skip
     layer = DOConv2D(4, 6, 3, 2, 1)
     assert (layer._kwargs["stride"], layer._kwargs["num_filter"]) == ((2, 2), 6)
+
+
+def test_the_network_of_a_trainer_takes_w_and_d(load_sample, tmp_path):
+    sample = load_sample("gluon_conv3x3_nobias")
+    arrays = {f"0.{key}": mx.nd.array(v, dtype=v.dtype) for key, v in sample.state.items()}
+    mx.nd.save(str(tmp_path / "in.params"), arrays)
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(6, 3, use_bias=False, in_channels=4))
+    net.initialize()
+    trainer = DOConvTrainer(net, "sgd")
+    checkpoints.import_authors(trainer, tmp_path / "in.params")
+    sample.assert_same_output(net(mx.nd.array(sample.x)).asnumpy())
+    layers, _ = trainer.to_layers()
+    np.testing.assert_array_equal(layers[0].weight.data().asnumpy(), sample.state["weight"])
+
+
+NETWORK = """
+from mxnet.gluon import nn
+from do_conv.gluon.authors import DOConv2D
+
+def ours():
+    return made(DOConv2D(4, 6, 3, use_bias=False))
+
+def plain():
+    return made(nn.Conv2D(6, 3, use_bias=False, in_channels=4))
+
+def made(layer):
+    net = nn.HybridSequential()
+    net.add(layer)
+    net.initialize()
+    return net
+"""
+
+
+@pytest.mark.parametrize("kind", ["ours", "plain"])
+def test_the_command(kind, load_sample, tmp_path, monkeypatch, capsys):
+    sample = load_sample("gluon_conv3x3_nobias")
+    arrays = {f"0.{key}": mx.nd.array(v, dtype=v.dtype) for key, v in sample.state.items()}
+    mx.nd.save(str(tmp_path / "in.params"), arrays)
+    module = f"gluon_to_import_into_{kind}_{abs(hash(tmp_path))}"
+    (tmp_path / f"{module}.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    into = ["--into", f"{module}:{kind}"]
+    assert main(["import", "in.params", "out.params", *into]) == 0
+    assert "Imported 1 layer: in.params -> out.params" in capsys.readouterr().out
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in sample.config.items()}
+    config.pop("D_mul")
+    net = nn.HybridSequential()
+    net.add((DOConv2D if kind == "ours" else plain)(**config, use_bias=False))
+    net.load_parameters("out.params")
+    sample.assert_same_output(net(mx.nd.array(sample.x)).asnumpy())
+    assert main(["import", "in.params", "out.pth", *into]) == 2
+    assert "unknown checkpoint format '.pth'" in capsys.readouterr().err
+    assert main(["import", "in.params", "out.safetensors", *into]) == 0

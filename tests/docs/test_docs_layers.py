@@ -44,7 +44,7 @@ WITHOUT = {"do_conv": ["Cost"]}
         ("do_conv.torch", "torch", 16),
         ("do_conv.tf", "keras", 12),
         ("do_conv.gluon", "mxnet", 10),
-        ("do_conv.torch.authors", "torch", 1),
+        ("do_conv.torch.authors", "torch", 3),
         ("do_conv.torch.authors.edited", "torch", 2),
         ("do_conv.tf.authors", "keras", 1),
         ("do_conv.gluon.authors", "mxnet", 1),

@@ -73,6 +73,35 @@ def test_it_is_a_layer_of_do_conv_and_folds():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(folded(x)), y, rtol=0, atol=1e-5)
 
 
+ARRAYS = {"kernel": np.ones((9, 4, 6)), "D": np.ones((9, 9, 4)), "bias": np.ones(6)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"D": None}, r"must be \['D', 'kernel'\]; received \['kernel'\]"),
+        ({"kernel": None}, r"must be \['D', 'kernel'\]; received \['D'\]"),
+        ({"bias": None}, "must be .*; received .*'0', 'depthwise_delta'"),
+        (
+            {"D": np.ones((25, 9, 4))},
+            r"D' must have shape \(9, 9, 4\); received shape \(25, 9, 4\)",
+        ),
+        ({"kernel": np.ones((9, 4, 8))}, "must fit each other; received layer 'do_conv2d.*'"),
+    ],
+)
+def test_exception_arrays_that_do_not_fit(changed, said, tmp_path):
+    arrays = {name: one for name, one in {**ARRAYS, **changed}.items() if one is not None}
+    with h5py.File(tmp_path / "in.weights.h5", "w") as file:
+        for name, array in arrays.items():
+            file[f"layers/do_conv2d/vars/{name}"] = array
+    model = keras.Sequential([keras.Input((8, 8, 4)), DOConv2D(6, 3)])
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=said):  # Keras's, with ours in it
+        model.load_weights(tmp_path / "in.weights.h5")
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_exception_strides_in_the_place_of_the_multiplier():
     with pytest.raises(DOConvError, match="D_mul, the third argument of the authors' layer"):
         DOConv2D(8, 3, 2)

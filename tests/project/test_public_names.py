@@ -36,7 +36,7 @@ PUBLIC = {
         "DepthwiseSeparableConv1D", "DepthwiseSeparableConv2D", "DepthwiseSeparableConv3D",
         "compose", "compose_separable", "convert", "fold", "folded_parameters", "plan", "verify",
     },
-    "do_conv.torch.authors": {"DOConv2d"},
+    "do_conv.torch.authors": {"DOConv1d", "DOConv2d", "DOConv3d"},
     "do_conv.torch.authors.edited": {"DOConv2d", "DOConv2d_eval"},
     "do_conv.tf.authors": {"DOConv2D"},
     "do_conv.gluon.authors": {"DOConv2D"},

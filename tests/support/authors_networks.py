@@ -1,9 +1,11 @@
-"""Small networks as public code builds them around a copy of the authors' layer.
+"""The networks of the page of migration, with checkpoints that the authors' layers made.
 
-Each function takes the layer's class, which is called with the authors' arguments.
+`Theirs` and `Edited` store and compute what the authors' layers do, for other cases.
 """
 
 import math
+import re
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -83,153 +85,61 @@ def plain_edited(in_channels, out_channels, kernel_size=3, D_mul=None, **options
     return plain(in_channels, out_channels, kernel_size, D_mul, **options)
 
 
-class Block(nn.Module):
-    """A restoration block: a branch of the image, and one of its spectrum."""
-
-    def __init__(self, conv, channels):
-        super().__init__()
-        self.image = nn.Sequential(conv(channels, channels), nn.ReLU(), conv(channels, channels))
-        self.spectrum = nn.Sequential(
-            conv(2 * channels, 2 * channels, 1, padding=0), nn.ReLU(),
-            conv(2 * channels, 2 * channels, 1, padding=0),
-        )  # fmt: skip
-
-    def forward(self, x):
-        parts = torch.fft.rfft2(x, norm="backward")
-        parts = self.spectrum(torch.cat([parts.real, parts.imag], 1))
-        spectrum = torch.fft.irfft2(torch.complex(*parts.chunk(2, 1)), s=x.shape[-2:])
-        return x + self.image(x) + spectrum
-
-
-class Restoration(nn.Module):
-    """A U-Net that restores images, with the edited copy's defaults."""
-
-    image = (2, 3, 16, 12)
-
-    def __init__(self, conv):
-        super().__init__()
-        self.entry, self.down = conv(3, 4), conv(4, 8, stride=2)
-        self.body = Block(conv, 8)
-        self.up = nn.ConvTranspose2d(8, 4, 4, 2, 1)
-        self.out = conv(4, 3)
-
-    def forward(self, x):
-        first = self.entry(x)
-        return x + self.out(self.up(self.body(self.down(first))) + first)
-
-
-class Dilated(nn.Module):
-    """A U-Net with dilated and grouped layers, and batch normalization."""
-
-    image = (2, 3, 16, 12)
-
-    def __init__(self, conv):
-        super().__init__()
-        self.layers = nn.ModuleList(
-            [
-                conv(3, 8, 3, padding=1, bias=False),
-                conv(8, 8, 3, None, 1, 2, 2),
-                conv(8, 8, (3, 5), padding=(1, 2), groups=8),
-                conv(8, 8, 3, 18, padding=4, dilation=4, groups=2),
-                conv(8, 4, 1),
-            ]
-        )
-        self.norms = nn.ModuleList([nn.BatchNorm2d(n) for n in (8, 8, 8, 8, 4)])
-
-    def forward(self, x):
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = norm(layer(x)).relu()
-        return x
-
-
-class Siamese(nn.Module):
-    """Change detection: one encoder for two images."""
-
-    image = (2, 6, 16, 12)
-
-    def __init__(self, conv):
-        super().__init__()
-        self.encoder = nn.Sequential(
-            conv(3, 6, 3, stride=2, padding=1), nn.ReLU(), conv(6, 6, 3, padding=1)
-        )
-        self.head = nn.Linear(6, 2)
-
-    def forward(self, x):
-        before, after = map(self.encoder, x.chunk(2, 1))
-        return self.head((before - after).abs().mean((2, 3)))
-
-
-class Text(nn.Module):
-    """A text CNN: kernels as wide as the embedding."""
-
-    image = (2, 12)
-
-    def __init__(self, conv):
-        super().__init__()
-        self.embedding = nn.Embedding(20, 7)
-        self.layers = nn.ModuleList([conv(1, 4, (size, 7)) for size in (2, 3, 4)])
-        self.head = nn.Linear(12, 3)
-        self.register_buffer("scale", torch.ones(12))
-        self.register_buffer("order", torch.arange(12))
-
-    def forward(self, x):
-        words = self.embedding((10 * x.abs()).long() % 20)[:, None]
-        features = torch.cat([layer(words).amax((2, 3)) for layer in self.layers], 1)
-        return self.head(self.scale * features[:, self.order])
-
-
-class Detector(nn.Module):
-    """A YOLO-like network, whose layer is chosen by its name in a configuration."""
-
-    image = (2, 3, 16, 12)
-
-    def __init__(self, conv):
-        super().__init__()
-        kinds = {"DOConv": conv, "Conv": plain}
-        rows = [("DOConv", 3, 4, 3, 2), ("Conv", 4, 8, 1, 1), ("DOConv", 8, 8, 3, 1)]
-        self.model = nn.Sequential()
-        for kind, channels, outputs, size, stride in rows:
-            layer = kinds[kind](
-                channels, outputs, size, stride=stride, padding=size // 2, bias=False
-            )
-            self.model.append(nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.SiLU()))
-
-    def forward(self, x):
-        return self.model(x)
-
-
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "tasks" / "leave-the-authors-file.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+# Of each network its class on the page, and its file in `FOLDER`.
+FOLDER = ROOT / "tests" / "data" / "authors" / "networks"
 NETWORKS = {
-    "restoration": Restoration,
-    "dilated": Dilated,
-    "siamese": Siamese,
-    "text": Text,
-    "detector": Detector,
+    "text": ("Text", "text.pth"),
+    "restoration": ("Restoration", "restoration.pth"),
+    "dilated": ("DilatedUNet", "dilated.pth"),
+    "siamese": ("Siamese", "siamese.ckpt"),
+    "detector": ("Detector", "detector.pth"),
 }
+# The layers of the authors in each.
+LAYERS = {
+    "text": ["convs.0", "convs.1", "convs.2"],
+    "restoration": [
+        "entry.main.0", "down.main.0", "body.main.0.main.0", "body.main.1",
+        "body.spectrum.0.main.0", "body.spectrum.1.main.0", "out.main.0",
+    ],
+    "dilated": ["first.0", "first.3", "second.0", "second.3", "decode.0", "decode.3", "out"],
+    "siamese": ["encoder.0", "encoder.2", "head.0"],
+    "detector": ["model.0.0", "model.2.0", "model.3.0"],
+}  # fmt: skip
 
 
-def trained(kind):
-    """A network with the authors' layers, as training leaves it."""
-    torch.manual_seed(0)
-    network = NETWORKS[kind](Edited if kind == "restoration" else Theirs)
-    for name, buffer in network.named_buffers():
-        if name == "scale":
-            nn.init.uniform_(buffer, 0.5, 1.5)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.normal_(module.running_mean, std=0.1)
-    return network.eval()
+def network(name, conv=None):
+    """A network of the page, with the layer that it imports, or another in its place."""
+    kind, _ = NETWORKS[name]
+    (block,) = (block for block in BLOCKS if f"class {kind}(" in block)
+    scope = {"__name__": name, "DOConv2d": conv}
+    exec(block if conv is None else re.sub(r"from do_conv\..*\n", "", block), scope)
+    return scope[kind]()
 
 
-def output(network):
-    """A network's output for its image."""
-    torch.manual_seed(1)
+def plain_network(name):
+    """A network of the page, with PyTorch's layers."""
+    return network(name, plain_edited if name == "restoration" else plain)
+
+
+def state_of(name):
+    """The network's arrays under the authors' names, without a wrapper's prefix."""
+    content = torch.load(FOLDER / NETWORKS[name][1])
+    state = content.get("state_dict", content.get("model", content))
+    before = {"restoration": "module.", "siamese": "model."}.get(name, "")
+    return {key.removeprefix(before): one for key, one in state.items() if key.startswith(before)}
+
+
+def output(network, name):
+    """A network's output for the input that was saved."""
+    inputs, _ = torch.load(FOLDER / f"{name}_output.pth")
     with torch.no_grad():
-        return network.eval()(torch.randn(network.image))
+        return network.eval()(inputs)
 
 
-def assert_same_output(found, expected):
-    """Two networks give the same output, to the rounding of float32."""
-    there = output(expected)
-    assert abs(output(found) - there).max() <= 1e-5 * abs(there).max()
+def assert_their_output(network, name):
+    """A network gives what it gave with the authors' layers, to the rounding of float32."""
+    _, expected = torch.load(FOLDER / f"{name}_output.pth")
+    assert abs(output(network, name) - expected).max() <= 1e-5 * abs(expected).max()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from authors_networks import Edited, Theirs
 from torch import nn
+from torch.nn import functional
 
 import do_conv.torch
 from do_conv import DOConvError
@@ -24,11 +25,6 @@ REGROUPED = {
     "torch_group2", "torch_group2_dmul25", "torch_group4_of8_out16", "torch_depthwise_multiplier2",
 }  # fmt: skip
 FOLDED = "is folded in the authors' order, D' is zero"
-
-
-def door(name):
-    """The class that takes the place of the copy that a network includes."""
-    return edited.DOConv2d if name == "restoration" else authors.DOConv2d
 
 
 def loaded(layer, state, *, is_told=False):
@@ -58,14 +54,43 @@ def test_a_checkpoint_of_the_authors_gives_their_output(path):
 
 @pytest.mark.parametrize("name", networks.NETWORKS)
 def test_one_import_changes_and_the_checkpoint_loads(name):
-    theirs = networks.trained(name)
-    ours = networks.NETWORKS[name](door(name))
-    loaded(ours, theirs.state_dict(), is_told=name == "dilated")
-    networks.assert_same_output(ours, theirs)
-    networks.assert_same_output(do_conv.torch.fold(ours), theirs)
-    again = networks.NETWORKS[name](door(name))
+    ours = networks.network(name)
+    loaded(ours, networks.state_of(name), is_told=name == "dilated")
+    networks.assert_their_output(ours, name)
+    networks.assert_their_output(do_conv.torch.fold(ours), name)
+    again = networks.network(name)
     again.load_state_dict(ours.state_dict())
-    assert torch.equal(networks.output(again), networks.output(ours))
+    assert torch.equal(networks.output(again, name), networks.output(ours, name))
+
+
+def test_a_network_of_the_edited_copys_plain_layers():
+    ours = networks.network("restoration", edited.DOConv2d_eval)
+    ours.load_state_dict(networks.state_of("restoration"))
+    networks.assert_their_output(ours, "restoration")
+    ours.load_state_dict(torch.load(networks.FOLDER / "restoration_folded.pth"))
+    networks.assert_their_output(ours, "restoration_folded")
+    assert not ours.entry.main[0].bias.any()
+
+
+@pytest.mark.parametrize(("make", "rank"), [(authors.DOConv1d, 1), (authors.DOConv3d, 3)])
+def test_copies_of_other_ranks(make, rank):
+    """Their arrays are those of two axes; padding other than zeros begins with the last axis."""
+    torch.manual_seed(0)
+    area, padding = 2**rank, tuple(range(1, rank + 1))
+    weight, depthwise = torch.randn(6, 4, area), torch.randn(4, area, area)
+    layer = make(4, 6, 2, None, 1, padding, bias=False, padding_mode="circular")
+    diagonal = torch.eye(area).repeat(4, 1, 1)
+    layer.load_state_dict({"W": weight, "D": depthwise, "d_diag": diagonal})
+    kernel = torch.einsum("ims,ois->oim", depthwise + diagonal, weight)
+    kernel = kernel.reshape(6, 4, *(2,) * rank)
+    x = torch.randn(1, 4, *(5,) * rank)
+    padded = functional.pad(x, [side for side in padding for _ in range(2)], "circular")
+    expected = getattr(functional, f"conv{rank}d")(padded, kernel)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-4)
+    assert layer.depthwise_delta.any()
+    pointwise = make(4, 6, 1, bias=False)
+    pointwise.load_state_dict({"W": weight[:, :, :1]})
+    assert torch.equal(pointwise.weight.flatten(), weight[:, :, 0].flatten())
 
 
 @pytest.mark.parametrize("theirs", [Theirs, Edited])
@@ -179,6 +204,7 @@ def arrays(**changed):
         (arrays(W=torch.zeros(6, 4, 8)), "must fit each other"),
         (arrays(W=torch.zeros(7, 4, 9)), r"'weight' must have shape \(6, 4, 3, 3\)"),
         (arrays(W=torch.zeros(6, 4, 9, dtype=torch.int8)), "must be dense floating-point arrays"),
+        (arrays(D=[0.0]), "must be dense floating-point .* received layer '' with D, a list"),
         ({"W": torch.zeros(6, 4, 5, 5)}, r"'weight' must have shape \(6, 4, 3, 3\)"),
         (arrays(extra=torch.zeros(3)), "Unexpected key"),
         ({}, "Missing key"),

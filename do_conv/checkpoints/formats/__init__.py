@@ -1,6 +1,6 @@
 """The formats of checkpoint files, by the ending of a file's name.
 
-torch         PyTorch's pickles, .pt and .pth: tensors and plain containers only
+torch         PyTorch's pickles, .pt, .pth and Lightning's .ckpt: tensors and plain containers only
 safetensors   .safetensors
 keras         Keras's weights, .weights.h5; for the authors' checkpoints also .h5
 gluon         MXNet's .params, read and written without MXNet
@@ -36,9 +36,8 @@ FOLDED = {
     ".pt": "torch",
 }
 DRAWN = {**FOLDED, ".states": "gluon_states"}
-IMPORTED = {**FOLDED, ".h5": "keras", ".npz": "npz"}
-# Files whose names are those of a PyTorch or Gluon network's arrays; Lightning's end in `.ckpt`.
-LOADED = {end: kind for end, kind in IMPORTED.items() if kind != "keras"} | {".ckpt": "torch"}
+# Lightning's files end in `.ckpt`.
+IMPORTED = {**FOLDED, ".h5": "keras", ".npz": "npz", ".ckpt": "torch"}
 
 
 @dataclass

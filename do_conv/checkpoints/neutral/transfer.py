@@ -20,10 +20,8 @@ from do_conv.checkpoints.formats.safetensors import NAMES, Raw
 from do_conv.checkpoints.neutral.description import pair
 from do_conv.core import rules
 from do_conv.core.composition import compose
-from do_conv.core.errors import broken
 from do_conv.core.spec import Spec
 from do_conv.core.starts import fill_from_kernel
-from do_conv.table import counted
 
 Match = str | Mapping[str, str]
 
@@ -134,14 +132,8 @@ def _pairs(
 ) -> dict[str, str]:
     """The model's name for each layer of the file."""
     if match == "order":
-        if len(stored) != len(ours):
-            raise broken(
-                "a file and the model that takes it must have the same number of layers to pair "
-                "them in order",
-                f"{counted(len(stored), 'layer')} in the file and {counted(len(ours), 'layer')} in "
-                "the model",
-                "load a part of the model, or leave match out",
-            )
+        remedy = "load a part of the model, or leave match out"
+        checks.as_many_layers(len(stored), len(ours), remedy)
         return dict(zip(stored, ours, strict=True))
     names = {} if isinstance(match, str) else match
     if isinstance(match, str):

@@ -87,7 +87,8 @@ class DOConv2d_eval(ReadsAuthors, nn.Conv2d):  # noqa: N801
     """A plain `nn.Conv2d` with the arguments and defaults of the edited copy's `DOConv2d_eval`.
 
     `load_state_dict` reads its `W` with four axes, and a trained layer's `W`, `D` and `D_diag`,
-    which it folds.
+    which it folds. The copy's layer has no bias even if `bias=True`: where its `W` comes alone, the
+    bias is zero.
 
     Examples:
         >>> import torch
@@ -133,16 +134,9 @@ class DOConv2d_eval(ReadsAuthors, nn.Conv2d):  # noqa: N801
             sides,
             groups,
         )
-        padding = layer.authors_padding(padding, padding_mode)
+        padding = layer.authors_padding(padding, padding_mode, 2)
         plain = plain_arguments(spec, stride, padding, dilation, bias, padding_mode)
         super().__init__(*plain, device, dtype)  # type: ignore[call-arg]  # a tuple of unknown length
-
-    def _authors_spec(self) -> Spec:
-        sides = rules.axes("kernel_size", self.kernel_size, 2)
-        return Spec(self.in_channels, self.out_channels, sides, self.groups)
-
-    def _holds_delta(self) -> bool:
-        return False
 
 
 def _check_simam(simam: Any) -> None:

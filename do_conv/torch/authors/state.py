@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import torch
 from torch import nn
 
 from do_conv.adapter import DELTA
@@ -15,24 +16,17 @@ from do_conv.core import rules
 from do_conv.core.composition import compose_spec
 from do_conv.core.errors import DOConvError
 from do_conv.core.spec import Spec
+from do_conv.torch.base import OverParameterized
 
 # These have no D: D' becomes zero, and training restarts from the identity.
 _RESTARTED = (authors.FOLDED_GROUPS, authors.FOLDED_SLOTS)
 
 
 class ReadsAuthors(nn.Module):
-    """A layer that reads the authors' state dict, and its own.
+    """A convolution that reads the authors' state dict, and its own; a plain one folds it.
 
     Among a class's bases it stands before the layer, whose loading it extends.
     """
-
-    def _authors_spec(self) -> Spec:
-        """The sizes of the layer."""
-        raise NotImplementedError
-
-    def _holds_delta(self) -> bool:
-        """Whether the layer has a D'; one without takes the composed kernel."""
-        raise NotImplementedError
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], strict: bool,
@@ -41,9 +35,7 @@ class ReadsAuthors(nn.Module):
         """Load the authors' `W`, `D` and `d_diag` (`D_diag`), or the names of this layer."""
         if f"{prefix}W" in state_dict:
             try:
-                state_dict = _converted(
-                    state_dict, prefix, self._authors_spec(), self._holds_delta()
-                )
+                state_dict = _converted(state_dict, prefix, self)
             except DOConvError as error:
                 error_msgs.append(str(error))
                 return
@@ -52,13 +44,14 @@ class ReadsAuthors(nn.Module):
         )
 
 
-def _converted(state: dict[str, Any], prefix: str, spec: Spec, holds_delta: bool) -> dict[str, Any]:
+def _converted(state: dict[str, Any], prefix: str, layer: Any) -> dict[str, Any]:
     """A state dict in which a layer has our arrays in the place of the authors'.
 
     Raises:
         DOConvError: if an array is missing, or does not fit the layer.
     """
     name = prefix.removesuffix(".")
+    spec = Spec(layer.in_channels, layer.out_channels, layer.kernel_size, layer.groups)
     keys = _keys(state, prefix, spec)
     if "delta" in keys:
         depthwise = tuple(state[keys["delta"]].shape)
@@ -68,16 +61,20 @@ def _converted(state: dict[str, Any], prefix: str, spec: Spec, holds_delta: bool
     arrays = {role: states.array(on_host, key, name, format) for role, key in keys.items()}
     theirs = Theirs(name, "torch", keys, {})
     imported, notes = importing.from_theirs(theirs, arrays, {name: spec.kernel_size})
-    if holds_delta and any(note in _RESTARTED for note in notes):
-        warnings.warn(f"layer '{name}' is {imported.note}", stacklevel=2)
     kernel, delta = imported.weight, imported.delta
-    if not holds_delta and delta is not None:
-        kernel, delta = compose_spec(kernel, delta, imported.spec), None
+    if not isinstance(layer, OverParameterized):
+        if delta is not None:
+            kernel, delta = compose_spec(kernel, delta, imported.spec), None
+    elif any(note in _RESTARTED for note in notes):
+        warnings.warn(f"layer '{name}' is {imported.note}", stacklevel=2)
     kept = {key: tensor for key, tensor in state.items() if key not in keys.values()}
     like = state[keys["weight"]].detach()
     kept[f"{prefix}weight"] = format.tensor(kernel, like).to(like.device)
     if delta is not None and spec.has_delta:
         kept[f"{prefix}{DELTA}"] = format.tensor(delta, like).to(like.device)
+    if like.ndim == 4 and layer.bias is not None:
+        # The edited copy's plain layer has no bias, whatever its argument says.
+        kept.setdefault(f"{prefix}bias", torch.zeros_like(layer.bias))
     return kept
 
 
@@ -89,6 +86,9 @@ def _keys(state: dict[str, Any], prefix: str, spec: Spec) -> dict[str, str]:
     """
     diagonals = [name for name in DIAGONALS if prefix + name in state]
     found = [name for name in ("W", "D") if prefix + name in state] + diagonals
+    for key in (prefix + name for name in found):
+        if not isinstance(state[key], torch.Tensor):
+            checks.layer_dtype(prefix.removesuffix("."), f"{key}, a {type(state[key]).__name__}")
     is_folded = state[f"{prefix}W"].ndim == 4
     has_depthwise = len(found) > 1 or (spec.has_delta and not is_folded)
     expected = ["W", "D", *diagonals[:1]] if has_depthwise else ["W"]
