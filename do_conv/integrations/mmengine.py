@@ -66,7 +66,7 @@ MODELS.register_module("DOConv", module=_maker(*_LAYERS["DOConv2d"]))
 
 
 @CONSTRUCTORS.register_module()  # type: ignore[untyped-decorator, unused-ignore]
-class DOConvOptimWrapperConstructor(Constructor):  # type: ignore[misc]
+class DOConvOptimWrapperConstructor(Constructor):  # type: ignore[misc, unused-ignore]
     """Build mmengine's optimizer wrapper around a `DOConvOptimizer`, whose network is plain.
 
     Args:
