@@ -37,7 +37,7 @@ _LAYERS: dict[str, tuple[Any, Any]] = {
 
 
 def _maker(ours: Any, plain: Any) -> Callable[..., nn.Module]:
-    """A function that makes a layer: a plain one for a kernel of one position."""
+    """A function that makes a layer: a plain one for a 1 x 1 kernel."""
 
     def make(
         in_channels: int,
