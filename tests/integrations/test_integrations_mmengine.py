@@ -46,11 +46,11 @@ MODELS.register_module("DOConvTestNetwork", module=Network, force=True)
 DATASETS.register_module("DOConvTestData", module=data, force=True)
 
 
-def runner(folder, door, epochs=2, resume=False, **options):
+def runner(folder, door):
     torch.manual_seed(0)
     wrapper = {"optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.9}}
     if door == "optimizer":
-        wrapper = {"constructor": "DOConvOptimWrapperConstructor", **wrapper, **options}
+        wrapper = {"constructor": "DOConvOptimWrapperConstructor", **wrapper}
     config = Config(
         {
             "custom_imports": IMPORTS,
@@ -60,14 +60,13 @@ def runner(folder, door, epochs=2, resume=False, **options):
                 "dataset": {"type": "DOConvTestData"}, "batch_size": 4,
                 "sampler": {"type": "DefaultSampler", "shuffle": False},
             },
-            "train_cfg": {"by_epoch": True, "max_epochs": epochs},
+            "train_cfg": {"by_epoch": True, "max_epochs": 2},
             "optim_wrapper": wrapper,
             "param_scheduler": {"type": "MultiStepLR", "milestones": [1], "by_epoch": True},
             "default_hooks": {"checkpoint": {"type": "CheckpointHook", "interval": 1}},
             "default_scope": "mmengine",
-            "experiment_name": f"{door}-{folder.name}-{epochs}-{resume}",
+            "experiment_name": door,
             "log_level": "ERROR",
-            "resume": resume,
         }
     )  # fmt: skip
     config.dump(folder.with_suffix(".py"))

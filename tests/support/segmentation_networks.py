@@ -24,11 +24,15 @@ MONAI = {
     "MedNeXt": ((3, 8, 1, 2), (1, 1, 32, 32, 32)),
     "FlexibleUNet": ((1, 2, "efficientnet-b0"), (2, 1, 64, 64)),
     "UNETR": ((1, 2, (32, 32, 32), 8, 48, 96, 4), (1, 1, 32, 32, 32)),
-    "SwinUNETR": ((1, 2), (1, 1, 32, 32, 32)),
+    "SwinUNETR": ((1, 2), (1, 1, 64, 64, 64)),
     "DenseNet121": ((2, 1, 2), (2, 1, 64, 64)),
-    "SEResNet50": ((2, 1, 2), (2, 1, 64, 64)),
+    "SEResNet50": ((), (2, 1, 64, 64)),
     "EfficientNetBN": (("efficientnet-b0", False, True, 2, 1, 2), (2, 1, 64, 64)),
     "PatchDiscriminator": ((2, 8, 1, 1), (2, 1, 64, 64)),
+}
+MONAI_OPTIONS = {
+    "SwinUNETR": {"feature_size": 12},
+    "SEResNet50": {"spatial_dims": 2, "in_channels": 1, "num_classes": 2},
 }
 NAMES = {"segmentation_models_pytorch": SMP, "monai": list(MONAI)}
 
@@ -38,7 +42,7 @@ def network(zoo: str, name: str):
     package = importlib.import_module(zoo)
     if zoo == "monai":
         arguments, shape = MONAI[name]
-        options = {"feature_size": 12} if name == "SwinUNETR" else {}
+        options = MONAI_OPTIONS.get(name, {})
         return getattr(package.networks.nets, name)(*arguments, **options), shape
     kind, _, encoder = name.partition("-")
     size = SMP_SIZES.get(kind, 64)
