@@ -18,6 +18,7 @@ MODULES = {
     "lightning": ("pytorch_lightning", "lightning", {"DOConvCallback"}),
     "timm_train": ("timm", "zoo", {"main"}),
     "huggingface": ("safetensors", "huggingface", {"DOConvCallback", "save_folded"}),
+    "mmengine": ("mmengine", "mmengine", {"DOConvOptimWrapperConstructor"}),
 }
 ABSENT = """
 import importlib.util
