@@ -18,7 +18,8 @@ HEAD = """# Results
 These are the paper's experiments, repeated with this library. Both arms start from the same weights
 and see the same batches in the same order. Spreads are standard deviations over the seeds. A gain
 is the mean of the seeds' paired differences in percentage points, with its 95 % confidence interval
-(Student's t). Only a gain in **bold** has an interval without zero; the others show nothing.
+(Student's t), and `p` the p value of the paired t test. Only a gain in **bold** has an interval
+without zero; the others show nothing.
 """
 ON_MNIST = """## MNIST
 
@@ -117,7 +118,7 @@ def _lines(table: paper.Table, found: Mapping[str, Experiment]) -> Iterable[tupl
             ours = arms(result)
             epochs = " / ".join("-" if epoch is None else str(epoch) for epoch in result.reached)
             if row.gain is None:  # of the plain network alone
-                ours, epochs = (ours[0], "", "", ours[3]), ""
+                ours, epochs = (ours[0], "", "", "", ours[-1]), ""
             yield (row.label, *ours, _schedule(one), epochs, *_theirs(table, row))
 
 

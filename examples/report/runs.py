@@ -163,6 +163,7 @@ class Comparison:
         plain, ours: each seed's accuracy or other measure, the mean of its last epochs.
         gain: the mean of the seeds' differences; of accuracies in percentage points.
         interval: half the width of its confidence interval, Student's t; None for one seed.
+        p: the two-sided p value of the paired t test; None for one seed, or equal differences.
         reached: the first epoch at which each arm's mean over the seeds is that of the plain arm's
             end, or None.
     """
@@ -172,6 +173,7 @@ class Comparison:
     ours: np.ndarray
     gain: float
     interval: float | None
+    p: float | None
     reached: tuple[int | None, int | None]
 
 
@@ -185,8 +187,8 @@ def compare(one: Experiment, last: int = LAST) -> Comparison | None:
     means = [curves[arm].mean(0) for arm in ("plain", "do-conv")]
     differences = ours - plain
     first, second = (_first_at_least(mean, plain.mean()) for mean in means)
-    mean = float(differences.mean())
-    return Comparison(len(seeds), plain, ours, mean, interval(differences), (first, second))
+    mean, p = float(differences.mean()), p_value(differences)
+    return Comparison(len(seeds), plain, ours, mean, interval(differences), p, (first, second))
 
 
 def interval(values: np.ndarray) -> float | None:
@@ -196,6 +198,13 @@ def interval(values: np.ndarray) -> float | None:
         return None
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
     return float(quantile * values.std(ddof=1) / np.sqrt(count))
+
+
+def p_value(values: np.ndarray) -> float | None:
+    """The two-sided p value of a mean of zero, Student's t; None without any spread."""
+    if len(values) < 2 or not np.ptp(values):
+        return None
+    return float(stats.ttest_1samp(values, 0).pvalue)
 
 
 def _first_at_least(curve: np.ndarray, goal: float) -> int | None:

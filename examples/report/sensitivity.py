@@ -19,7 +19,8 @@ This page is about one small task: scikit-learn's handwritten digits, of which 3
 so that the networks differ. A network has 3 × 3 convolutions with batch normalisation, and 300
 steps under a half cosine to zero. Both arms start from the same weights and see the same batches. A
 gain is the mean of the seeds' paired differences in percentage points of test accuracy on 1,047
-digits, with its 95 % confidence interval (Student's t); **bold** where the interval excludes zero.
+digits, with its 95 % confidence interval (Student's t); **bold** where the interval excludes zero,
+and p is that of the paired t test.
 The [page of results](results.md) has larger tasks.
 """
 ON_SETTINGS = """## By setting
@@ -120,11 +121,11 @@ def _settings(
     lines = []
     for name, result in ends.items():
         first = firsts[name]
-        plain, ours, gained, seeds = arms(result)
+        plain, ours, gained, p, seeds = arms(result)
         lines.append(
-            (LABELS[name], plain, ours, gained, "" if first is None else gain(first), seeds)
+            (LABELS[name], plain, ours, gained, p, "" if first is None else gain(first), seeds)
         )
-    yield markdown.table(("", "plain", "DO-Conv", "gain", "first", "seeds"), lines)
+    yield markdown.table(("", "plain", "DO-Conv", "gain", "p", "first", "seeds"), lines)
 
 
 def _tuned(

@@ -6,17 +6,17 @@ from collections.abc import Iterable
 
 from examples.report.runs import Comparison
 
-OURS = ("plain", "DO-Conv", "gain", "seeds")
+OURS = ("plain", "DO-Conv", "gain", "p", "seeds")
 
 
-def arms(result: Comparison, digits: int = 2) -> tuple[str, str, str, str]:
-    """Both arms, the gain, and the number of seeds."""
+def arms(result: Comparison, digits: int = 2) -> tuple[str, str, str, str, str]:
+    """Both arms, the gain and its p value, and the number of seeds."""
     plain, ours = (
         f"{one.mean():.{digits}f}"
         + (f" ± {one.std(ddof=1):.{digits}f}" if result.seeds > 1 else "")
         for one in (result.plain, result.ours)
     )
-    return plain, ours, gain(result, digits), str(result.seeds)
+    return plain, ours, gain(result, digits), probability(result.p), str(result.seeds)
 
 
 def gain(result: Comparison, digits: int = 2) -> str:
@@ -26,6 +26,13 @@ def gain(result: Comparison, digits: int = 2) -> str:
         return shown
     shown += f" ± {result.interval:.{digits}f}"
     return f"**{shown}**" if abs(result.gain) > result.interval else shown
+
+
+def probability(p: float | None) -> str:
+    """A p value in two figures; nothing for None."""
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
 def commands(given: Iterable[str]) -> str:

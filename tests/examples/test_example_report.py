@@ -57,6 +57,8 @@ def test_paired_differences(results):
     assert result.gain == pytest.approx(mean)
     # 4.3027 is the quantile 0.975 of Student's t with two degrees of freedom, in any table.
     assert result.interval == pytest.approx(4.3027 * deviation / 3**0.5, rel=1e-4)
+    t = abs(mean) / (deviation / 3**0.5)  # whose distribution has a closed form for two degrees
+    assert result.p == pytest.approx(1 - t / (t**2 + 2) ** 0.5)
     assert result.reached == (2, 3)
 
 
@@ -68,7 +70,7 @@ def test_an_unfinished_run_does_not_count(results):
 
 def test_a_variant_is_compared_with_the_plain_runs_of_its_seeds(results):
     result = runs.compare(runs.load(results)["cifar100-resnet_v2_20-stages0"])
-    assert (result.seeds, result.gain, result.interval) == (1, 0.5, None)
+    assert (result.seeds, result.gain, result.interval, result.p) == (1, 0.5, None, None)
 
 
 def test_the_page(results, tmp_path):
@@ -78,13 +80,13 @@ def test_the_page(results, tmp_path):
     text = (docs / "results.md").read_text()
     mnist = next(line for line in text.splitlines() if line.startswith("| PyTorch |"))
     assert mnist.startswith(
-        "| PyTorch | 95.50 ± 0.71 | 96.00 ± 0.00 | +0.50 ± 6.35 | 2 | 95.156 | +0.52 |"
+        "| PyTorch | 95.50 ± 0.71 | 96.00 ± 0.00 | +0.50 ± 6.35 | 0.5 | 2 | 95.156 | +0.52 |"
     )
-    once = "| PyTorch, after one epoch | 80.00 ± 0.00 | 85.00 ± 0.00 | **+5.00 ± 0.00** | 2 |"
+    once = "| PyTorch, after one epoch | 80.00 ± 0.00 | 85.00 ± 0.00 | **+5.00 ± 0.00** |  | 2 |"
     assert once in text
     (absent,) = re.findall(r"<summary>(\d+) rows of .*?</details>", text, re.DOTALL)
     ran, absent_rows, *_ = text.split("<details markdown>")
-    assert "| stages 0 | 60.00 | 60.50 | +0.50 | 1 | short | 2 / 2 | 67.14 | +0.17 |" in ran
+    assert "| stages 0 | 60.00 | 60.50 | +0.50 |  | 1 | short | 2 / 2 | 67.14 | +0.17 |" in ran
     assert "| stages 1 | 67.14 | +0.02 |" in absent_rows
     command = "python -m examples.cifar.train --data DIR --network resnet_v2_20 --stages"
     assert f"\n```text\n{command} 0\n" in ran
@@ -113,7 +115,7 @@ def test_runs_of_a_door_have_a_row_of_their_own(results, tmp_path, capsys):
     (table,) = (one for one in paper.TABLES if one.name == "Table 8")
     lines = page.page(found, {}).split(f"### {table.name}:")[1].split("```")
     rows = [line.split(" | ") for line in lines[0].splitlines() if " | short" in line]
-    assert [row[5] for row in rows] == ["short", "short, optimizer"]
+    assert [row[6] for row in rows] == ["short", "short, optimizer"]
     assert [line.endswith("--door optimizer") for line in lines[1].splitlines()[1:]] == [
         False,
         True,
@@ -160,8 +162,10 @@ def test_the_stages_of_training_are_compared_with_those_that_are_plain_throughou
     found = runs.load(tmp_path)
     text = page.page(found, {}).partition("### Table 5")[2].partition("```")[0]
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| COCO")]
-    assert [row[1:5] for row in rows] == [
-        ["36.00", "", "", "1"], ["36.00", "37.00", "+1.00", "1"], ["36.00", "39.00", "+3.00", "1"],
+    assert [row[1:6] for row in rows] == [
+        ["36.00", "", "", "", "1"],
+        ["36.00", "37.00", "+1.00", "", "1"],
+        ["36.00", "39.00", "+3.00", "", "1"],
     ]  # fmt: skip
 
 
@@ -268,13 +272,13 @@ def test_the_tasks_have_a_section(tasks_results, tmp_path):
     assert psnr[:3] == ["| PSNR (dB)", "28.50 ± 0.71", "28.88 ± 0.53"]
     assert psnr[3] == f"{(0.5 + 0.25) / 2:+.2f} ± {interval:.2f}"
     assert ssim[1:4] == ["0.8000 ± 0.0000", "0.8125 ± 0.0000", "**+0.0125 ± 0.0000**"]
-    assert (psnr[4:6], psnr_of_optimizer[4:6]) == (["2", "layers"], ["2", "optimizer"])
+    assert (psnr[5:7], psnr_of_optimizer[5:7]) == (["2", "layers"], ["2", "optimizer"])
     assert psnr_of_optimizer[3] == "+0.00 ± 0.00"
     assert ssim_of_optimizer[3] == ssim[3]
     assert "| noisy | 20.12 | 0.3100 |" in rows
-    assert "| GunPoint, ResNet | 98.00 | 99.00 | +1.00 | 1 | layers | 2 | 99.1 |" in rows
-    assert "| 10 % of the images | 11.00 | 10.00 | -1.00 | 1 | layers | 2 | 300 |" in rows
-    assert "| MobileNet-v2-like | 51.00 | 50.50 | -0.50 | 1 | layers | 6 |" in rows
+    assert "| GunPoint, ResNet | 98.00 | 99.00 | +1.00 |  | 1 | layers | 2 | 99.1 |" in rows
+    assert "| 10 % of the images | 11.00 | 10.00 | -1.00 |  | 1 | layers | 2 | 300 |" in rows
+    assert "| MobileNet-v2-like | 51.00 | 50.50 | -0.50 |  | 1 | layers | 6 |" in rows
     for command in (
         "examples.cifar.train --data DIR --network mobilenet_v2 --seeds 0 1 2 3 4",
         "examples.transfer.train --data DIR --weights FILE --percent 10 --epochs 2",
