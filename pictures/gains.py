@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from examples.records import RESULTS
-from examples.report import paper, runs
+from examples.report import paper, runs, sensitivity, tasks
 from pictures.markdown import KEEP, table
 
 ON_MNIST = {"mnist-torch": "PyTorch", "mnist-keras": "Keras", "mnist-gluon": "MXNet Gluon"}
@@ -31,7 +32,10 @@ HEAD = ("", "plain → DO-Conv, %", "gain", "theirs", "seeds")
 
 def gains(folder: Path = RESULTS) -> str:
     """A table with a line for each experiment that several seeds of both arms have run."""
-    return table(HEAD, _lines(runs.load(folder)))
+    of_settings = folder / "sensitivity"
+    study = runs.load(of_settings) if of_settings.is_dir() else {}
+    found = runs.load(folder)
+    return table(HEAD, itertools.chain(_lines(found), _of_tasks(found), _of_digits(study)))
 
 
 def of_the_paper() -> str:
@@ -67,11 +71,33 @@ def _lines(found: dict[str, runs.Experiment]) -> Iterator[tuple[str, ...]]:
                     yield from _line(f"{row.label}, {_epochs(one)}", one, group.last, row.gain)
 
 
+def _of_tasks(found: dict[str, runs.Experiment]) -> Iterator[tuple[str, ...]]:
+    """The tasks that are measured by an accuracy."""
+    names = {f"{name}-{network}": f"{name}, {tasks.NETWORKS[network]}"
+             for name, networks in tasks.PUBLISHED.items() for network in networks}  # fmt: skip
+    for share in tasks.SHARES:
+        label = f"CIFAR-100 from CIFAR-10, fine-tuned on {share} %"
+        names[tasks.FINE_TUNED.format(share)] = label
+    for name, label in names.items():
+        if name in found:
+            yield from _line(f"{label}, {_epochs(found[name])}", found[name], 1, None)
+
+
+def _of_digits(found: dict[str, runs.Experiment]) -> Iterator[tuple[str, ...]]:
+    for optimizer, result in sensitivity.tuned(found).items():
+        yield from _cells(f"digits, {optimizer}, learning rate tuned", result, None)
+
+
 def _line(
     label: str, one: runs.Experiment, last: int, theirs: float | None
 ) -> Iterator[tuple[str, ...]]:
     result = runs.compare(one, last)
-    if result is not None and result.interval is not None:
+    if result is not None:
+        yield from _cells(label, result, theirs)
+
+
+def _cells(label: str, result: runs.Comparison, theirs: float | None) -> Iterator[tuple[str, ...]]:
+    if result.interval is not None:
         gain = f"{_signed(result.gain)} ± {result.interval:.2f}".replace(" ", KEEP)
         if abs(result.gain) > result.interval:  # the interval excludes zero
             gain = f"**{gain}**"

@@ -128,6 +128,11 @@ def _settings(
     yield markdown.table(("", "plain", "DO-Conv", "gain", "p", "first", "seeds"), lines)
 
 
+def tuned(found: Mapping[str, Experiment]) -> dict[str, Comparison]:
+    """Both arms, each with the learning rate that is best for it, by the optimizer."""
+    return {optimizer: result for optimizer, (_, result) in _tuned(found)}
+
+
 def _tuned(
     found: Mapping[str, Experiment],
 ) -> Iterator[tuple[str, tuple[tuple[str, ...], Comparison]]]:
