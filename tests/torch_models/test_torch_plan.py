@@ -3,6 +3,7 @@
 import contextlib
 
 import pytest
+import torch
 import torchvision
 from torch import nn
 
@@ -146,3 +147,10 @@ def test_stages_by_another_pattern():
 def test_exception_bad_choices(make):
     with pytest.raises(DOConvError, match=r"must be (a positive|an) integer"):
         make()
+
+
+@pytest.mark.parametrize("make", [plan, convert])
+def test_exception_a_program_of_torchscript(make):
+    scripted = torch.jit.trace(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8))
+    with pytest.raises(DOConvError, match="TopLevelTracedModule of TorchScript; give the model"):
+        make(scripted)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
+from do_conv.core.errors import broken
 from do_conv.core.rules import CompositionName, Door
 from do_conv.core.spec import Shape
 from do_conv.models import reasons
@@ -57,7 +58,17 @@ def plan(
 
 
 def described(model: nn.Module) -> Description:
-    """A model's convolutions, each once, and its parameters."""
+    """A model's convolutions, each once, and its parameters.
+
+    Raises:
+        DOConvError: if it is a program of TorchScript, whose layers cannot be replaced.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise broken(
+            "a model to over-parameterize must be made of Python modules",
+            f"a {type(model).__name__} of TorchScript",
+            "give the model that was scripted or traced, and load the weights into it",
+        )
     return Description(list(_convolutions(model)), _count(model.parameters()), holders(model))
 
 
