@@ -1,4 +1,4 @@
-"""Compile the loops in C of `do_conv/native` when a wheel is built or installed.
+"""Compile the loops in C of `do_conv/native` when a wheel is built or installed; write its page.
 
 Without a C compiler the wheel is one of Python alone: everything works, composing on a CPU slower.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -17,12 +18,39 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 from packaging.tags import sys_tags
 
 FOLDER = Path("do_conv", "native")
 TYPES = {"float32": "float", "float64": "double"}
 FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fPIC", "-shared", "-Wno-psabi")
 THREADS = ("-fopenmp",)  # Apple's compiler has none: the loops have one thread there
+
+
+LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)]+)\)")
+
+
+class PageHook(MetadataHookInterface):
+    """The page on the index: the README, whose links go to the repository that builds the release.
+
+    A workflow on GitHub says which repository and tag that is. Elsewhere the links stay as they
+    are.
+    """
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Set the page and the addresses."""
+        text = Path(self.root, "README.md").read_text(encoding="utf-8")
+        server, name, tag = map(
+            os.environ.get, ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_REF_NAME")
+        )
+        metadata["urls"] = {"Paper": "https://arxiv.org/abs/2006.12030"}
+        if server and name and tag:
+            repository = f"{server}/{name}"
+            text = LINK.sub(rf"\1[\2]({repository}/blob/{tag}/\3)", text)
+            text = re.sub(rf"(!\[[^\]]*\]\({repository})/blob/", r"\1/raw/", text)
+            changes = f"{repository}/blob/{tag}/CHANGELOG.md"
+            metadata["urls"] |= {"Repository": repository, "Changelog": changes}
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}
 
 
 class NativeBuildHook(BuildHookInterface[Any]):

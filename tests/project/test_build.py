@@ -2,7 +2,9 @@
 
 import ctypes
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -89,3 +91,28 @@ def test_no_compiler_at_all(project):
     path, said = wheel(project, CC="no-such-compiler")
     assert_plain(path, said, "[Errno 2]")
     assert "no-such-compiler" in said
+
+
+@pytest.mark.parametrize("repository", [None, "owner/name"])
+def test_the_links_of_the_page_go_to_the_repository_of_the_release(project, repository):
+    given = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
+    if repository:
+        server = "https://github.com"
+        given |= {"GITHUB_SERVER_URL": server, "GITHUB_REPOSITORY": repository}
+        given["GITHUB_REF_NAME"] = "v1.2"
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "metadata"],
+        cwd=project, env=given, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    page, readme = found["readme"]["text"], (ROOT / "README.md").read_text("utf-8")
+    relative = re.findall(r"\]\((?!https?:|#)([^)]+)\)", page)
+    if repository is None:
+        assert page == readme
+        assert "Repository" not in found["urls"]
+        return
+    assert relative == []
+    assert found["urls"]["Repository"] == "https://github.com/owner/name"
+    there = "https://github.com/owner/name"
+    assert f"]({there}/blob/v1.2/docs/choosing.md#does-it-help-me)" in page
+    assert f"]({there}/raw/v1.2/docs/images/layer.svg)" in page
