@@ -27,6 +27,9 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
     for name, size, batch in () if quick else NETWORKS:
         found = _measured(framework.training_network(name, size, batch, "eager"))
         yield {"network": name, "size": size, "batch": batch, "found": found}
+        found = _measured(framework.optimizing_network(name, size, batch, "eager"))
+        yield {"network": name, "step": "with its optimizer", "size": size, "batch": batch,
+               "found": found}  # fmt: skip
 
 
 def _measured(steps: dict[str, Callable[[], Any]]) -> dict[str, dict[str, float]]:

@@ -121,7 +121,7 @@ def memory() -> str:
     lines = [
         (f"{row['network']}, {row['batch']} images of {row['size']} × {row['size']}",
          *(f"{row['found'][name]['MB']:.0f}" for name in ("plain", "DO-Conv")))
-        for row in load("memory-torch")["rows"] if row.get("network")
+        for row in load("memory-torch")["rows"] if row.get("network") and "step" not in row
     ]  # fmt: skip
     return _with_machine(table(("", "plain, MB", "DO-Conv, MB"), lines), ["memory-torch"])
 
