@@ -103,7 +103,7 @@ is the time to read and write each array once, or to do the arithmetic in one la
 whichever is longer. `without C` is the pure-PyTorch fallback.""", _three_by_three),
     "memory": Section("Memory and operators", """The peak memory of a training step beyond its
 start, and the operators that PyTorch's profiler counts. For a layer, the extra memory is also
-counted in kernels. W, D' and the states of an optimizer are kept between steps, and not counted."""),
+counted in kernels. W, D' and the optimizer's states are kept between steps, and not counted."""),
     "separable": Section("Separable layers", """A separable layer trained by feature composition, as
 it is deployed, and by kernel composition (section 3 of the paper), with the memory of the
 intermediate P' or W'."""),
