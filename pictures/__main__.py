@@ -19,7 +19,7 @@ PICTURES: dict[str, Callable[[], Drawing]] = {
     "do-depthwise-conv": compositions.do_depthwise_conv,
     "costs": costs.picture,
 }
-PAGES = ("README.md", "docs/choosing.md")
+PAGES = ("README.md", "docs/choosing.md", "docs/optimizer.md")
 
 
 def files() -> dict[str, str]:

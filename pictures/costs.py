@@ -116,6 +116,20 @@ def growth(varied: str) -> str:
     return _with_machine(table(head, lines), ["growth-torch"])
 
 
+def by_door() -> str:
+    """A table: training steps with W and D' in layers and in the optimizer, as ratios."""
+    lines = []
+    for framework, shown in FRAMEWORKS.items():
+        for row in load(f"optimizer-{framework}")["rows"]:
+            if row["step"] == "training":
+                of_images = f"{row['batch']} images of {row['size']} × {row['size']}"
+                network = f"{shown}, {row['mode']}: {row['network']}, {of_images}"
+                ratios = (f"{row['found'][name]['ratio']:.2f}" for name in ("DO-Conv", "optimizer"))
+                lines.append((network, *ratios))
+    files = [f"optimizer-{framework}" for framework in FRAMEWORKS]
+    return _with_machine(table(("", "layers", "the optimizer"), lines), files)
+
+
 def memory() -> str:
     """A table: the most memory that a training step of a network holds."""
     lines = [

@@ -12,6 +12,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gains of the paper": gains.of_the_paper,
     "costs": costs.by_framework,
     "by estimate": costs.by_estimate,
+    "costs by door": costs.by_door,
     "memory": costs.memory,
     "growth by batch": lambda: costs.growth("batch"),
     "growth by d_mul": lambda: costs.growth("d_mul"),
