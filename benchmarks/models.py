@@ -36,13 +36,13 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
             "folded_state_dict": lambda: folded_state_dict(ours),
             "fold its checkpoint": lambda: fold_file(given, written),
         }
-        yield {"network": name, "found": take_turns(steps, 5.0, quick=quick)}
+        yield {"step": "a network", "network": name, "found": take_turns(steps, 5.0, quick=quick)}
     steps = {
         "python alone": lambda: _run("pass"),
         "import numpy": lambda: _run("import numpy"),
         "import do_conv": lambda: _run("import do_conv"),
     }
-    yield {"network": "none", "found": take_turns(steps, 5.0, quick=quick)}
+    yield {"step": "a Python process", "found": take_turns(steps, 5.0, quick=quick)}
 
 
 def _run(code: str) -> None:

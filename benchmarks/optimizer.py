@@ -16,7 +16,13 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
     for name in getattr(framework, "OPTIMIZERS", ()):
         for channels in CHANNELS[-1:] if quick else CHANNELS:
             found = take_turns(framework.optimizing(name, channels), SECONDS, quick=quick)
-            yield {"step": "one kernel", "optimizer": name, "channels": channels, "found": found}
+            about = {"optimizer": name, "channels": channels}
+            parts = {
+                kind: found.pop(kind) for kind in getattr(framework, "PARTS", ()) if kind in found
+            }
+            yield {"step": "one kernel", **about, "found": found}
+            if parts:
+                yield {"step": "its parts", **about, "found": {"plain": found["plain"], **parts}}
     for mode, networks in framework.OPTIMIZED.items():
         for name, size, batch in networks[:1] if quick else networks:
             steps = framework.optimizing_network(name, size, batch, mode)

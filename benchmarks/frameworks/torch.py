@@ -230,16 +230,20 @@ def optimizing(name: str, channels: int) -> dict[str, Callable[[], Any]]:
     return {**steps, **_parts(layer)} if name == "SGD" else steps
 
 
+PARTS = ("gradients alone", "composing alone", "copying the kernel")
+
+
 def _parts(layer: nn.Conv2d) -> dict[str, Callable[[], Any]]:
     """The arithmetic of W and D' in passes of their own, and a copy, which has none."""
     weight, spec = layer.weight.detach(), Spec(layer.out_channels, layer.in_channels, (3, 3))
     grad, other = torch.randn_like(weight), torch.empty_like(weight)
     delta = 0.01 * torch.randn(spec.delta_shape)
-    return {
-        "gradients alone": lambda: loops.differentiate(weight, delta, grad, True),
-        "composing alone": lambda: loops.compose(weight, delta, True),
-        "copying the kernel": lambda: other.copy_(weight),
-    }
+    steps = (
+        lambda: loops.differentiate(weight, delta, grad, True),
+        lambda: loops.compose(weight, delta, True),
+        lambda: other.copy_(weight),
+    )
+    return dict(zip(PARTS, steps, strict=True))
 
 
 def _with_gradient(layer: nn.Conv2d) -> Tensor:
