@@ -57,6 +57,7 @@ PAGES = {
         "segmentation_models_pytorch": ["torchvision", "segmentation_models_pytorch"],
         "MONAI": ["torchvision", "monai"],
         "torchvision detection": ["torchvision"],
+        "Ultralytics": ["torchvision", "ultralytics"],
     },
     "tasks/leave-the-authors-file.md": {"PyTorch": ["torch"]},
     "tasks/authors-checkpoint.md": SECTIONS,
