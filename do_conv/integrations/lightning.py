@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from do_conv.core import rules
 from do_conv.core.errors import is_installed, require_installed
@@ -67,13 +67,13 @@ class DOConvCallback(Callback):
         self,
         where: Where = None,
         *,
-        door: Literal["layers", "optimizer"] = "layers",
+        door: rules.Door = "layers",
         d_mul: DMul = None,
         depthwise_init: rules.DepthwiseInit = "identity",
         save_folded: bool = True,
         depthwise_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.door = rules.choice("door", door, ("layers", "optimizer"))
+        self.door = rules.door(door)
         self.options: dict[str, Any] = {
             "where": where,
             "d_mul": d_mul,

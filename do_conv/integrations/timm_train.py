@@ -16,7 +16,7 @@ from do_conv.core.errors import broken, require_installed
 require_installed("timm", extra="zoo", user="do_conv.integrations.timm_train")
 
 
-from do_conv.core.rules import STARTS  # noqa: E402
+from do_conv.core.rules import DOORS, STARTS  # noqa: E402
 from do_conv.torch import DOConvOptimizer, adaptive_clip_grad, convert  # noqa: E402
 
 __all__ = ["main"]
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--do-conv", action="store_true", help="without it, the script runs as is")
     parser.add_argument(
-        "--do-conv-door", choices=("layers", "optimizer"), default="layers",
+        "--do-conv-door", choices=DOORS, default="layers",
         help="DO-Conv layers, or DO-Conv in the optimizer (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
