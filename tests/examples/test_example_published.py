@@ -49,6 +49,13 @@ def accuracies(experiment, arm, epochs):
     }
 
 
+def first_epoch(experiment, arm, goal):
+    """The first epoch at which the seeds' mean reaches an accuracy."""
+    epochs = range(1, 100)
+    means = (np.mean(list(accuracies(experiment, arm, slice(e - 1, e)).values())) for e in epochs)
+    return next(epoch for epoch, mean in zip(epochs, means, strict=False) if mean >= goal)
+
+
 def test_every_row_with_a_gain_is_read():
     lines = [line for line in PAGE.read_text("utf-8").splitlines() if line.count("±") >= 3]
     assert len(lines) == len(ROWS)
@@ -71,3 +78,7 @@ def test_a_row_is_that_of_its_files(row):
     assert row["gain"] == (f"**{gain}**" if is_clear else gain)
     assert float(row["p"]) == float(f"{test.pvalue:.2g}")
     assert int(row["seeds"]) == len(plain)
+    if reached := re.search(r"\| (\d+) / (\d+) \|", row["rest"]):
+        goal = np.mean(list(plain.values()))
+        for epoch, arm in zip(reached.groups(), ("plain", "do-conv"), strict=True):
+            assert int(epoch) == first_epoch(experiment, arm, goal)
