@@ -34,6 +34,7 @@ class TrainedKernel:
         weight: W, in the shape of W' or with D_mul in place of *K.
         delta: D', `(C_in, D_mul, *K)`, for a transposed layer `(C_out, D_mul, *K)`.
         spec: the sizes.
+        written_sample: some values of W' as it was composed.
         answer: of an accelerator, yet to be read: booleans, and the place of that which says
             whether W' was as composed.
 
@@ -52,7 +53,8 @@ class TrainedKernel:
         self.parameter, self.name, self.spec = parameter, name, spec
         self.depthwise_init = depthwise_init
         self._dtype = parameter.dtype
-        self._written: tuple[Signs, Tensor] | None = None
+        self._signs: Signs | None = None
+        self.written_sample = self.sample().clone()
         self.answer: tuple[Sequence[bool], int] | None = None
         dtype = parameter.dtype if parameter.dtype in _WIDE else torch.float32
         weight, delta = self._empty({"dtype": dtype, "device": parameter.device})
@@ -126,7 +128,7 @@ class TrainedKernel:
         """Take saved values; the network's kernel is compared before the next step."""
         self.weight.copy_(weight)
         self.delta.copy_(delta)
-        self._written = self.answer = None
+        self._signs = self.answer = None
 
     @property
     def grad(self) -> Tensor:
@@ -158,11 +160,14 @@ class TrainedKernel:
 
     def mark(self) -> None:
         """Remember the kernel as the one that was composed."""
-        self.answer, self._written = None, (self._signs(), self.sample().clone())
+        # In its memory, which a captured graph goes on to use.
+        self.written_sample.copy_(self.sample())
+        self.answer = None
+        self.mark_signs()
 
     def mark_signs(self) -> None:
-        """Remember what the program knows of the kernel; its values are on their way."""
-        self._written = self._signs(), self.written_sample
+        """Remember what the program knows of the kernel as it was composed."""
+        self._signs = self._signs_now()
 
     @torch.no_grad()
     def is_foreign(self) -> bool:
@@ -174,10 +179,10 @@ class TrainedKernel:
             DOConvError: if it has moved to another device or dtype.
         """
         self.check_place()
-        if self._written is not None and self._written[0] == self._signs():
+        if self._signs == self._signs_now():
             return False
         # Saved values may come from a machine that rounds products differently.
-        is_right = self._is_near if self._written is None else _is_equal
+        is_right = self._is_near if self._signs is None else _is_equal
         if not is_right(self.composed(), self.held(self.parameter)):
             return True
         self.mark()
@@ -210,7 +215,7 @@ class TrainedKernel:
         is_near = (composed - kernel).abs() <= near
         return bool((is_near | (composed == kernel) | (composed.isnan() & kernel.isnan())).all())
 
-    def _signs(self) -> Signs:
+    def _signs_now(self) -> Signs:
         """The signs of a write: the versions, and the memory."""
         kernel = self.held(self.parameter)
         return self.parameter._version, kernel._version, kernel.data_ptr()
@@ -234,14 +239,8 @@ class TrainedKernel:
             step -= 1
         return step
 
-    @property
-    def written_sample(self) -> Tensor:
-        """The sample of the kernel as it was composed."""
-        assert self._written is not None
-        return self._written[1]
-
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_written": None, "answer": None}  # a copy has another memory
+        return {**self.__dict__, "_signs": None, "answer": None}  # a copy has another memory
 
 
 def _is_equal(one: Tensor, other: Tensor) -> bool:
