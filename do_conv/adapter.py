@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -64,12 +64,14 @@ class LayerArray:
         dtype: its dtype's name, such as "float32".
         read: return it as a new NumPy array; bfloat16 as float32.
         write: take a NumPy array of this shape, and round it to the dtype.
+        own: its name and shape in the framework, for messages; None if they are the core's.
     """
 
     shape: Shape
     dtype: str
     read: Callable[[], np.ndarray]
     write: Callable[[np.ndarray], None]
+    own: tuple[str, Shape] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,10 @@ class ModelLayer:
     name: str
     description: Description | None
     arrays: Mapping[str, LayerArray]
+
+    def own_shapes(self) -> dict[str, Shape]:
+        """The shapes of its arrays, with the names and the order of axes of the framework."""
+        return dict(array.own or (role, array.shape) for role, array in self.arrays.items())
 
 
 def array_name(layer: str, role: str) -> str:

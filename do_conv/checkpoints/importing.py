@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from do_conv.adapter import DELTA
 from do_conv.checkpoints import authors, authors_names, checks, formats, prefixes, states
 from do_conv.checkpoints.authors import Imported
 from do_conv.checkpoints.authors_names import Theirs
@@ -147,7 +148,8 @@ def _import_layer(
         made["bias"] = tensors["bias"]
     if check_finite:
         for role, tensor in made.items():
-            states.check_finite(tensor, theirs.name, role, format)
+            shown = {"weight": naming.kernel, "delta": DELTA}.get(role, role)
+            states.check_finite(tensor, theirs.name, shown, format)
     named = {theirs.ours[role]: tensor for role, tensor in made.items()}
     states.replace(state, theirs.name, set(theirs.keys.values()), named)
     spec, told = imported.spec, tuple(filter(None, notes))
@@ -165,11 +167,12 @@ def _in_one_order(theirs: Theirs, arrays: dict[str, np.ndarray]) -> dict[str, np
         DOConvError: if the arrays are not of one layer.
     """
     shapes = {role: array.shape for role, array in arrays.items()}
+    shown = {theirs.keys[role]: shape for role, shape in shapes.items()}
     weight, delta = shapes["weight"], shapes.get("delta", ())
     ranks = (4 if theirs.framework == "gluon" else 3, 3)
     fits = "delta" not in shapes or (len(weight), len(delta)) == ranks
     if not fits or 0 in weight + delta or shapes.get("diagonal", delta) != delta:
-        checks.layer_shapes(theirs.name, shapes)
+        checks.layer_shapes(theirs.name, shown)
     ordered = dict(arrays)
     if theirs.framework == "tensorflow":
         ordered["weight"] = arrays["weight"].transpose(2, 1, 0)
@@ -187,7 +190,7 @@ def _in_one_order(theirs: Theirs, arrays: dict[str, np.ndarray]) -> dict[str, np
         fits = fits and slots == ordered["weight"].shape[2]
         fits = fits and (theirs.framework != "gluon" or area == slots)
     if not fits:
-        checks.layer_shapes(theirs.name, shapes)
+        checks.layer_shapes(theirs.name, shown)
     return ordered
 
 

@@ -21,6 +21,7 @@ from do_conv.checkpoints.keras_names import KERAS
 from do_conv.checkpoints.neutral.transfer import StoredLayer, fitted, layers_of
 from do_conv.checkpoints.report import Layer, Report
 from do_conv.core.errors import broken
+from do_conv.core.spec import Shape
 
 # The framework of each code of the authors'.
 CODES = {"torch": "torch", "tensorflow": "keras", "gluon": "gluon"}
@@ -120,7 +121,7 @@ class _Loading:
         for own, theirs in pairs.theirs.items():
             made, entry = self._stored(state, theirs, layers[own], format)
             report.layers.append(replace(entry, name=own))
-            arrays = fitted(made, theirs.name, layers[own])
+            arrays = fitted(made, theirs.name, layers[own], format.NAMING.own_shapes)
             writes += [(layers[own].arrays[role], array) for role, array in arrays.items()]
             advance(len(report.layers), len(pairs.theirs))
         for own, keys in pairs.others.items():
@@ -189,7 +190,8 @@ class _Loading:
             made["bias"] = arrays["bias"]
         if self.check_finite:
             for role, array in made.items():
-                checks.layer_finite(theirs.name, role, bool(np.isfinite(array).all()))
+                shown = format.NAMING.kernel if role == "weight" else role
+                checks.layer_finite(theirs.name, shown, bool(np.isfinite(array).all()))
         description = Description("convolution", own.kernel_size, groups, d_mul)
         kept = "plain" if own.d_mul is None else "over-parameterized"
         entry = Layer(
@@ -204,15 +206,19 @@ def _plain_writes(
     """The arrays of a layer that has none of the authors'."""
     wanted, own = set(pairing.trained(layer)), layer.description
     arrays: dict[str, np.ndarray] = {}
+    shown: dict[str, Shape] = {}
     for name, key in keys.items():
         role = name if own is None else format.NAMING.roles.get(name, name)
         if role in wanted or format.array(state[key]) is not None:
             array = states.array(state, key, layer.name, format)
             arrays[role] = array if own is None else format.NAMING.to_core(array, name)
+            shown[name] = array.shape
     # Without a kernel there is nothing to fit, and the comparison below refuses it.
     if own is not None and (own.kind == "normalization" or "weight" in arrays):
-        arrays = fitted(StoredLayer(replace(own, d_mul=None), arrays), layer.name, layer)
+        stored = StoredLayer(replace(own, d_mul=None), arrays)
+        arrays = fitted(stored, layer.name, layer, lambda _: shown)
     shapes = {role: array.shape for role, array in arrays.items()}
-    here = {role: layer.arrays[role].shape for role in sorted(wanted)}
-    checks.same_layer(layer.name, layer.name, "arrays", shapes, here, shapes == here)
+    here = {role: layer.arrays[role].shape for role in wanted}
+    fits = shapes == here
+    checks.same_layer(layer.name, layer.name, "arrays", shown, layer.own_shapes(), fits)
     return [(layer.arrays[role], array) for role, array in arrays.items()]

@@ -28,7 +28,7 @@ _CLASSES = re.compile(
 _ROLES = {
     "kernel": "weight", "depthwise_kernel": "weight", "pointwise_kernel": "weight",
     "gamma": "weight", "beta": "bias",
-    "moving_mean": "running_mean", "moving_variance": "running_var",
+    "alpha": "weight", "moving_mean": "running_mean", "moving_variance": "running_var",
 }  # fmt: skip
 
 
@@ -162,6 +162,8 @@ class _KerasNaming(Naming):
     def to_core(self, array: np.ndarray, name: str) -> np.ndarray:
         if name == "depthwise_kernel":
             return layouts.depthwise_kernel_from_keras(array)
+        if name == "alpha":  # of PReLU, with axes of size 1
+            return array.ravel()
         is_kernel = name in ("kernel", "pointwise_kernel")  # of a dense layer, too
         return layouts.kernel_from_keras(array) if is_kernel else array
 
@@ -195,4 +197,4 @@ class _KerasNaming(Naming):
         return plain_groups(groups, shapes)
 
 
-KERAS = _KerasNaming("/", authors_separators="/", can_strip=False, roles=_ROLES)
+KERAS = _KerasNaming("/", authors_separators="/", can_strip=False, roles=_ROLES, kernel="kernel")

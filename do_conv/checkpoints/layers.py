@@ -49,12 +49,14 @@ class Naming:
         authors_separators: the same, in files of the original authors' layers.
         can_strip: whether a prefix may be taken from the names.
         roles: the roles of arrays that have other names in layers of known kinds.
+        kernel: the name of W.
     """
 
     separators: str = "."
     authors_separators: str = "."
     can_strip: bool = True
     roles: Mapping[str, str] = field(default_factory=dict)
+    kernel: str = "weight"
 
     def weight_to_core(self, kernel: np.ndarray) -> np.ndarray:
         """W in the core's order of axes."""
@@ -71,6 +73,16 @@ class Naming:
     def delta_from_core(self, delta: np.ndarray) -> np.ndarray:
         """The inverse of `delta_to_core`."""
         return delta
+
+    def own_shapes(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Shape]:
+        """The shapes of a convolution's arrays, with the names and axes of the format's layers."""
+        shown: dict[str, Shape] = {}
+        for role, array in arrays.items():
+            if role == "weight":
+                shown[self.kernel] = self.weight_from_core(array).shape
+            else:
+                shown[role] = (self.delta_from_core(array) if role == DELTA else array).shape
+        return shown
 
     def to_core(self, array: np.ndarray, name: str) -> np.ndarray:
         """An array of a plain layer, by its name, in the core's order of axes."""

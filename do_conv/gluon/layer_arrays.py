@@ -54,7 +54,10 @@ def model_layers(model: Any) -> Iterator[ModelLayer]:
             for own, parameter in sorted(block._reg_params.items(), key=_place)
             if parameter is not None and not _is_constant(block, own)
         }
-        arrays = {role: _array(block, one) for role, one in parameters.items()}
+        own_names = {role: own for own, role in names.items()}
+        arrays = {
+            role: _array(block, one, own_names.get(role, role)) for role, one in parameters.items()
+        }
         if (kernel := kernels.get(parameters.get("weight"))) is not None:
             description = _convolution(block, kernel.spec.d_mul)
             arrays = _parts(block, kernel) | {k: v for k, v in arrays.items() if k != "weight"}
@@ -63,7 +66,7 @@ def model_layers(model: Any) -> Iterator[ModelLayer]:
 
 
 def _parts(block: Any, kernel: TrainedKernel) -> dict[str, LayerArray]:
-    return {name: _array(block, part, kernel.compose) for name, part in kernel.parts}
+    return {name: _array(block, part, name, kernel.compose) for name, part in kernel.parts}
 
 
 _ORDER = {role: i for i, role in enumerate(("weight", DELTA, SEPARABLE, "bias"))}
@@ -103,7 +106,9 @@ def _convolution(layer: Any, d_mul: int | None) -> Description:
     return Description(kind, size, groups, d_mul)
 
 
-def _array(block: Any, parameter: Any, then: Callable[[], None] = lambda: None) -> LayerArray:
+def _array(
+    block: Any, parameter: Any, own: str, then: Callable[[], None] = lambda: None
+) -> LayerArray:
     rules.built(block.name, parameter._data is not None)
 
     dtype = np.dtype(parameter.dtype).name
@@ -117,4 +122,5 @@ def _array(block: Any, parameter: Any, then: Callable[[], None] = lambda: None) 
         parameter.set_data(as_given(mx.nd.array(array, dtype=parameter.dtype)))
         then()
 
-    return LayerArray(tuple(parameter.shape), dtype, read, write)
+    shape = tuple(parameter.shape)
+    return LayerArray(shape, dtype, read, write, own=(own, shape))

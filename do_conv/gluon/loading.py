@@ -1,39 +1,56 @@
-"""Loading parameters: a file that has W and no D' sets D to the identity.
+"""Loading parameters: what happens where a file has W without D', or a network has no place for D'.
 
 Gluon leaves a parameter as it is if a file lacks it, and does not tell a layer inside a network
 that it is being loaded. A plain kernel, loaded beside the D' of earlier training, would silently
-become another kernel. Gluon's two loaders are therefore wrapped: they do what they always did, and
-then D' is set to zero in each of our layers whose W was loaded alone.
+become another kernel; and so would a W whose D' is left out by `ignore_extra`. Gluon's two loaders
+are therefore wrapped: a W without its D' is refused, and D' is set to zero in each of our layers
+that is given a plain kernel.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import mxnet as mx
 from mxnet.gluon import Block, ParameterDict
 
+from do_conv.checkpoints.formats import gluon as params
+from do_conv.core import rules
 from do_conv.gluon.arrays import as_given, legacy_arrays
 from do_conv.gluon.plain import first
 
 _WEIGHT, _DELTA = "weight", "depthwise_delta"
 
+Shapes = Mapping[str, tuple[int, ...]]
+
 
 def install() -> None:
     """Wrap Gluon's loaders: that of networks, and that of dictionaries of parameters."""
-    Block.load_parameters = _completed(Block.load_parameters, Block._collect_params_with_prefix)
-    ParameterDict.load_dict = _completed(ParameterDict.load_dict, ParameterDict.items)
+    Block.load_parameters = _completed(
+        Block.load_parameters, Block._collect_params_with_prefix, _of_file
+    )
+    ParameterDict.load_dict = _completed(ParameterDict.load_dict, ParameterDict.items, _of_dict)
 
 
-def _completed(load: Any, named: Callable[[Any], Any]) -> Any:
-    """A loader that resets D' where it loads W alone; `named` gives its parameters by name."""
+def _completed(load: Any, named: Callable[[Any], Any], stored: Callable[..., Shapes]) -> Any:
+    """A loader that never leaves a W with a D' that is not its own.
+
+    Args:
+        load: Gluon's loader.
+        named: gives its parameters by name.
+        stored: gives the shapes of the arrays to load, by the same names.
+    """
 
     @functools.wraps(load)
     def completed(self: Any, *args: Any, **kwargs: Any) -> None:
-        pairs = list(_pairs(dict(named(self))))
+        parameters = dict(named(self))
+        _check_together(stored(*args, **kwargs), parameters)
+        pairs = list(_pairs(parameters))
         with _recorded(parameter for pair in pairs for parameter in pair) as loaded:
             load(self, *args, **kwargs)
         for weight, delta in pairs:
@@ -41,6 +58,54 @@ def _completed(load: Any, named: Callable[[Any], Any]) -> Any:
                 _reset(delta, weight.list_ctx())
 
     return completed
+
+
+def _of_file(
+    filename: Any,
+    ctx: Any = None,
+    allow_missing: bool = False,
+    ignore_extra: bool = False,
+    *_: Any,
+    **__: Any,
+) -> Shapes:
+    """The shapes in a file, where Gluon does not itself compare all names."""
+    if not (allow_missing or ignore_extra):
+        return {}
+    try:
+        (state,) = params.read(Path(filename)).states
+    except (OSError, ValueError, struct.error):
+        return {}  # Gluon reads more, such as addresses, and has its own message
+    return {name: array.shape for name, array in state.items()}
+
+
+def _of_dict(
+    param_dict: Any,
+    ctx: Any = None,
+    allow_missing: bool = False,
+    ignore_extra: bool = False,
+    restore_prefix: str = "",
+    *_: Any,
+    **__: Any,
+) -> Shapes:
+    """The shapes in a dictionary, under the names of the parameters."""
+    return {
+        restore_prefix + name.removeprefix("arg:"): tuple(array.shape)
+        for name, array in dict(param_dict).items()
+    }
+
+
+def _check_together(stored: Shapes, parameters: Mapping[str, Any]) -> None:
+    """Refuse a stored W whose D' the network has no place for, or that needs a D' and has none."""
+    for name, shape in stored.items():
+        weight, key = parameters.get(name), name.removesuffix(_WEIGHT) + _DELTA
+        if weight is None or not name.endswith(_WEIGHT):
+            continue
+        delta = parameters.get(key)
+        if delta is None:
+            rules.loaded_together(name, key, "network", key not in stored)
+        elif shape[2:] == weight.shape[2:] != delta.shape[2:]:
+            # A W with more slots than kernel positions is no plain layer's.
+            rules.loaded_together(name, key, "checkpoint", key in stored)
 
 
 def _pairs(parameters: dict[str, Any]) -> Iterator[tuple[Any, Any]]:

@@ -46,7 +46,9 @@ class DOConvCallback(Callback):
     With `door="optimizer"` the module stays plain, and its optimizers are wrapped in
     `DOConvOptimizer` when training starts; checkpoints hold the plain weights already.
 
-    Both resume exactly from a checkpoint, and train on one device or with DDP.
+    Both resume exactly from a checkpoint, and train on one device, with DDP, or with
+    `ModelParallelStrategy`. With `ddp_spawn`, `ddp_fork` and `ddp_notebook` the module of the first
+    process stays plain, and gets the folded weights.
 
     Args:
         where, d_mul, depthwise_init: as for `convert`.
@@ -86,13 +88,13 @@ class DOConvCallback(Callback):
         self._resumes = False
         if self.door == "optimizer":
             return
+        saving = trainer.strategy.checkpoint_io
+        if not isinstance(saving, _FoldedBeside):
+            trainer.strategy.checkpoint_io = saving = _FoldedBeside(saving)
+        saving.module, saving.is_beside = pl_module, self.save_folded
         if not holds_layers(pl_module):
             convert(pl_module, inplace=True, **self.options)
-        saving = trainer.strategy.checkpoint_io
-        if self.save_folded and not isinstance(saving, _FoldedBeside):
-            trainer.strategy.checkpoint_io = saving = _FoldedBeside(saving)
-        if isinstance(saving, _FoldedBeside):
-            saving.module = pl_module
+            saving.returns_folded = True
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Any) -> None:
         """Note that W and D' come from a checkpoint."""
@@ -118,9 +120,17 @@ class DOConvCallback(Callback):
 
 
 class _FoldedBeside(CheckpointIO):
-    """Saves, loads and removes checkpoints as another does, with the folded weights beside them."""
+    """Saves, loads and removes checkpoints as another does, with the folded weights beside them.
+
+    Attributes:
+        module: the module that is trained.
+        is_beside: whether the folded weights are written.
+        returns_folded: whether the module of the process that started this one is plain.
+    """
 
     module: Any = None
+    is_beside = True
+    returns_folded = False
 
     def __init__(self, checkpoint_io: Any) -> None:
         self.checkpoint_io = checkpoint_io
@@ -128,13 +138,23 @@ class _FoldedBeside(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
+        values = {path: checkpoint}
+        if "state_dict" in checkpoint:
+            values |= {_beside(path): self._folded(checkpoint)} if self.is_beside else {}
+        elif self.returns_folded:
+            # A spawned process returns its weights to the module of the process that started it,
+            # where Lightning loads the names that fit.
+            values = {path: folded_state(self.module, checkpoint)}
+        for to, one in values.items():
+            self.checkpoint_io.save_checkpoint(one, to, storage_options=storage_options)
+
+    def _folded(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """The checkpoint of the plain module, without the states of training."""
         kinds = ("HYPER_PARAMS_KEY", "HYPER_PARAMS_NAME", "HYPER_PARAMS_TYPE")
         kept = {getattr(self.module, f"CHECKPOINT_{kind}") for kind in kinds}
         kept |= {"epoch", "global_step", "pytorch-lightning_version"}
         folded = {name: value for name, value in checkpoint.items() if name in kept}
-        folded["state_dict"] = folded_state(self.module, checkpoint["state_dict"])
-        for values, to in ((checkpoint, path), (folded, _beside(path))):
-            self.checkpoint_io.save_checkpoint(values, to, storage_options=storage_options)
+        return {**folded, "state_dict": folded_state(self.module, checkpoint["state_dict"])}
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
         return self.checkpoint_io.load_checkpoint(*args, **kwargs)

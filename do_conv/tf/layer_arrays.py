@@ -230,4 +230,5 @@ def _array(variable: Any, layout: Layout, then: Callable[[], None] = lambda: Non
         then()
 
     shape = tuple(to_core(np.broadcast_to(np.zeros(()), tuple(variable.shape))).shape)
-    return VariableArray(shape, dtype, read, write, variable, to_core, from_core)
+    own = variable.name, tuple(variable.shape)
+    return VariableArray(shape, dtype, read, write, variable, to_core, from_core, own=own)

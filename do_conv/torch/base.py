@@ -205,21 +205,29 @@ class OverParameterized(Composed):
         missing_keys: list[str], unexpected_keys: list[str], error_msgs: list[str],
     ) -> None:  # fmt: skip
         """Load W, D' and the bias; in a plain layer's checkpoint no D' means the identity."""
-        for name in ("weight", "depthwise_delta"):
-            parameter, stored = self._parameters.get(name), state_dict.get(prefix + name)
-            if parameter is None or stored is None or is_lazy(parameter) or is_lazy(stored):
-                continue
-            try:
-                rules.stored_shape(prefix + name, parameter.shape, stored.shape)
-            except DOConvError as error:
-                error_msgs.append(str(error))
-                return
-        weight, key = state_dict.get(prefix + "weight"), prefix + "depthwise_delta"
-        if self.depthwise_delta is not None and weight is not None and key not in state_dict:
+        weight: Any = state_dict.get(prefix + "weight")
+        key = prefix + "depthwise_delta"
+        is_alone = self.depthwise_delta is not None and weight is not None and key not in state_dict
+        try:
+            self._check_stored(state_dict, prefix)
+            if is_alone:  # a W with more slots than kernel positions is no plain layer's
+                is_plain = self.spec.has_plain_weight
+                rules.loaded_together(prefix + "weight", key, "checkpoint", is_plain)
+        except DOConvError as error:
+            error_msgs.append(str(error))
+            return
+        if is_alone:
             state_dict = {**state_dict, key: weight.new_zeros(self.spec.delta_shape)}
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+    def _check_stored(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Compare the shapes of stored parameters with the layer's."""
+        for name in ("weight", "depthwise_delta"):
+            parameter, stored = self._parameters.get(name), state_dict.get(prefix + name)
+            if not (parameter is None or stored is None or is_lazy(parameter) or is_lazy(stored)):
+                rules.stored_shape(prefix + name, parameter.shape, stored.shape)
 
 
 def check_kind(input: Any) -> None:

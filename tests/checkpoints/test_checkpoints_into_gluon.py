@@ -10,7 +10,7 @@ pytest.importorskip("do_conv.gluon")
 import mxnet as mx
 from mxnet.gluon import nn
 
-from do_conv import checkpoints
+from do_conv import DOConvError, checkpoints
 from do_conv.cli import main
 from do_conv.gluon import DOConvTrainer
 from do_conv.gluon.authors import DOConv2D
@@ -88,6 +88,34 @@ def test_the_network_of_a_trainer_takes_w_and_d(load_sample, tmp_path):
     sample.assert_same_output(net(mx.nd.array(sample.x)).asnumpy())
     layers, _ = trainer.to_layers()
     np.testing.assert_array_equal(layers[0].weight.data().asnumpy(), sample.state["weight"])
+
+
+@pytest.mark.parametrize("make", [DOConv2D, plain])
+def test_exception_other_arrays(make, load_sample, tmp_path):
+    """They have Gluon's names."""
+    sample = load_sample("gluon_conv3x3")
+    arrays = {f"1.{key}": mx.nd.array(v, dtype=v.dtype) for key, v in sample.state.items()}
+    net = network(make, sample.config, use_bias=True)
+    mx.nd.waitall()
+    net.save_parameters(str(tmp_path / "own.params"))
+    own = mx.nd.load(str(tmp_path / "own.params"))
+    others = {key: array for key, array in own.items() if not key.startswith("1.")}
+
+    def refused(**changed):
+        stored = {**others, **arrays, **changed}
+        mx.nd.save(str(tmp_path / "in.params"), {k: v for k, v in stored.items() if v is not None})
+        with pytest.raises(DOConvError) as error:
+            checkpoints.import_authors(net, tmp_path / "in.params")
+        return str(error.value)
+
+    said = refused(**{"2.gamma": mx.nd.ones(7)})
+    assert "received {'gamma': (7,), 'beta': (6,), 'running_mean': (6,), 'running_var'" in said
+    assert "in the file, {'gamma': (6,), 'beta': (6,), 'running_mean': (6,), 'running_v" in said
+    assert "received {'alpha': (7,)} in the file, {'alpha'" in refused(**{"3.alpha": mx.nd.ones(7)})
+    said = refused(**{"1.weight": mx.nd.ones((8, 4, 3, 3)), "1.bias": mx.nd.ones(8)})
+    assert "received {'weight': (8, 4, 3, 3)" in said
+    said = refused(**{"1.bias": mx.nd.ones(7)})
+    assert "layer '1' with 1.weight (6, 4, 3, 3), 1.D (9, 9, 4), 1.bias (7,)" in said
 
 
 NETWORK = """

@@ -161,7 +161,63 @@ def test_exception_a_model_of_other_layers(path):
 def test_exception_a_layer_of_another_kind(path):
     some = built(plain).layers[:-1]
     model = keras.Sequential([keras.Input((9, 8, 4)), *some, layers.Conv2D(2, 1)])
-    assert "must have the same arrays; received {'weight': (2, 3)" in refused(model, path)
+    said = refused(model, path)
+    assert "must have the same arrays; received {'kernel': (3, 2), 'bias': (2,)} in the" in said
+    assert "in the file, {'kernel': (1, 1, 3, 2), 'bias': (2,)} in the model" in said
+
+
+@pytest.mark.parametrize("make", [DOConv2D, plain])
+def test_exception_other_channels(make, path):
+    """Every layer's arrays have Keras's names, and its order of axes."""
+
+    def wider(filters, *args, **options):
+        return make(2 * filters, *args, **options)
+
+    delta = ", 'depthwise_delta': (3, 5, 4, 15)" if make is DOConv2D else ""
+    assert (
+        f"received {{'kernel': (3, 5, 2, 6){delta}, 'bias': (6,)}} in the file, "
+        f"{{'kernel': (3, 5, 2, 12){delta}, 'bias': (12,)}} in the model"
+    ) in refused(built(wider), path)
+
+
+def test_exception_other_normalization_and_depthwise_layers(path):
+    some = built(plain).layers
+    norm = layers.BatchNormalization(scale=False)
+    model = keras.Sequential([keras.Input((9, 8, 4)), some[0], norm, *some[2:]])
+    said = refused(model, path)
+    assert "received {'gamma': (6,), 'beta': (6,), 'moving_mean': (6,), 'moving_var" in said
+    assert "{'beta': (6,), 'moving_mean': (6,), 'moving_variance': (6,)} in the model" in said
+    wide = layers.DepthwiseConv2D(3)
+    model = keras.Sequential([keras.Input((9, 8, 4)), *some[:5], wide, *built(plain).layers[6:]])
+    said = refused(model, path)
+    assert "received {'depthwise_kernel': (2, 2, 4, 1), 'bias': (4,)} in the file" in said
+    assert "{'kernel': (3, 3, 4, 1), 'bias': (4,)} in the model" in said
+
+
+def test_exception_a_kernel_that_is_not_finite(path):
+    with h5py.File(path, "r+") as file:
+        (layer,) = [
+            name
+            for name in file
+            if f"{name}/D:0" in file[name] and file[name][f"{name}/kernel:0"].shape[0] == 18
+        ]
+        file[layer][f"{layer}/kernel:0"][0] = np.nan
+    assert f"layer '{layer}/{layer}' with NaN or infinite values in its kernel" in refused(
+        built(plain), path
+    )
+
+
+@pytest.mark.parametrize("shared_axes", [[1, 2], [1, 2, 3]])
+def test_slopes(shared_axes, tmp_path):
+    def made(conv):
+        slopes = layers.PReLU(shared_axes=shared_axes, alpha_initializer="random_normal")
+        return keras.Sequential([keras.Input((9, 8, 4)), conv(6, 3), slopes])
+
+    theirs, model = made(Theirs), made(plain)
+    write(tmp_path / "theirs.h5", theirs)
+    checkpoints.import_authors(model, tmp_path / "theirs.h5")
+    np.testing.assert_array_equal(model.layers[1].alpha, theirs.layers[1].alpha)
+    assert_output(model, run(theirs))
 
 
 def test_exception_another_kernel(path):

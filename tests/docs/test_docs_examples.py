@@ -186,6 +186,11 @@ BROKEN = [
     (model_checks.weight_of_its_own, ("weight_orig", "DOConv2d"), {}),
     (zoo.load, ("resnet18",), {}),
     (frameworks.of, ({},), {}),
+    (
+        rules.loaded_together,
+        ("conv1.weight", "conv1.depthwise_delta", "network", False),
+        {},
+    ),
     (rules.stored_shape, ("weight", (8, 3, 11), (8, 3, 3, 3)), {}),
     (do_conv.Spec.of_shapes, ((8, 3, 3, 3), (3, 9), 1), {}),
     (do_conv.Spec.of_shapes, ((4, 3, 3, 3), (6, 9, 3, 3), 1), {}),

@@ -1,4 +1,6 @@
-"""A file that has W and no D' sets D to the identity, whatever D' was before."""
+"""A plain kernel sets D to the identity, whatever D' was before; a W without its D' is refused."""
+
+import re
 
 import do_conv.gluon  # noqa: F401 - before mxnet, which reads names that this module restores
 
@@ -9,6 +11,7 @@ import pytest
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
+from do_conv import DOConvError
 from do_conv.gluon import (
     DOConv1D,
     DOConv1DTranspose,
@@ -85,6 +88,10 @@ def flat(block):
     return {name[start:]: p.data().copy() for name, p in block.collect_params().items()}
 
 
+def some(arrays, names):
+    return {name: array for name, array in arrays.items() if re.search(names, name)}
+
+
 def ordered(arrays, order):
     return dict(order(list(arrays.items())))
 
@@ -93,24 +100,25 @@ def by_name(items):
     return sorted(items, key=lambda item: item[0])
 
 
-def by_structure(net, source, path, order=list):
-    mx.nd.save(path, ordered(values(source), order))
-    net.load_parameters(path, allow_missing=True)
+def by_structure(net, source, path, order=list, names=".", **options):
+    mx.nd.save(path, ordered(some(values(source), names), order))
+    net.load_parameters(path, allow_missing=True, **options)
 
 
-def by_prefix(net, source, path, order=list):
-    mx.nd.save(path, ordered(flat(source), order))
-    net.load_parameters(path, allow_missing=True)
+def by_prefix(net, source, path, order=list, names=".", **options):
+    mx.nd.save(path, ordered(some(flat(source), names), order))
+    net.load_parameters(path, allow_missing=True, **options)
 
 
-def by_dict_from_file(net, source, path, order=list):
-    mx.nd.save(path, ordered(flat(source), order))
-    net.collect_params().load(path, allow_missing=True, restore_prefix=net.prefix)
+def by_dict_from_file(net, source, path, order=list, names=".", **options):
+    mx.nd.save(path, ordered(some(flat(source), names), order))
+    net.collect_params().load(path, allow_missing=True, restore_prefix=net.prefix, **options)
 
 
-def by_dict(net, source, _, order=list):
-    arrays = {f"arg:{name}": array for name, array in ordered(flat(source), order).items()}
-    net.collect_params().load_dict(arrays, allow_missing=True, restore_prefix=net.prefix)
+def by_dict(net, source, _, order=list, names=".", **options):
+    found = ordered(some(flat(source), names), order)
+    arrays = {f"arg:{name}": array for name, array in found.items()}
+    net.collect_params().load_dict(arrays, None, True, restore_prefix=net.prefix, **options)
 
 
 LOADERS = pytest.mark.parametrize("load", [by_structure, by_prefix, by_dict_from_file, by_dict])
@@ -307,6 +315,57 @@ def test_what_brings_no_weight_leaves_the_depthwise_kernel(tmp_path):
         net.load_parameters(path, allow_missing=True)
     for name, value in deltas(net).items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def wide(*args, **options):
+    return DOConv2D(*args, d_mul=12, **options)
+
+
+@LOADERS
+def test_exception_a_plain_network_takes_no_weight_of_ours(load, tmp_path):
+    x = batch()
+    source = shaken(started(network(DOConv2D, prefix="net_"), x))
+    net = started(network(nn.Conv2D, prefix="net_"), x)
+    before = net(x)
+    with pytest.raises(DOConvError, match=r"(0\.|conv0_)weight' alone: the network has no '"):
+        load(net, source, str(tmp_path / "ours.params"), ignore_extra=True)
+    assert_same(net(x), before)
+    # Other arrays of such a file, and the arrays of a folded one, are loaded as ever.
+    bias = source[0].bias.data() + 1
+    source[0].bias.set_data(bias)
+    load(net, source, str(tmp_path / "part.params"), names="bias|gamma|delta", ignore_extra=True)
+    assert_same(net[0].bias.data(), bias)
+    load(net, fold(source), str(tmp_path / "folded.params"), ignore_extra=True)
+    assert_same(net(x), source(x))
+
+
+@LOADERS
+def test_exception_a_weight_of_more_slots_without_its_delta(load, tmp_path):
+    x = batch()
+    source, net = (shaken(started(network(wide, prefix="net_"), x)) for _ in range(2))
+    before = net(x)
+    with pytest.raises(DOConvError, match=r"weight' alone: the checkpoint has no '.*depthwise_del"):
+        load(net, source, str(tmp_path / "ours.params"), names="weight|bias")
+    assert_same(net(x), before)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_exception_no_layer_takes_half_of_a_kernel(name, tmp_path):
+    ours, kind, axes, options = LAYERS[name]
+    x, path = batch(axes), str(tmp_path / "ours.params")
+    layer, plain = started(ours(8, 3, **options), x), started(kind(8, 3, **options), x)
+    layer.save_parameters(path)
+    with pytest.raises(DOConvError, match="the network has no 'depthwise_delta'"):
+        plain.load_parameters(path, ignore_extra=True)
+    layer = started(ours(8, 3, d_mul=3**axes + 2, **options), x)
+    mx.nd.save(path, {"weight": layer.weight.data()})
+    with pytest.raises(DOConvError, match="the checkpoint has no 'depthwise_delta'"):
+        layer.load_parameters(path, allow_missing=True)
+
+
+def test_exception_a_file_that_gluon_cannot_read(tmp_path):
+    with pytest.raises(mx.MXNetError, match=r"absent\.params"):
+        network(nn.Conv2D).load_parameters(str(tmp_path / "absent.params"), ignore_extra=True)
 
 
 def test_a_plain_network_is_loaded_as_ever(tmp_path):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -150,14 +151,30 @@ def test_a_wrong_door_is_an_error():
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_two_processes_train_as_one_does(door, tmp_path):
+@pytest.mark.parametrize(
+    ("package", "strategy"),
+    [
+        ("pytorch_lightning", "ddp"),
+        ("pytorch_lightning", "ddp_spawn"),
+        ("pytorch_lightning", "model_parallel"),
+        ("lightning.pytorch", "ddp"),
+    ],
+)
+def test_two_processes_train_and_resume_as_one_trains(package, strategy, door, tmp_path):
+    if find_spec(package.partition(".")[0]) is None:
+        pytest.skip("the package lightning is not installed: make test-integrations")
     settings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])}
-    command = [sys.executable, str(SUPPORT / "lightning_jobs.py"), str(tmp_path), door]
+    command = [sys.executable, str(SUPPORT / "lightning_jobs.py"), str(tmp_path), door, strategy]
     done = subprocess.run(
-        command, env=settings, capture_output=True, text=True, timeout=300, check=False
-    )
+        command, env={**settings, "LIGHTNING_PACKAGE": package},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     name = "last.folded.ckpt" if door == "layers" else "last.ckpt"
     saved = torch.load(tmp_path / name, weights_only=False)["state_dict"]
     expected, _ = trained(tmp_path / "one", DOConvCallback())
-    torch.testing.assert_close(saved, dict(fold(expected).state_dict()), rtol=0, atol=1e-12)
+    plain = dict(fold(expected).state_dict())
+    torch.testing.assert_close(dict(saved), plain, rtol=0, atol=1e-12)
+    if strategy == "ddp_spawn":  # the module of the first process is plain
+        returned = torch.load(tmp_path / "returned.pt")
+        torch.testing.assert_close(dict(returned), plain, rtol=0, atol=1e-12)

@@ -46,7 +46,7 @@ MODELS.register_module("DOConvTestNetwork", module=Network, force=True)
 DATASETS.register_module("DOConvTestData", module=data, force=True)
 
 
-def runner(folder, door):
+def runner(folder, door, **changes):
     torch.manual_seed(0)
     wrapper = {"optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.9}}
     if door == "optimizer":
@@ -67,6 +67,7 @@ def runner(folder, door):
             "default_scope": "mmengine",
             "experiment_name": door,
             "log_level": "ERROR",
+            **changes,
         }
     )  # fmt: skip
     config.dump(folder.with_suffix(".py"))
@@ -108,3 +109,28 @@ def test_both_doors_train_the_same_and_fold(tmp_path):
     folded = fold(layers.eval())
     assert torch.equal(folded(X), layers(X))
     torch.testing.assert_close(plain.eval()(X), folded(X), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("door", LAYERS)
+def test_resuming_is_exact_with_a_seed(door, tmp_path, monkeypatch):
+    """The sampler takes the seed; the run that is resumed had the same number of epochs."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    dataset = {"type": "DOConvTestData"}
+    options = {
+        "train_dataloader": {
+            "dataset": dataset, "batch_size": 4, "sampler": {"type": "DefaultSampler"},
+        },
+        "train_cfg": {"by_epoch": True, "max_epochs": 3},
+        "randomness": {"seed": 0},
+    }  # fmt: skip
+    whole = runner(tmp_path / "whole", door, **options)
+    whole.train()
+    checkpoint = str(tmp_path / "whole" / "epoch_2.pth")
+    resumed = runner(tmp_path / "resumed", door, load_from=checkpoint, resume=True, **options)
+    resumed.train()
+    expected, found = whole.model.state_dict(), resumed.model.state_dict()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    assert not torch.equal(
+        torch.load(checkpoint)["state_dict"]["head.conv.weight"], expected["head.conv.weight"]
+    )

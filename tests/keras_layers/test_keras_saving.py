@@ -277,6 +277,20 @@ def test_a_plain_file_is_refused_with_the_way_to_load_it(tmp_path, ours, ending)
     np.testing.assert_array_equal(numbers(convert(other)(x)), numbers(plain(x)))
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
+def test_a_mismatch_that_is_skipped_is_a_warning_and_leaves_our_layers(tmp_path):
+    path = tmp_path / "plain.weights.h5"
+    mixed().save_weights(path)
+    model = mixed(OVER)
+    ours = [layer for layer in model._flatten_layers() if type(layer) in OVER.values()]
+    before = [np.array(value) for layer in ours for value in layer.get_weights()]
+    with pytest.warns(UserWarning, match=r"4 objects could not be loaded(.|\n)*then convert"):
+        model.load_weights(path, skip_mismatch=True)
+    after = [value for layer in ours for value in layer.get_weights()]
+    for value, old in zip(after, before, strict=True):
+        np.testing.assert_array_equal(value, old)
+
+
 def test_so_is_a_plain_file_for_a_pointwise_and_for_a_separable_layer(tmp_path):
     for kind, ours, size in (
         (keras.layers.Conv2D, DOConv2D, 1),

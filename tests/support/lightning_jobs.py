@@ -1,5 +1,6 @@
 """A small `LightningModule`, its training, and the same in two processes as a program."""
 
+import importlib
 import os
 import sys
 import warnings
@@ -7,11 +8,13 @@ import warnings
 import cpu_torchvision  # noqa: F401
 import torch
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    import pytorch_lightning as pl
+    # The same tool, under two names.
+    pl = importlib.import_module(os.environ.get("LIGHTNING_PACKAGE", "pytorch_lightning"))
 
 
 class Lit(pl.LightningModule):
@@ -23,6 +26,11 @@ class Lit(pl.LightningModule):
             nn.Conv2d(3, width, 3, padding=1), nn.GroupNorm(2, width), nn.ReLU(),
             nn.Conv2d(width, 4, 3, groups=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         ).double()  # fmt: skip
+
+    def configure_model(self):
+        if self.device_mesh is not None:  # with `ModelParallelStrategy`
+            for part in (self.net[0], self.net[3], self.net):
+                fully_shard(part, mesh=self.device_mesh["data_parallel"])
 
     def loss(self, batch):
         images, classes = batch
@@ -48,13 +56,25 @@ class Lit(pl.LightningModule):
             ) else self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
 
+class Part:
+    """The images of a process: all of them together see the batches of one."""
+
+    def __init__(self, processes):
+        self.processes = processes
+
+    def __iter__(self):
+        return iter(range(int(os.environ.get("LOCAL_RANK", "0")), 16, self.processes))
+
+    def __len__(self):
+        return 16 // self.processes
+
+
 def loader(processes=1):
-    """The batches of this process: all of them together see the batches of one."""
+    """The batches of a process, which is known once it runs."""
     random = torch.Generator().manual_seed(1)
     images = torch.randn(16, 3, 8, 8, generator=random, dtype=torch.float64)
     classes = torch.arange(16) % 4
-    own = slice(int(os.environ.get("LOCAL_RANK", "0")), None, processes)
-    return DataLoader(TensorDataset(images[own], classes[own]), 8 // processes)
+    return DataLoader(TensorDataset(images, classes), 8 // processes, sampler=Part(processes))
 
 
 def trained(folder, *callbacks, epochs=2, clip=None, ckpt_path=None, module=None, **options):
@@ -70,9 +90,24 @@ def trained(folder, *callbacks, epochs=2, clip=None, ckpt_path=None, module=None
     return module, trainer
 
 
+def strategy_of(name):
+    """A strategy by name; the one with `fully_shard` divides the module, not its layers."""
+    if name != "model_parallel":
+        return name
+    options = {"data_parallel_size": 2, "tensor_parallel_size": 1, "process_group_backend": "gloo"}
+    return pl.strategies.ModelParallelStrategy(save_distributed_checkpoint=False, **options)
+
+
 if __name__ == "__main__":
     from do_conv.integrations.lightning import DOConvCallback
 
-    folder, door = sys.argv[1:]
-    saving = pl.callbacks.ModelCheckpoint(folder, filename="last")
-    trained(folder, DOConvCallback(door=door), saving, devices=2, strategy="ddp")
+    folder, door, strategy = sys.argv[1:]
+    for epochs, name in ((1, "half"), (2, "last")):
+        saving = pl.callbacks.ModelCheckpoint(folder, filename=name)
+        resumed = {} if epochs == 1 else {"ckpt_path": os.path.join(folder, "half.ckpt")}
+        options = {"devices": 2, "strategy": strategy_of(strategy), **resumed}
+        module, trainer = trained(
+            folder, DOConvCallback(door=door), saving, epochs=epochs, **options
+        )
+    if trainer.is_global_zero and strategy == "ddp_spawn":
+        torch.save(module.state_dict(), os.path.join(folder, "returned.pt"))

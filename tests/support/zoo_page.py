@@ -31,6 +31,10 @@ The folded networks of `segmentation_models_pytorch` and `monai` are also export
 detection networks: PyTorch cannot export the search for boxes, whose sizes depend on the data.
 Detection networks are trained for two steps.
 
+A backbone of KerasHub is a class with code of its own, which is refused. Its inside,
+`keras.Model(backbone.input, backbone.output)`, is converted. KerasHub is installed without its
+requirements: it imports without `tensorflow-text`, which its networks for images do not need.
+
 ## Trained networks
 
 `facenet-pytorch` and `mtcnn` ship the same weights of MTCNN, which finds faces, for PyTorch and for

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from do_conv.torch import DOConv1d, DOConv2d, DOConv3d
+from do_conv.torch import DOConv1d, DOConv2d, DOConv3d, DOConvTranspose2d, LazyDOConv2d
 
 PAIRS = [(DOConv1d, nn.Conv1d, 1), (DOConv2d, nn.Conv2d, 2), (DOConv3d, nn.Conv3d, 3)]
 
@@ -143,6 +143,21 @@ def test_a_plain_checkpoint_that_does_not_fit():
     with pytest.raises(RuntimeError, match=pattern):
         layer.load_state_dict(nn.Conv2d(4, 8, 3).state_dict())
     assert_same(parameters(layer), before)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("make", [DOConv2d, DOConvTranspose2d, LazyDOConv2d])
+def test_exception_a_weight_of_more_slots_without_its_delta(make, strict):
+    sizes = (8, 3) if make is LazyDOConv2d else (4, 8, 3)
+    source, target = (nn.Sequential(make(*sizes, d_mul=11)) for _ in range(2))
+    for net in (source, target):
+        net(torch.randn(1, 4, 6, 6))
+        trained(net[0])
+    stored, before = source.state_dict(), parameters(target)
+    del stored["0.depthwise_delta"]
+    with pytest.raises(RuntimeError, match=r"'0.weight' alone: the checkpoint has no '0.depthwise"):
+        target.load_state_dict(stored, strict=strict)
+    assert_same(parameters(target), before)
 
 
 @pytest.mark.parametrize("stored", [{}, {"bias": torch.ones(8)}], ids=["nothing", "bias"])

@@ -20,6 +20,7 @@ from do_conv.files import replacing
 PACKAGES = (
     "torch", "timm", "torchvision", "keras", "tensorflow-cpu", "mxnet", "gluoncv", "numpy",
     "segmentation-models-pytorch", "monai", "facenet-pytorch", "mtcnn", "silero-vad", "torchcrepe",
+    "keras-hub",
 )  # fmt: skip
 
 

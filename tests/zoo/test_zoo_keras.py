@@ -1,4 +1,4 @@
-"""keras.applications: converted to the last bit, trained, folded to the same network."""
+"""keras.applications and KerasHub: converted to the last bit, trained, folded."""
 
 import re
 
@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from do_conv import DOConvError
 from do_conv.tf import convert, fold, plan, verify
 
 STEPS = 5
@@ -17,6 +18,21 @@ SIZES = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71, "EfficientN
 # In so many layers of random weights gradients grow by more than float32 spans, so that clipped by
 # their norm the smallest are zero.
 CLIPPED_BY_VALUE = {"EfficientNetB6", "EfficientNetB7", "EfficientNetV2M"}
+
+
+# Backbones of KerasHub, small.
+HUB = {
+    "DenseNetBackbone": {"stackwise_num_repeats": [2, 2]},
+    "ResNetBackbone": {
+        "input_conv_filters": [64], "input_conv_kernel_sizes": [7],
+        "stackwise_num_filters": [64, 64], "stackwise_num_blocks": [2, 2],
+        "stackwise_num_strides": [1, 2], "block_type": "basic_block",
+    },
+    "VGGBackbone": {"stackwise_num_repeats": [1, 2], "stackwise_num_filters": [8, 16]},
+    "XceptionBackbone": {
+        "stackwise_conv_filters": [[32, 64], [64, 128]], "stackwise_pooling": [True, False],
+    },
+}  # fmt: skip
 
 
 def entries():
@@ -48,7 +64,22 @@ def test_the_zoo_is_complete():
 def test_converted_trained_and_folded(name, zoo_row):
     keras.utils.set_random_seed(0)
     size = SIZES.get(name, 32)
-    plain = network(name, (size, size, 3))
+    check("keras", name, network(name, (size, size, 3)), size, zoo_row)
+
+
+@pytest.mark.slow_network
+@pytest.mark.parametrize("name", HUB)
+def test_a_backbone_of_keras_hub(name, zoo_row):
+    hub = pytest.importorskip("keras_hub", reason="KerasHub is not installed: make test-zoo")
+    keras.utils.set_random_seed(0)
+    backbone = getattr(hub.models, name)(**HUB[name], image_shape=(64, 64, 3))
+    with pytest.raises(DOConvError, match="a class with code of its own"):
+        convert(backbone)
+    inside = keras.Model(backbone.input, backbone.output)
+    check("keras-hub", name, inside, 64, zoo_row)
+
+
+def check(zoo, name, plain, size, zoo_row):
     x = np.random.default_rng(0).standard_normal((2, size, size, 3)).astype("float32")
     planned = plan(plain)
     model = convert(plain)
@@ -68,6 +99,6 @@ def test_converted_trained_and_folded(name, zoo_row):
     assert variables(folded) == variables(plain)
     left = len(planned.left)
     zoo_row(
-        **{"zoo": "keras", "network": name, "converted": len(planned.converted), "left": left},
+        **{"zoo": zoo, "network": name, "converted": len(planned.converted), "left": left},
         **{"after converting": converting, "after training and folding": folding},
     )

@@ -6,7 +6,7 @@ is over-parameterized in one model and plain in the other is composed, or given 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from do_conv.checkpoints.formats.safetensors import NAMES, Raw
 from do_conv.checkpoints.neutral.description import pair
 from do_conv.core import rules
 from do_conv.core.composition import compose
-from do_conv.core.spec import Spec
+from do_conv.core.spec import Shape, Spec
 from do_conv.core.starts import fill_from_kernel
 
 Match = str | Mapping[str, str]
+Shown = Callable[[Mapping[str, np.ndarray]], dict[str, Shape]]
 
 
 def save(model: Any, path: str | Path) -> None:
@@ -149,8 +150,18 @@ def _pairs(
     return pairs
 
 
-def fitted(stored: StoredLayer, name: str, layer: ModelLayer) -> dict[str, np.ndarray]:
-    """The arrays of a file's layer, as a layer of the model takes them."""
+def fitted(
+    stored: StoredLayer, name: str, layer: ModelLayer, shown: Shown | None = None
+) -> dict[str, np.ndarray]:
+    """The arrays of a file's layer, as a layer of the model takes them.
+
+    Args:
+        stored: the file's layer.
+        name: its name.
+        layer: the model's.
+        shown: gives the shapes of the file's arrays, fitted, for a message with the names and axes
+            of a framework; without it they are the core's.
+    """
     theirs, own = stored.description, layer.description
     assert own is not None
     for member in ("kind", "kernel_size", "groups", "epsilon"):
@@ -160,14 +171,17 @@ def fitted(stored: StoredLayer, name: str, layer: ModelLayer) -> dict[str, np.nd
     if DELTA in arrays and DELTA not in layer.arrays:
         spec = Spec.of_shapes(arrays["weight"].shape, arrays[DELTA].shape, theirs.groups)
         weight, delta = (arrays.pop(role).astype("float64") for role in ("weight", DELTA))
-        arrays["weight"] = compose(weight, delta, groups=spec.groups)
+        arrays = {"weight": compose(weight, delta, groups=spec.groups), **arrays}
     elif DELTA in layer.arrays and DELTA not in arrays:
         arrays |= _identity(arrays["weight"], layer, own)
     for role in {*arrays} | {*layer.arrays}:
         _fill(arrays, role, layer, theirs)
     there = {role: array.shape for role, array in arrays.items()}
     here = {role: own.shape for role, own in layer.arrays.items()}
-    checks.same_layer(name, layer.name, "arrays", there, here, there == here)
+    fits = there == here
+    if shown is not None:
+        there, here = shown(arrays), layer.own_shapes()
+    checks.same_layer(name, layer.name, "arrays", there, here, fits)
     return arrays
 
 

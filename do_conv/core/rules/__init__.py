@@ -42,6 +42,7 @@ from do_conv.core.rules.arrays import (
     input_shape,
     kernel_fits,
     known_channels,
+    loaded_together,
     stored_shape,
 )
 from do_conv.core.rules.names import known_name, unknown

@@ -101,6 +101,16 @@ def stored_shape(key: str, expected: Sequence[int], found: Sequence[int]) -> Non
         )
 
 
+def loaded_together(weight: str, delta: str, holder: str, has_delta: bool) -> None:
+    """A stored W is no kernel without the D' that it was trained with."""
+    if not has_delta:
+        raise broken(
+            "a stored W must be loaded together with the D' that it was trained with",
+            f"'{weight}' alone: the {holder} has no '{delta}'",
+            "load both into a DO-Conv layer, or fold the checkpoint first",
+        )
+
+
 def finite(name: str, is_finite: bool) -> None:
     """Folding writes the kernel that will be deployed: NaN and infinity are refused."""
     if not is_finite:
