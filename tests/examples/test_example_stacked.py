@@ -44,15 +44,6 @@ def run(folder, tmp_path):
     return call
 
 
-def found(folder):
-    """The lines of each run, by its file, without what differs between equal runs."""
-    return {
-        file.name: [{k: v for k, v in json.loads(line).items() if k != "seconds"}
-                    for line in file.read_text().splitlines()]
-        for file in folder.glob("*.jsonl")
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize("arm", tasks.ARMS)
 def test_a_seed_in_a_stack_is_trained_as_it_is_alone(folder, arm):
     command = ["--data", str(folder), "--precision", "float64", "--seeds", *map(str, SEEDS)]
@@ -79,25 +70,8 @@ def test_a_seed_in_a_stack_is_trained_as_it_is_alone(folder, arm):
         assert accuracies[which] == pytest.approx(train.evaluate(model, in_double))
 
 
-def test_a_stack_that_was_interrupted_is_taken_up_to_the_same_result(run, monkeypatch):
-    expected = found(run("--arms", "do-conv", out="at once"))
-    evaluate, calls = stacked.evaluate, []
-
-    def interrupt(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return evaluate(*arguments)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(stacked, "evaluate", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run("--arms", "do-conv")
-    results = run("--arms", "do-conv")
-    assert found(results) == expected
-    assert {len(lines) for lines in expected.values()} == {2}
-    assert not list(results.glob("*.pt"))
-    assert found(run("--arms", "do-conv")) == expected  # it has ended
+def test_a_stack_that_was_left_is_taken_up_to_the_same_result(taken_up):
+    taken_up("--arms", "do-conv")
 
 
 def test_the_files_are_those_of_runs_alone(run):
