@@ -216,6 +216,17 @@ def test_each_photograph_that_is_held_out_has_either_blur(folder):
     assert len(kernels) == len(first)
 
 
+def test_a_blur_is_beside_the_true_photograph(folder, monkeypatch):
+    """A blur of no width leaves each patch and photograph where it was."""
+    none = degradations.Blur(side=5, motion=(0, 0), gaussian=(0.1, 0.1), sigma=0)
+    monkeypatch.setitem(train.TASKS, "deblur", ("unet", none))
+    for _, added in task(folder, "deblur").batches(torch.Generator().manual_seed(0)):
+        assert added.abs().max() < 1e-6
+    images = photographs.Photographs(folder).train
+    for one in none.held_out(images, torch.Generator().manual_seed(0)):
+        assert torch.allclose(one.degraded, one.true, atol=1e-6)
+
+
 @pytest.mark.parametrize("size", [(8, 8), (9, 14)])
 def test_a_u_net_takes_photographs_of_any_size(size):
     network, options = networks.NETWORKS["unet"]
