@@ -205,6 +205,7 @@ def _places(found: Mapping[str, Experiment]) -> Iterable[str]:
             versions = ", ".join(f"{k} {v}" for k, v in place["versions"].items())
             machine = place["machine"]
             on = f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads"
+            on += f", {machine['device']}" if "device" in machine else ""
             lines.append((name, versions, on, _settings(one.settings)))
     yield markdown.table(("experiment", "versions", "machine", "settings"), lines)
     yield "</details>\n"

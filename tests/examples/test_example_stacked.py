@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from task_runs import all_found, left
 
-from examples import tasks
+from examples import states, tasks
 from examples.cifar import data, schedules, stacked, train
+from examples.records import Record
 
 COUNTS = {"train.bin": 12, "test.bin": 6}
 SEEDS = [3, 4]
@@ -72,6 +74,41 @@ def test_a_seed_in_a_stack_is_trained_as_it_is_alone(folder, arm):
 
 def test_a_stack_that_was_left_is_taken_up_to_the_same_result(taken_up):
     taken_up("--arms", "do-conv")
+
+
+def without_training(*_):
+    raise AssertionError("a run that has ended is trained again")
+
+
+def test_more_seeds_leave_those_that_have_ended(run, monkeypatch):
+    first = all_found(run("--arms", "plain", "--seeds", "3"))
+    both = all_found(run("--arms", "plain", "--seeds", "3", "4"))
+    assert len(both) == 2
+    assert {name: both[name] for name in first} == first
+    monkeypatch.setattr(stacked, "train_epoch", without_training)
+    assert all_found(run("--arms", "plain", "--seeds", "4", "3")) == both
+
+
+def test_a_stack_that_was_left_at_its_very_end_is_finished(run, monkeypatch):
+    """After its last state, before the header has what D did."""
+    left(lambda: run("--arms", "do-conv", "--seeds", "3"), states, "note_kernels", 1)
+    monkeypatch.setattr(stacked, "train_epoch", without_training)
+    results = run("--arms", "do-conv", "--seeds", "3")
+    (file,) = results.glob("*.json")
+    assert "kernel_change" in json.loads(file.read_text())
+    assert not list(results.glob("*.pt"))
+
+
+def test_exception_a_state_of_other_seeds_is_not_lost(run, tmp_path, capsys):
+    left(lambda: run("--arms", "plain", "--seeds", "3"), Record, "add", 2)
+    before = all_found(tmp_path / "results")
+    options = ["--data", str(tmp_path / "data"), "--device", "cpu", "--iterations", "4"]
+    others = ["--out", str(tmp_path / "results"), "--arms", "plain", "--seeds", "3", "4"]
+    assert stacked.main([*options, *others]) == 2
+    said = capsys.readouterr().err
+    assert "plain-seeds3.pt is the state of the seeds 3: train them to their end first" in said
+    after = all_found(tmp_path / "results")
+    assert {name: after[name] for name in before} == before
 
 
 def test_the_files_are_those_of_runs_alone(run):
