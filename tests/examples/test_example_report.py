@@ -105,6 +105,14 @@ def test_the_page(results, tmp_path):
         assert f"| {row.label} |" in text
 
 
+def test_a_run_on_an_accelerator_says_so(results):
+    write(results, "mnist-torch", "plain", 2, [80, 95], {"epochs": 2, "batch": 32},
+          places=[{**PLACE, "machine": {**PLACE["machine"], "device": "a card"}}])  # fmt: skip
+    text = page.page(runs.load(results), {})
+    assert "| mnist-torch | python 3.11, torch 2.13 | a processor, 2 cores, 1 threads | " in text
+    assert "| a processor, 2 cores, 1 threads, a card | " in text
+
+
 def test_runs_of_a_door_have_a_row_of_their_own(results, tmp_path, capsys):
     for seed, ours in enumerate((61, 63, 63)):
         name, of_d = "cifar100-resnet_v2_20-optimizer", {**CIFAR, "door": "optimizer"}
