@@ -188,8 +188,15 @@ def compiled(given: argparse.Namespace, stack: Stack, device: torch.device) -> A
     step = functools.partial(losses_of, stack)
     if given.precision == "bfloat16":
         step = torch.autocast(device.type, torch.bfloat16)(step)
-    # The last batch of an epoch is smaller: a graph for each size is faster than one for both.
-    return torch.compile(step, dynamic=False) if device.type == "cuda" else step
+    if device.type != "cuda":
+        return step
+    graph = torch.compile(step, dynamic=False)
+
+    def of_batch(images: Tensor, labels: Tensor) -> Tensor:
+        # A graph takes minutes to compile: the smaller batch at an epoch's end does without.
+        return (graph if labels.shape[1] == BATCH else step)(images, labels)
+
+    return of_batch
 
 
 def losses_of(stack: Stack, images: Tensor, labels: Tensor) -> Tensor:

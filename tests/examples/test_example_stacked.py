@@ -1,5 +1,6 @@
 """Seeds of CIFAR trained side by side, on a few images that the test makes."""
 
+import functools
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from task_runs import all_found, left
 
 from examples import states, tasks
-from examples.cifar import data, schedules, stacked, train
+from examples.cifar import data, networks, schedules, stacked, train
 from examples.records import Record
 
 COUNTS = {"train.bin": 12, "test.bin": 6}
@@ -110,6 +111,27 @@ def test_exception_a_state_of_other_seeds_is_not_lost(run, tmp_path, capsys):
     assert "plain-seeds3.pt is the state of the seeds 3: train them to their end first" in said
     after = all_found(tmp_path / "results")
     assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize("arm", tasks.ARMS)
+def test_a_step_on_cuda_is_one_graph(folder, monkeypatch, arm):
+    """It is compiled here for the CPU, without generating code, in a shallower network."""
+    monkeypatch.setattr(networks, "DEPTHS", (8,))
+    for_the_cpu = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", for_the_cpu)
+    command = ["--data", str(folder), "--precision", "float64", "--network", "resnet_v2_8"]
+    given = stacked._arguments().parse_args([*command, "--seeds", *map(str, SEEDS)])
+    images, _ = data.load("cifar100", folder)
+    found = []
+    for device in ("cpu", "cuda"):
+        stack, optimizer = stacked.made(given, arm, "cpu")
+        step = stacked.compiled(given, stack, torch.device(device))
+        plan = schedules.Schedule(1, lambda step, steps: 1.0)
+        losses = stacked.train_epoch(SEEDS, stack, optimizer, images, plan, 1, step)
+        found.append((losses, stack.state_dict()))
+    (eager, expected), (losses, state) = found
+    assert losses == pytest.approx(eager, rel=1e-6)  # summed in float32
+    torch.testing.assert_close(state, expected, rtol=1e-9, atol=1e-11)
 
 
 def test_the_files_are_those_of_runs_alone(run):
