@@ -32,7 +32,7 @@ NAMES = {
     "composition": tuple(FRAMEWORKS),
     "layer": tuple(FRAMEWORKS),
     "networks": tuple(FRAMEWORKS),
-    "optimizer": ("torch", "keras-tensorflow", "keras-jax", "gluon"),
+    "optimizer": tuple(FRAMEWORKS),
     "memory": ("torch",),
     "growth": ("torch",),
     "separable": ("torch",),

@@ -20,6 +20,10 @@ DEVICE = "cuda"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MODES = tuple(f"{way} {dtype}" for dtype in DTYPES for way in ("eager", "compiled", "captured"))
 NETWORKS = on_cpu.NETWORKS
+# What is trained with W and D' in the optimizer, by mode.
+OPTIMIZED = {
+    f"{way} bfloat16": (("ResNet-50", 224, 128),) for way in ("eager", "compiled", "captured")
+}
 COPIED, SIDE = 2**30, 8192  # as in `machine.py`, for a device
 WARM_UP = 3  # steps before a capture, as PyTorch's notes on CUDA graphs have them
 
@@ -70,6 +74,7 @@ def _made(maker: str, *sizes: Any) -> dict[str, Callable[[], Any]]:
 composing = partial(_made, "composing")
 training = partial(_made, "training")
 training_network = partial(_made, "training_network")
+optimizing_network = partial(_made, "optimizing_network")
 evaluating_network = partial(_made, "evaluating_network")
 
 

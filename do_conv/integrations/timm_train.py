@@ -15,6 +15,13 @@ from do_conv.core.errors import broken, require_installed
 
 require_installed("timm", extra="zoo", user="do_conv.integrations.timm_train")
 
+import timm.models  # noqa: E402
+import timm.optim  # noqa: E402
+import timm.utils  # noqa: E402
+
+# A script that distils makes its teacher there, which stays plain: by a name of its own.
+with contextlib.suppress(ImportError):
+    import timm.task
 
 from do_conv.core.rules import DOORS, STARTS  # noqa: E402
 from do_conv.torch import DOConvOptimizer, adaptive_clip_grad, convert  # noqa: E402
@@ -71,9 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _replacements(options: argparse.Namespace) -> list[tuple[Any, str, Any]]:
     """The functions of timm to replace: each with its module, its name, and its successor."""
-    # A script that distils makes its teacher here, which stays plain.
-    with contextlib.suppress(ImportError):
-        import timm.task
     chosen = {
         "where": options.do_conv_where,
         "d_mul": options.do_conv_d_mul,

@@ -121,7 +121,9 @@ def test_kernels_that_cannot_be_those_of_layers_are_refused(network, subclassed,
     class Own(keras.layers.Conv2D):
         pass
 
-    model = keras.Sequential([keras.Input((4, 4, 4)), Own(2, 4), keras.layers.Flatten()])
+    model = keras.Sequential(
+        [keras.Input((4, 4, 4)), Own(2, 4, name="own"), keras.layers.Flatten()]
+    )
     train(model, DOConvOptimizer(sgd(), model), epochs=1, count=1)
     with pytest.raises(DOConvError, match="that of layer 'own', because"):
         model.optimizer.to_layers(model)

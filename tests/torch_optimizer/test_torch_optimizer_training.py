@@ -56,9 +56,24 @@ def of_three_axes():
     ).double()  # fmt: skip
 
 
+def of_same_sizes():
+    """Kernels of the same sizes are computed together, unless the C loops take them."""
+    torch.manual_seed(0)
+    pairs = [
+        layer()
+        for layer in (
+            lambda: nn.Conv2d(4, 4, 3, groups=4),
+            lambda: nn.ConvTranspose2d(4, 4, 3, groups=2, bias=False),
+        )
+        for _ in range(2)
+    ]
+    return nn.Sequential(*pairs).double()
+
+
 NETWORKS = {
     "own forward": (own_forward, (3, 8, 8)),
     "1-D": (of_one_axis, (3, 12)),
+    "same sizes": (of_same_sizes, (4, 6, 6)),
     "3-D": (of_three_axes, (2, 4, 4, 4)),
 }
 

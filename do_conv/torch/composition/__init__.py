@@ -70,7 +70,7 @@ def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
         )
     if weight.dim() != len(spec.weight_shape):  # `compose` takes two shapes
         weight = weight.reshape(spec.weight_shape)
-    with _without_autocast(weight):
+    with without_autocast(weight):
         composed = _implementation(weight, delta, spec)(weight, delta, spec)
     if spec.whole_blocks and not spec.has_plain_weight:
         whole = weight[:, :, : spec.whole_blocks * spec.area]
@@ -137,7 +137,7 @@ def _node(function: Callable[..., Any], array: Any, *arguments: Any) -> Any:
     return array.tracer.create_proxy("call_function", function, (array, *arguments), {})
 
 
-def _without_autocast(weight: Tensor) -> contextlib.AbstractContextManager:
+def without_autocast(weight: Tensor) -> contextlib.AbstractContextManager:
     """Autocast would round D' before it is added; composing keeps the parameters' precision."""
     device = weight.device.type
     if device != "meta" and torch.is_autocast_enabled(device):

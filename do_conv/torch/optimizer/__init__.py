@@ -10,6 +10,8 @@ An optimizer steps on W and D' with these, and W' = W (I + D') is written back i
 gradients    of W and D', from that of W'
 kernels      a plain kernel with its W and D'
 planned      which kernels of a model have them
+together     kernels of the same sizes as one
+watch        whether somebody else has written a kernel
 wrapper      the groups and the state of the optimizer inside, as the network's parameters see them
 groups       W and D' in the place of their kernel while the optimizer inside works
 states       what a state dict holds of a kernel
@@ -36,7 +38,7 @@ from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.table import counted
 from do_conv.torch.models.structure import unwrapped
-from do_conv.torch.optimizer import collectives, fused
+from do_conv.torch.optimizer import collectives, fused, together, watch
 from do_conv.torch.optimizer.doors import Doors
 from do_conv.torch.optimizer.groups import Expanded, are_zero, rate_of, scheduled
 from do_conv.torch.optimizer.kernels import TrainedKernel
@@ -155,7 +157,7 @@ class DOConvOptimizer(Doors):
         kernels = list(self._trained.values())
         if closure is None:
             kernels = [k for k in kernels if is_moving and k.parameter.grad is not None]
-        collectives.check(kernels)
+        own = watch.check(kernels)
         try:
             if closure is None:
                 self._differentiate(self._step_fused() if is_moving else ())
@@ -163,10 +165,9 @@ class DOConvOptimizer(Doors):
                     loss = self.optimizer.step()
             else:
                 with self._expanded() as expanded:
-                    loss = self.optimizer.step(self._evaluation(closure, expanded))
-            for kernel in self._trained.values():
-                if is_moving and kernel.weight.grad is not None:
-                    kernel.compose()
+                    loss = self.optimizer.step(self._evaluation(closure, expanded, own))
+            moved = (k for k in self._trained.values() if is_moving and k.weight.grad is not None)
+            together.compose(moved, own)
         finally:
             for kernel in self._trained.values():
                 kernel.forget_gradients()
@@ -215,16 +216,20 @@ class DOConvOptimizer(Doors):
         """Give W and D' their gradients, where their kernel has one."""
         for kernel in self._trained.values():
             kernel.forget_gradients()
-            if kernel.parameter.grad is not None and kernel not in but:
-                kernel.differentiate()
+        together.differentiate(
+            kernel
+            for kernel in self._trained.values()
+            if kernel.parameter.grad is not None and kernel not in but
+        )
         collectives.sum_gradients(self._trained.values())
 
-    def _evaluation(self, closure: Callable[[], Any], expanded: Expanded) -> Callable[[], Any]:
+    def _evaluation(
+        self, closure: Callable[[], Any], expanded: Expanded, own: watch.Own
+    ) -> Callable[[], Any]:
         """The closure between W' before it and the gradients of W and D' after it."""
 
         def evaluate() -> Any:
-            for kernel in self._trained.values():
-                kernel.compose()
+            together.compose(self._trained.values(), own)
             expanded.contract()  # a closure calls `zero_grad`
             with torch.enable_grad():
                 loss = closure()

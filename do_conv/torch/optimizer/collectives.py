@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor, distributed, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from do_conv.core.errors import broken
-from do_conv.models import checks
 from do_conv.torch.models.sharding import is_fully_sharded, is_sharded
 from do_conv.torch.optimizer.kernels import TrainedKernel
 from do_conv.torch.optimizer.sharded import ShardedKernel, held, sharded_axes
@@ -39,26 +38,22 @@ def sum_gradients(kernels: Iterable[TrainedKernel]) -> None:
             grad.copy_(its_sum.view_as(grad))
 
 
-def check(kernels: Sequence[TrainedKernel]) -> None:
-    """Refuse kernels that somebody else has written since they were composed.
+def agreed(
+    found: Collection[TrainedKernel], kernels: Sequence[TrainedKernel]
+) -> set[TrainedKernel]:
+    """The kernels that one of the processes that share them has found.
 
-    What one process finds is refused by all that share the kernel: they would wait for it.
-
-    Raises:
-        DOConvError: if there is one, or a kernel has moved to another device or dtype.
+    All of them have to refuse a kernel: they would wait for the one that does.
     """
-    found, shared = [kernel.is_foreign() for kernel in kernels], defaultdict(list)
-    for place, kernel in enumerate(kernels):
+    agreed, shared = set(found), defaultdict(list)
+    for kernel in kernels:
         if isinstance(kernel, ShardedKernel):
-            shared[kernel.mesh].append(place)
-    for mesh, places in shared.items():
-        flags = torch.tensor([found[place] for place in places], dtype=torch.uint8)
+            shared[kernel.mesh].append(kernel)
+    for mesh, its in shared.items():
+        flags = torch.tensor([kernel in found for kernel in its], dtype=torch.uint8)
         flags = _reduced(flags, mesh, range(mesh.ndim), "MAX")
-        for place, flag in zip(places, flags.tolist(), strict=True):
-            found[place] = bool(flag)
-    for kernel, is_foreign in zip(kernels, found, strict=True):
-        written = f"a kernel of layer '{kernel.name}' that was written since"
-        checks.kernels_as_composed(written if is_foreign else None, "optimizer")
+        agreed.update(kernel for kernel, flag in zip(its, flags.tolist(), strict=True) if flag)
+    return agreed
 
 
 def check_order(model: nn.Module, kernels: Iterable[TrainedKernel]) -> None:

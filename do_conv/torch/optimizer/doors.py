@@ -22,7 +22,7 @@ from do_conv.torch.models.folding import fold, fold_inside
 from do_conv.torch.models.guards import guard
 from do_conv.torch.models.sharding import check_whole
 from do_conv.torch.models.structure import holders, unwrapped
-from do_conv.torch.optimizer import collectives
+from do_conv.torch.optimizer import watch
 from do_conv.torch.optimizer.groups import lists_of, places_of, rate_of
 from do_conv.torch.optimizer.kernels import TrainedKernel
 from do_conv.torch.optimizer.layers import held_layers, options_of_deltas
@@ -59,7 +59,7 @@ class Doors(Wrapper):
         """
         _check_states(self.optimizer)
         check_whole(self.model, "make layers before fully_shard")
-        collectives.check(list(self._trained.values()))
+        watch.check(list(self._trained.values()), is_late=lambda _: False)
         its = self
         if not inplace:
             memo: dict[int, Any] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.torch.composition import compose_spec
+from do_conv.torch.layout import is_channels_last
 from do_conv.torch.optimizer.gradients import gradients
 from do_conv.torch.starts import start_delta, weight_for
 
@@ -19,6 +22,7 @@ from do_conv.torch.starts import start_delta, weight_for
 _WIDE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 # How many values of a kernel are compared before each step.
 SAMPLE = 16
+Signs = tuple[int, int, int]
 
 
 class TrainedKernel:
@@ -30,6 +34,9 @@ class TrainedKernel:
         weight: W, in the shape of W' or with D_mul in place of *K.
         delta: D', `(C_in, D_mul, *K)`, for a transposed layer `(C_out, D_mul, *K)`.
         spec: the sizes.
+        written_sample: some values of W' as it was composed.
+        answer: of an accelerator, yet to be read: booleans, and the place of that which says
+            whether W' was as composed.
 
     Args:
         values: W and D' to go on with; None is a start from the kernel.
@@ -45,8 +52,10 @@ class TrainedKernel:
     ) -> None:
         self.parameter, self.name, self.spec = parameter, name, spec
         self.depthwise_init = depthwise_init
-        self._written: tuple[tuple[int, int], int, Tensor] | None = None
-        self._dtype, self._places = parameter.dtype, _places(self.held(parameter))
+        self._dtype = parameter.dtype
+        self._signs: Signs | None = None
+        self.written_sample = self.sample().clone()
+        self.answer: tuple[Sequence[bool], int] | None = None
         dtype = parameter.dtype if parameter.dtype in _WIDE else torch.float32
         weight, delta = self._empty({"dtype": dtype, "device": parameter.device})
         self.weight, self.delta = nn.Parameter(weight), nn.Parameter(delta)
@@ -69,7 +78,7 @@ class TrainedKernel:
     @torch.no_grad()
     def start(self) -> None:
         """Take the kernel as the one that D = I gives, then start D'."""
-        self._check_place()
+        self.check_place()
         self._start_parts()
         if self.depthwise_init != "identity":
             self.compose()
@@ -119,13 +128,18 @@ class TrainedKernel:
         """Take saved values; the network's kernel is compared before the next step."""
         self.weight.copy_(weight)
         self.delta.copy_(delta)
-        self._written = None
+        self._signs = self.answer = None
 
+    @property
+    def grad(self) -> Tensor:
+        """The gradient of W', which there is."""
+        assert self.parameter.grad is not None
+        return self.parameter.grad
+
+    @torch.no_grad()
     def differentiate(self) -> None:
         """Give W and D' their gradients, by the chain rule from that of W'."""
-        grad = self.parameter.grad
-        assert grad is not None
-        grad = grad.to(self.weight.dtype)
+        grad = self.grad.to(self.weight.dtype)
         self.weight.grad, self.delta.grad = gradients(self.weight, self.delta, grad, self.spec)
 
     def forget_gradients(self) -> None:
@@ -140,33 +154,41 @@ class TrainedKernel:
     @torch.no_grad()
     def compose(self) -> None:
         """Write W' into the network."""
-        self._check_place()
+        self.check_place()
         self.held(self.parameter).copy_(self.composed())
         self.mark()
 
     def mark(self) -> None:
         """Remember the kernel as the one that was composed."""
-        self._written = self._now()
+        # In its memory, which a captured graph goes on to use.
+        self.written_sample.copy_(self.sample())
+        self.answer = None
+        self.mark_signs()
+
+    def mark_signs(self) -> None:
+        """Remember what the program knows of the kernel as it was composed."""
+        self._signs = self._signs_now()
 
     @torch.no_grad()
     def is_foreign(self) -> bool:
         """Whether somebody else has written the kernel since it was composed.
 
+        The program knows it at once from these signs. A write without them shows in a sample.
+
         Raises:
             DOConvError: if it has moved to another device or dtype.
         """
-        self._check_place()
-        now = self._now()
-        if self._written is not None and _is_same(now, self._written):
+        self.check_place()
+        if self._signs == self._signs_now():
             return False
         # Saved values may come from a machine that rounds products differently.
-        is_right = self._is_near if self._written is None else _is_equal
+        is_right = self._is_near if self._signs is None else _is_equal
         if not is_right(self.composed(), self.held(self.parameter)):
             return True
-        self._written = now
+        self.mark()
         return False
 
-    def _check_place(self) -> None:
+    def check_place(self) -> None:
         """Refuse a kernel that has moved to another device or dtype.
 
         Raises:
@@ -193,28 +215,32 @@ class TrainedKernel:
         is_near = (composed - kernel).abs() <= near
         return bool((is_near | (composed == kernel) | (composed.isnan() & kernel.isnan())).all())
 
-    def _now(self) -> tuple[tuple[int, int], int, Tensor]:
-        """The signs of a write: the version, the memory, and some of the values."""
+    def _signs_now(self) -> Signs:
+        """The signs of a write: the versions, and the memory."""
         kernel = self.held(self.parameter)
-        versions = self.parameter._version, kernel._version
-        return versions, kernel.data_ptr(), kernel.take(self._places)
+        return self.parameter._version, kernel._version, kernel.data_ptr()
+
+    def sample(self) -> Tensor:
+        """Some values of the kernel, spread over its memory: a view."""
+        kernel = self.held(self.parameter)
+        values = (kernel.movedim(1, -1) if is_channels_last(kernel) else kernel).flatten()
+        return values[:: self._step(len(values))][:SAMPLE]
+
+    @staticmethod
+    @functools.cache
+    def _step(numbers: int) -> int:
+        """The space between two values of a sample.
+
+        It has no divisor in common with the sizes of the kernel, so that the values are of all
+        positions, and of many rows and channels.
+        """
+        step = max(1, int(numbers / (SAMPLE + 0.5)))
+        while math.gcd(step, numbers) > 1:
+            step -= 1
+        return step
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_written": None}  # a copy has another memory
-
-
-def _places(kernel: Tensor) -> Tensor:
-    """Places of a few values, spread over memory; a write through `.data` changes no version.
-
-    Even spaces would meet the same position of the kernel again and again.
-    """
-    numbers = kernel.numel()
-    sample = torch.arange(SAMPLE if numbers else 0, device=kernel.device)
-    return sample * int(0.6180339887 * numbers) % max(numbers, 1)
-
-
-def _is_same(now: Any, written: Any) -> bool:
-    return now[:2] == written[:2] and _is_equal(now[2], written[2])
+        return {**self.__dict__, "_signs": None, "answer": None}  # a copy has another memory
 
 
 def _is_equal(one: Tensor, other: Tensor) -> bool:

@@ -1,0 +1,148 @@
+"""Whether somebody else has written a kernel since it was composed.
+
+Most writes count up the version of a tensor, which the program knows at once. One through `.data`
+counts nothing, so a few values of each kernel are compared where they are. A CPU answers at once.
+An accelerator works behind the program, which must not wait for it: there the step itself leaves a
+foreign kernel as it is, and the next step reads the answer and refuses.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from do_conv.models import checks
+from do_conv.torch.optimizer import collectives
+from do_conv.torch.optimizer.kernels import TrainedKernel
+from do_conv.torch.optimizer.sharded import ShardedKernel
+
+# For each kernel of an accelerator, whether it is as it was composed: one boolean on the device.
+Own = dict[TrainedKernel, Tensor]
+
+
+def _is_accelerator(device: torch.device) -> bool:
+    return device.type != "cpu"
+
+
+@torch.no_grad()
+def check(
+    kernels: Sequence[TrainedKernel], is_late: Callable[[torch.device], bool] = _is_accelerator
+) -> Own:
+    """Refuse kernels that somebody else has written since they were composed.
+
+    Args:
+        kernels: those about to be stepped.
+        is_late: whether the answer of a device is read at the next call. Processes that share a
+            kernel have to agree on it, and wait for it.
+
+    Returns:
+        the answers that are not read yet.
+
+    Raises:
+        DOConvError: if a kernel is foreign, or has moved to another device or dtype.
+    """
+    found = {kernel for kernel in kernels if _was_foreign(kernel) or kernel.is_foreign()}
+    own: Own = {}
+    for alike in _alike(kernel for kernel in kernels if kernel not in found):
+        device, are_same = alike[0].parameter.device, _are_same(alike)
+        if is_late(device) and not isinstance(alike[0], ShardedKernel):
+            own.update(zip(alike, are_same, strict=True))
+            if not _is_silent(device):
+                answer = Answer(are_same)
+                for place, kernel in enumerate(alike):
+                    kernel.answer = (answer, place)
+        else:
+            answers = zip(alike, are_same.tolist(), strict=True)
+            found.update(kernel for kernel, is_same in answers if not is_same)
+    found = collectives.agreed(found, kernels)
+    for kernel in kernels:
+        written = f"a kernel of layer '{kernel.name}' that was written since"
+        checks.kernels_as_composed(written if kernel in found else None, "optimizer")
+    return own
+
+
+def write(kernels: Sequence[TrainedKernel], composed: Tensor, own: Tensor) -> None:
+    """Write kernels on an accelerator, and remember a sample of each, in few operators.
+
+    Args:
+        kernels: of the same sizes.
+        composed: W' of each, `(N, *W')`.
+        own: whether each is its own, `(N,)`. One that is not stays as it is, and so does its
+            sample: a captured graph will not write it later, either.
+    """
+    places = [kernel.parameter.detach() for kernel in kernels]
+    _copy(places, composed, own)
+    _copy(
+        [kernel.written_sample for kernel in kernels],
+        torch.stack([kernel.sample() for kernel in kernels]),
+        own,
+    )
+    for kernel in kernels:
+        kernel.mark_signs()
+
+
+def _copy(places: list[Tensor], values: Tensor, own: Tensor) -> None:
+    """Copy values into each of the places that is its own."""
+    kept = torch.where(own.reshape(-1, *[1] * (values.dim() - 1)), values, torch.stack(places))
+    torch._foreach_copy_(places, list(kept.unbind()))
+
+
+def _was_foreign(kernel: TrainedKernel) -> bool:
+    """Whether the answer about a kernel, if there is one to read, is that it is foreign."""
+    if kernel.answer is None or _is_silent(kernel.parameter.device):
+        return False
+    answers, place = kernel.answer
+    is_own = answers[place]
+    if is_own:
+        kernel.answer = None
+    return not is_own
+
+
+class Answer(Sequence[bool]):
+    """Booleans that an accelerator is yet to compute, on their way to the program."""
+
+    def __init__(self, flags: Tensor) -> None:
+        self._flags = flags.to("cpu", non_blocking=True)
+        self._event = None
+        if flags.device.type != "cpu":
+            self._event = torch.Event(flags.device)
+            self._event.record()
+
+    def __len__(self) -> int:
+        return len(self._flags)
+
+    def __getitem__(self, place: Any) -> Any:
+        if self._event is not None:
+            self._event.synchronize()
+        return bool(self._flags[place])
+
+
+def _alike(kernels: Iterable[TrainedKernel]) -> list[list[TrainedKernel]]:
+    """Kernels whose samples can be joined."""
+    alike = defaultdict(list)
+    for kernel in kernels:
+        sample = kernel.sample()
+        alike[type(kernel), sample.device, sample.dtype, len(sample)].append(kernel)
+    return list(alike.values())
+
+
+def _are_same(kernels: Sequence[TrainedKernel]) -> Tensor:
+    """Whether each kernel has the values that were written, NaN too, in few operators."""
+    now, written = (
+        torch.cat(samples).view(torch.uint8).unflatten(0, (len(kernels), -1))
+        for samples in (
+            [kernel.sample() for kernel in kernels],
+            [kernel.written_sample for kernel in kernels],
+        )
+    )
+    return (now == written).all(1)
+
+
+def _is_silent(device: torch.device) -> bool:
+    """Whether nobody answers: a graph is captured, which runs later, or there is no device."""
+    is_capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    return is_capturing or device.type == "meta"
