@@ -70,7 +70,7 @@ def page(found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]])
 def _figures_of_tasks(
     found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]]
 ) -> Iterable[str]:
-    names = (name for name, _ in tasks.RESTORED.values())
+    names = (name for name, *_ in tasks.RESTORED.values())
     yield from _figures(found, pictures, *names, tasks.FINE_TUNED.format(""))
     if series := list(_figures(found, pictures, *tasks.PUBLISHED)):
         summary = "Curves and heat maps of the time series"

@@ -50,10 +50,10 @@ Networks for images of 32 × 32 with the blocks of MobileNet-v2 and ResNeXt, thr
 stages, on CIFAR-100: test accuracy in %, the mean over the last five epochs. The paper has their
 like on ImageNet, in Tables 2 and 3.
 """
-# What is shown of image restoration, by the experiment of each task.
+# The experiment of each task of image restoration, the name of its rows, and what is said of it.
 RESTORED = {
-    "denoise": ("photographs-dncnn", ON_DENOISING),
-    "deblur": ("photographs-unet", ON_DEBLURRING),
+    "denoise": ("photographs-dncnn", "noise", ON_DENOISING),
+    "deblur": ("photographs-unet", "blur", ON_DEBLURRING),
 }
 FINE_TUNED = "transfer-resnet_v1_20-{}"
 # How a measure is shown, and with how many decimal places.
@@ -92,7 +92,7 @@ def section(found: Mapping[str, Experiment]) -> Iterator[str]:
     yield ON_TASKS
     for task, lines in restored.items():
         if lines:
-            name, about = RESTORED[task]
+            name, _, about = RESTORED[task]
             yield about
             yield _table(("", *OURS, "door", "epochs"), lines)
             yield from _references(name, found)
@@ -121,11 +121,12 @@ def _table(head: tuple[str, ...], lines: list[Line]) -> str:
 
 
 def _restoration(task: str, found: Mapping[str, Experiment]) -> Iterator[Line]:
-    for one, command in _doors(RESTORED[task][0], RESTORATION.format(task), found):
+    name, what, _ = RESTORED[task]
+    for one, command in _doors(name, RESTORATION.format(task), found):
         for measure in one.measures:
             label, digits = MEASURES[measure]
             if cells := _cells(one, measure, digits):
-                yield Line((label, *cells), command)
+                yield Line((f"{what}, {label}", *cells), command)
 
 
 def _series(found: Mapping[str, Experiment]) -> Iterator[Line]:
