@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import do_conv
 from do_conv.files import replacing
 from examples import doors
 
@@ -31,6 +32,7 @@ class Record:
         settings: what makes two runs the same: with others, it is refused.
         packages: those whose versions are kept.
         threads: how many the run computes with.
+        device: the accelerator that it computes on; None for the processor.
 
     Attributes:
         name: of the run, and of its files without their endings.
@@ -43,24 +45,28 @@ class Record:
 
     def __init__(
         self, folder: Path, experiment: str, arm: str, seed: int, settings: Mapping[str, Any],
-        packages: tuple[str, ...], threads: int,
+        packages: tuple[str, ...], threads: int, device: str | None = None,
     ) -> None:  # fmt: skip
         self.arm = arm
         self._whose = {"experiment": experiment, "arm": arm, "seed": seed}
         self.name = f"{experiment}-{arm}-seed{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         self._file, self._header = folder / f"{self.name}.jsonl", folder / f"{self.name}.json"
-        self._claim(json.loads(json.dumps(settings)), packages, threads)
+        machine = {
+            "system": platform.system(), "processor": processor(), "cores": os.cpu_count(),
+            "threads": threads, **({} if device is None else {"device": device}),
+        }  # fmt: skip
+        self._claim(json.loads(json.dumps(settings)), packages, machine)
         kept = self._file.read_text(encoding="utf-8") if self._file.exists() else ""
         self.lines: list[dict[str, Any]] = [_parsed(line, self._file) for line in kept.splitlines()]
 
-    def _claim(self, settings: Any, packages: tuple[str, ...], threads: int) -> None:
+    def _claim(self, settings: Any, packages: tuple[str, ...], machine: Mapping[str, Any]) -> None:
         """Write the header, or hold the settings to the one that is there."""
-        machine = {
-            "system": platform.system(), "processor": processor(), "cores": os.cpu_count(),
-            "threads": threads,
-        }  # fmt: skip
-        versions = {one: metadata.version(one) for one in ("do-conv", "numpy", *packages)}
+        # A checkout may be on the path without being installed.
+        versions = {
+            "do-conv": do_conv.__version__,
+            **{one: metadata.version(one) for one in ("numpy", *packages)},
+        }
         place = {"versions": {"python": platform.python_version(), **versions}, "machine": machine}
         header = {**self._whose, "settings": settings, "places": [place]}
         if self._header.exists():

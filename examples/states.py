@@ -58,6 +58,11 @@ def take_up(parts: Mapping[str, Any], path: Path) -> int:
     return epoch
 
 
+def accelerator(device: torch.device) -> str | None:
+    """The name of a device that is not the processor, for the header of a run."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
 class Run:
     """A run that, made again, is taken up where it was left.
 

@@ -140,7 +140,8 @@ def run(given: argparse.Namespace, task: Task, arm: str, seed: int) -> None:
     if door.name is not None:
         settings["door"] = door.name
     name = "-".join([task.name, *doors.in_name(arm, given.door)])
-    record = Record(given.out, name, arm, seed, settings, ("torch",), given.threads)
+    on = states.accelerator(device(given))
+    record = Record(given.out, name, arm, seed, settings, ("torch",), given.threads, on)
     if not record.lines:
         record.note(**task.notes)
     kept = states.Run(record, given.out, model, optimizer, door, given.epochs)

@@ -68,7 +68,14 @@ def _lines(found: dict[str, runs.Experiment]) -> Iterator[tuple[str, ...]]:
                 if name in found and name not in seen:
                     seen.add(name)
                     one = found[name]
-                    yield from _line(f"{row.label}, {_epochs(one)}", one, group.last, row.gain)
+                    label = f"{_network(group)}{row.label}, {_epochs(one)}"
+                    yield from _line(label, one, group.last, row.gain)
+
+
+def _network(group: paper.Table) -> str:
+    """What precedes the labels of a table that is of one network: "CIFAR-100, ResNet-v2-20, "."""
+    network, on, data = group.caption.partition(",")[0].partition(" on ")
+    return f"{data}, {network}, " if on else ""
 
 
 def _of_tasks(found: dict[str, runs.Experiment]) -> Iterator[tuple[str, ...]]:

@@ -3,8 +3,9 @@
     python -m examples.cifar.parts pack --data DIR --out PARTS
     python -m examples.cifar.parts unpack PARTS/cifar-100-1.xz PARTS/cifar-100-2.xz --data DIR
 
-The parts can be unpacked one at a time, in any order: each writes its records to their place in
-the official files, for a machine that takes only small files. A colour is kept as its difference
+The parts can be unpacked one at a time, in any order, for a machine that takes only small files.
+The first one leaves files that end in `.half`; the other one fills them, and they become the
+official files. A colour is kept as its difference
 from the green, and each pixel as its difference from what its neighbours predict (the median edge
 detector of JPEG-LS), which xz makes smaller than the pixels.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from do_conv.files import replacing
 from examples.cifar import data
 
 RECORD = data.LABELS["cifar100"] + data.PIXELS
@@ -73,7 +75,7 @@ def write_parts(directory: Path, out: Path) -> None:
 
 
 def read_part(part: Path, directory: Path) -> None:
-    """Write a part's records to their places in the official files.
+    """Write a part's records to their places in the official files, or in halves of them.
 
     Raises:
         ValueError: if the part is damaged.
@@ -90,11 +92,17 @@ def read_part(part: Path, directory: Path) -> None:
     start = 1
     for (file, records), count in zip(files, counts, strict=True):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("r+b" if file.exists() else "w+b") as opened:
-            opened.truncate(records * RECORD)
-        rows = np.memmap(file, np.uint8, "r+", shape=(records, RECORD))
-        rows[which::2] = _unpacked(content[start : start + count * RECORD])
-        rows.flush()
+        own, other = (file.with_name(f"{file.name}.{one + 1}.half") for one in (which, 1 - which))
+        # No file has an official name that has not all of its records.
+        rows = _unpacked(content[start : start + count * RECORD])
+        is_second = other.exists()
+        if is_second:
+            halves = [rows, np.fromfile(other, np.uint8).reshape(-1, RECORD)]
+            rows = np.empty((records, RECORD), np.uint8)
+            rows[which::2], rows[1 - which :: 2] = halves
+        with replacing(file if is_second else own) as beside:
+            rows.tofile(beside)
+        other.unlink(missing_ok=True)
         start += count * RECORD
 
 

@@ -115,22 +115,25 @@ def schedule(iterations: int, steps: int) -> Schedule:
 
 def run(given: argparse.Namespace, images: data.Images, test: data.Images, arm: str) -> None:
     """Train all seeds of an arm to their end, from where they were left."""
-    steps = -(-len(images) // BATCH)
-    plan = schedule(given.iterations, steps)
+    given = copy.copy(given)
+    plan = schedule(given.iterations, -(-len(images) // BATCH))
     whole = given.iterations == ITERATIONS
     given.schedule = "full" if whole else f"{given.iterations}iterations"
     more = {"epochs": plan.epochs, "precision": given.precision}
-    name = experiment(given, arm)
-    records = [
-        Record(given.out, name, arm, seed, {**settings(given, arm), **more}, ("torch",),
-               given.threads)
+    name, device = experiment(given, arm), states.accelerator(images.device)
+    of_run = {**settings(given, arm), **more}
+    found = {
+        seed: Record(given.out, name, arm, seed, of_run, ("torch",), given.threads, device)
         for seed in given.seeds
-    ]  # fmt: skip
+    }
+    ended = {seed for seed, one in found.items() if len(one.lines) == plan.epochs}
+    given.seeds = _left(given, f"{name}-{arm}-seeds", ended)
+    if not given.seeds:
+        return
+    records = [found[seed] for seed in given.seeds]
     stack, optimizer = made(given, arm, images.device)
     parts = {"stack": stack, "optimizer": optimizer}
     file = given.out / f"{name}-{arm}-seeds{'-'.join(map(str, given.seeds))}.pt"
-    if not file.exists() and all(len(one.lines) == plan.epochs for one in records):
-        return
     done = states.take_up(parts, file) if file.exists() else 0
     for one in records:
         one.keep(one.lines[:done])  # those after the state are of an epoch that was not kept
@@ -138,19 +141,39 @@ def run(given: argparse.Namespace, images: data.Images, test: data.Images, arm: 
     for epoch in range(done + 1, plan.epochs + 1):
         started = time.perf_counter()
         losses = train_epoch(given.seeds, stack, optimizer, images, plan, epoch, step)
-        found = evaluate(stack, test)
+        accuracies = evaluate(stack, test)
         seconds = round(time.perf_counter() - started, 1)
-        for one, accuracy, loss in zip(records, found, losses, strict=True):
+        for one, accuracy, loss in zip(records, accuracies, losses, strict=True):
             one.add(epoch, accuracy=accuracy, loss=loss, seconds=seconds)
         states.keep(parts, epoch, file)
-        mean = sum(found) / len(found)
+        mean = sum(accuracies) / len(accuracies)
         print(
             f"{name}-{arm}: epoch {epoch} of {plan.epochs}, test accuracy {mean:.2f} % over "
-            f"{len(found)} seeds, {seconds:.0f} s",
+            f"{len(accuracies)} seeds, {seconds:.0f} s",
             flush=True,
         )
     _finish(given, arm, stack, records)
     file.unlink(missing_ok=True)
+
+
+def _left(given: argparse.Namespace, start: str, ended: set[int]) -> list[int]:
+    """The seeds that are not trained to their end: those of a state, or all of them.
+
+    Raises:
+        ValueError: if a state has some of them, so that it would be lost.
+    """
+    left = [seed for seed in given.seeds if seed not in ended]
+    for file in sorted(given.out.glob(f"{start}*.pt")):
+        of_state = [int(seed) for seed in file.stem.removeprefix(start).split("-")]
+        if set(of_state).isdisjoint(given.seeds):
+            continue
+        if not set(left) <= set(of_state) <= set(given.seeds):
+            raise ValueError(
+                f"{file} is the state of the seeds {', '.join(map(str, of_state))}: train them to "
+                "their end first, in a run of their own, or remove it"
+            )
+        return of_state
+    return left
 
 
 def _finish(given: argparse.Namespace, arm: str, stack: Stack, records: list[Record]) -> None:
@@ -165,7 +188,15 @@ def compiled(given: argparse.Namespace, stack: Stack, device: torch.device) -> A
     step = functools.partial(losses_of, stack)
     if given.precision == "bfloat16":
         step = torch.autocast(device.type, torch.bfloat16)(step)
-    return torch.compile(step) if device.type == "cuda" else step
+    if device.type != "cuda":
+        return step
+    graph = torch.compile(step, dynamic=False)
+
+    def of_batch(images: Tensor, labels: Tensor) -> Tensor:
+        # A graph takes minutes to compile: the smaller batch at an epoch's end does without.
+        return (graph if labels.shape[1] == BATCH else step)(images, labels)
+
+    return of_batch
 
 
 def losses_of(stack: Stack, images: Tensor, labels: Tensor) -> Tensor:

@@ -38,7 +38,8 @@ class Run(states.Run):
         of_run = {**settings(given, arm), "epochs": epochs}
         threads = torch.get_num_threads()
         name = experiment(given, arm)
-        record = Record(given.out, name, arm, seed, of_run, ("torch",), threads)
+        device = states.accelerator(next(model.parameters()).device)
+        record = Record(given.out, name, arm, seed, of_run, ("torch",), threads, device)
         super().__init__(record, given.out, model, optimizer, door, epochs)
 
 

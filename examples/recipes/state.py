@@ -51,6 +51,7 @@ class Run:
             self._record = Record(
                 given.out, experiment, given.arm, given.seed, settings, ("torch", *packages),
                 torch.get_num_threads(),
+                states.accelerator(next(parts["model"].parameters()).device),
             )  # fmt: skip
         # Every process reads the state: momentum is not among what is sent around.
         is_there, ended = distributed.shared((self._checkpoint.exists(), self.plain.exists()))

@@ -31,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    for name in alone(found):
+        print(f"{name} is compared with no plain runs: none has its settings", file=sys.stderr)
     _draw_all(given.docs, found)
     with replacing(given.docs / "results.md") as beside:
         beside.write_text(page.page(found, pictures(found)), encoding="utf-8")
@@ -38,6 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
         with replacing(given.docs / "when-it-helps.md") as beside:
             beside.write_text(sensitivity.page(studied, paper.by_depth()), encoding="utf-8")
     return 0
+
+
+def alone(found: Mapping[str, runs.Experiment]) -> list[str]:
+    """The experiments with whole do-conv runs, but without plain runs of the same settings."""
+    return [
+        name for name, one in sorted(found.items())
+        if one.runs["do-conv"] and not one.runs["plain"]
+    ]  # fmt: skip
 
 
 def pictures(found: Mapping[str, runs.Experiment]) -> dict[str, list[str]]:

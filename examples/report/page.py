@@ -70,7 +70,8 @@ def page(found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]])
 def _figures_of_tasks(
     found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]]
 ) -> Iterable[str]:
-    yield from _figures(found, pictures, tasks.DNCNN, tasks.FINE_TUNED.format(""))
+    names = (name for name, *_ in tasks.RESTORED.values())
+    yield from _figures(found, pictures, *names, tasks.FINE_TUNED.format(""))
     if series := list(_figures(found, pictures, *tasks.PUBLISHED)):
         summary = "Curves and heat maps of the time series"
         yield f"<details markdown>\n<summary>{summary}</summary>\n"
@@ -118,13 +119,14 @@ def _lines(table: paper.Table, found: Mapping[str, Experiment]) -> Iterable[tupl
         for one, result in _ran(row, table, found):
             ours = arms(result)
             epochs = " / ".join("-" if epoch is None else str(epoch) for epoch in result.reached)
-            if row.gain is None:  # of the plain network alone
+            if row.is_plain:
                 ours, epochs = (ours[0], "", "", "", ours[-1]), ""
             yield (row.label, *ours, _schedule(one), epochs, *_theirs(table, row))
 
 
 def _theirs(table: paper.Table, row: paper.Row) -> tuple[str, ...]:
-    return (f"{row.plain:.{table.digits}f}", signed(row.gain, table.digits), *row.more)
+    plain = "" if row.plain is None else f"{row.plain:.{table.digits}f}"
+    return (plain, signed(row.gain, table.digits), *row.more)
 
 
 def _ran(
@@ -135,11 +137,11 @@ def _ran(
 
 
 def _not_run(found: Mapping[str, Experiment]) -> Iterable[str]:
-    """The paper's other rows, and what runs them: one list that is folded."""
+    """The other rows, and what runs them: one list that is folded."""
     absent = {table: [row for row in table.rows if not _ran(row, table, found)]
               for table in paper.TABLES}  # fmt: skip
     count = sum(map(len, absent.values()))
-    summary = f"{count} rows of the paper's tables that were not run"
+    summary = f"{count} rows of these tables that were not run"
     yield f"<details markdown>\n<summary>{summary}</summary>\n"
     for table, rows in absent.items():
         if rows:
@@ -204,6 +206,7 @@ def _places(found: Mapping[str, Experiment]) -> Iterable[str]:
             versions = ", ".join(f"{k} {v}" for k, v in place["versions"].items())
             machine = place["machine"]
             on = f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads"
+            on += f", {machine['device']}" if "device" in machine else ""
             lines.append((name, versions, on, _settings(one.settings)))
     yield markdown.table(("experiment", "versions", "machine", "settings"), lines)
     yield "</details>\n"

@@ -14,8 +14,8 @@ class Row:
 
     Attributes:
         label: what it is about.
-        plain: the plain network's figure.
-        gain: what DO-Conv adds; None in a row of a plain network.
+        plain: the plain network's figure; None in a row that the paper has not.
+        gain: what DO-Conv adds; None in a row that the paper has not, or of a plain network.
         experiment: the name of our runs.
         command: what runs them, after `python -m`.
         more: the figures in the table's further columns.
@@ -23,12 +23,17 @@ class Row:
     """
 
     label: str
-    plain: float
+    plain: float | None
     gain: float | None
     experiment: str
     command: str
     more: tuple[str, ...] = ()
     baseline: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is of a plain network alone."""
+        return self.plain is not None and self.gain is None
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,10 @@ TABLES = (
             f"{_ON_IMAGENET} resnet_v1b_50 --depthwise-init he"),
         Row("identity", 77.56, 0.44, _V1B_50, f"{_ON_IMAGENET} resnet_v1b_50"),
     )),
+    Table("Table 7", "ResNet-v2-20 on CIFAR-100, the start of D", (
+        Row("random (He)", None, None, f"{_V2_20}-he", f"{_ON_CIFAR} --depthwise-init he"),
+        Row("identity", 67.14, 0.55, _V2_20, _ON_CIFAR),
+    ), last=CIFAR_LAST, note="The paper has the random start on ImageNet alone."),
     Table("Table 8", "ResNet-v2-20 on CIFAR-100, D_mul", tuple(
         Row(f"D_mul = {label}", 67.14, gain, f"{_V2_20}{variant}",
             f'{_ON_CIFAR} --d-mul "{option}"')

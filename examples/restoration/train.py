@@ -1,10 +1,13 @@
-"""Take the noise out of photographs with a small DnCNN, plain and with DO-Conv.
+"""Restore photographs with a small network, plain and with DO-Conv: take out noise, or a blur.
 
-    python -m examples.restoration.train --seeds 0 1 2 3 4
+    python -m examples.restoration.train --task denoise --seeds 0 1 2 3 4
+    python -m examples.restoration.train --task deblur --seeds 0 1 2 3 4
 
-DnCNN (Zhang et al., IEEE TIP 2017) estimates the noise, which is subtracted. Here it has 9 layers
-of 32 channels, for shades of grey and noise of deviation 25 of 255. It is trained on patches of
-photographs that scikit-image ships, and measured on five others: PSNR in dB, and SSIM.
+The network estimates what the degradation has added, which is subtracted. Noise of deviation 25 of
+255 is taken out by a DnCNN (Zhang et al., IEEE TIP 2017) of 9 layers with 32 channels; motions and
+Gaussians of up to 13 pixels with noise of deviation 2 by a U-Net of three levels. Both are trained
+on patches of photographs that scikit-image ships, in shades of grey, and measured on five others:
+PSNR in dB, and SSIM.
 """
 
 from __future__ import annotations
@@ -19,38 +22,52 @@ import torch
 from torch import Tensor, nn
 
 from examples import tasks
+from examples.restoration.degradations import Blur, Degradation, Noise
+from examples.restoration.networks import NETWORKS
 from examples.restoration.photographs import Photographs, patches
 from examples.restoration.quality import psnr, ssim
 
-DEPTH, CHANNELS, SIGMA = 9, 32, 25
 EPOCHS, STEPS, BATCH, PATCH = 20, 200, 16, 40
 MEASURES = {"psnr": psnr, "ssim": ssim}
-TEST_NOISE = 0  # the seed of the noise on the photographs held out: it is that of all runs
+# The network of each task, and what it undoes.
+TASKS: dict[str, tuple[str, Degradation]] = {
+    "denoise": ("dncnn", Noise(sigma=25)),
+    "deblur": ("unet", Blur(side=15, motion=(5, 13), gaussian=(1, 2.5), sigma=2)),
+}
+HELD_OUT = 0  # the seed of the degradations of the photographs held out: it is that of all runs
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run every seed of both arms."""
+    return tasks.run_all(_arguments().parse_args(arguments), made)
+
+
+def _arguments() -> argparse.ArgumentParser:
     parser = tasks.arguments(__doc__.splitlines()[0], EPOCHS)
-    return tasks.run_all(parser.parse_args(arguments), made)
+    parser.add_argument("--task", choices=TASKS, default="denoise")
+    return parser
 
 
 def made(given: argparse.Namespace) -> Iterable[Restoration]:
     """The task, over the photographs that are given."""
-    yield Restoration(Photographs(given.data))
+    yield Restoration(Photographs(given.data), given.task)
 
 
 class Restoration:
-    """Noisy patches, and the noise in each; see `examples.tasks.Task`."""
+    """Degraded patches, and what was added to each; see `examples.tasks.Task`."""
 
-    name = "photographs-dncnn"
     training = tasks.Training()
 
-    def __init__(self, photographs: Photographs) -> None:
+    def __init__(self, photographs: Photographs, task: str) -> None:
         self._photographs = photographs
-        self._noisy = noisy_all(photographs.test)
+        network, self._degradation = TASKS[task]
+        self._make, self._options = NETWORKS[network]
+        generator = torch.Generator().manual_seed(HELD_OUT)
+        self._pairs = list(self._degradation.held_out(photographs.test, generator))
+        self.name = f"photographs-{network}"
         self.settings = {
-            "network": "dncnn", "depth": DEPTH, "channels": CHANNELS, "sigma": SIGMA,
-            "steps": STEPS, "batch": BATCH, "patch": PATCH, "photographs": photographs.digest,
+            "network": network, **self._options, **self._degradation.settings, "steps": STEPS,
+            "batch": BATCH, "patch": PATCH, "photographs": photographs.digest,
             "measures": list(MEASURES),
         }  # fmt: skip
 
@@ -60,15 +77,17 @@ class Restoration:
         return {"references": self._references()}
 
     def network(self) -> nn.Module:
-        """A plain DnCNN."""
-        return dncnn(DEPTH, CHANNELS)
+        """A plain network."""
+        return self._make(**self._options)
 
     def batches(self, generator: torch.Generator) -> Iterable[tuple[Tensor, Tensor]]:
-        """Noisy patches, and their noise."""
+        """Degraded patches, and what was added to them."""
+        border = self._degradation.border
         for _ in range(STEPS):
-            true = patches(self._photographs.train, BATCH, PATCH, generator)
-            noise = torch.randn(true.shape, generator=generator) * SIGMA / 255
-            yield true + noise, noise
+            images = patches(self._photographs.train, BATCH, PATCH + 2 * border, generator)
+            degraded = self._degradation.drawn(images, generator)
+            true = images[:, :, border : border + PATCH, border : border + PATCH]
+            yield degraded, degraded - true
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean squared error."""
@@ -76,47 +95,25 @@ class Restoration:
 
     def measured(self, network: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """PSNR and SSIM, the means over the photographs held out."""
-        return self._quality(noisy - network(noisy[None])[0] for noisy in self._noisy)
+        return self._quality(one.degraded - network(one.degraded[None])[0] for one in self._pairs)
 
     def _references(self) -> dict[str, dict[str, float]]:
-        """The same of the noisy photographs, and of a method that needs no training."""
-        found = {"noisy": self._quality(self._noisy)}
+        """The same of the degraded photographs, and of a method that needs no training."""
+        found = {self._degradation.name: self._quality(one.degraded for one in self._pairs)}
+        classical = self._degradation.classical
         try:
-            from skimage.restoration import denoise_nl_means
+            found[classical] = self._quality(map(self._degradation.restored, self._pairs))
         except ImportError:  # the photographs came by --data, or are read from a bare package
-            print("non-local means is left out: pip install scikit-image", file=sys.stderr)
-            return found
-        # The settings of its documentation for noise of a known deviation.
-        options: dict[str, Any] = {
-            "patch_size": 5, "patch_distance": 6, "fast_mode": False, "h": 0.8 * SIGMA / 255,
-            "sigma": SIGMA / 255,
-        }  # fmt: skip
-        smoothed = (denoise_nl_means(noisy[0].numpy(), **options) for noisy in self._noisy)
-        found["non-local means"] = self._quality(torch.from_numpy(one)[None] for one in smoothed)
+            print(f"{classical} is left out: pip install scikit-image", file=sys.stderr)
         return found
 
     def _quality(self, images: Iterable[Tensor]) -> dict[str, float]:
-        pairs = [(image.clamp(0, 1), true)
-                 for image, true in zip(images, self._photographs.test, strict=True)]  # fmt: skip
+        pairs = [(image.clamp(0, 1), one.true)
+                 for image, one in zip(images, self._pairs, strict=True)]  # fmt: skip
         return {
             name: round(sum(of(*pair) for pair in pairs) / len(pairs), 4)
             for name, of in MEASURES.items()
         }
-
-
-def noisy_all(images: list[Tensor]) -> list[Tensor]:
-    """The photographs with the noise that every run is measured on."""
-    generator = torch.Generator().manual_seed(TEST_NOISE)
-    return [one + torch.randn(one.shape, generator=generator) * SIGMA / 255 for one in images]
-
-
-def dncnn(depth: int, channels: int) -> nn.Module:
-    """Convolution and ReLU; convolution, normalisation, ReLU; and a convolution at the end."""
-    layers = [nn.Conv2d(1, channels, 3, padding=1), nn.ReLU()]
-    for _ in range(depth - 2):
-        convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        layers += [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(channels, 1, 3, padding=1))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from task_runs import found, left
 
 import do_conv.torch
-from examples import doors, states
+from examples import doors
 from examples.cifar import data, networks, schedules, state, train
+from examples.records import Record
 
 ROOT = Path(__file__).parents[2]
 COUNTS = {"train.bin": 256, "test.bin": 100}
@@ -40,19 +42,10 @@ def run(few_images, tmp_path):
     return call
 
 
-def lines(folder, arm):
-    (file,) = folder.glob(f"*-{arm}-seed0.jsonl")
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def found(folder, arm):
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines(folder, arm)]
-
-
 def test_a_line_for_each_epoch_and_a_header(run):
     folder = run("--arms", "plain", "do-conv")
     for arm in train.ARMS:
-        first, last = lines(folder, arm)
+        first, last = found(folder, arm)
         assert {k: last[k] for k in ("experiment", "arm", "seed", "epoch")} == {
             "experiment": "cifar100-resnet_v2_20", "arm": arm, "seed": 0, "epoch": 2,
         }  # fmt: skip
@@ -69,49 +62,9 @@ def test_a_line_for_each_epoch_and_a_header(run):
     assert found(folder, "plain")[0]["loss"] != found(folder, "do-conv")[0]["loss"]
 
 
-@pytest.fixture
-def interrupted(run):
-    """A run that is left after its first epoch."""
-
-    def call(*options):
-        evaluate, calls = train.evaluate, []
-
-        def interrupt(*arguments):
-            calls.append(1)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-            return evaluate(*arguments)
-
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(train, "evaluate", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                run(*options)
-
-    return call
-
-
 @pytest.mark.parametrize("door", doors.DOORS)
-def test_a_run_that_was_interrupted_is_taken_up_to_the_same_result(run, interrupted, door):
-    options = ("--arms", "do-conv", "--door", door)
-    expected = found(run(*options, out="at once"), "do-conv")
-    interrupted(*options)
-    folder = run(*options)
-    assert found(folder, "do-conv") == expected
-    assert found(run(*options), "do-conv") == expected  # and has ended
-
-
-def test_a_run_that_was_left_before_its_first_state_begins_anew(run, monkeypatch):
-    """Its line was kept, the weights were not."""
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    expected = found(run("--arms", "do-conv", out="at once"), "do-conv")
-    with monkeypatch.context() as patched:
-        patched.setattr(states, "keep", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run("--arms", "do-conv")
-    assert found(run("--arms", "do-conv"), "do-conv") == expected
+def test_a_run_that_was_left_is_taken_up_to_the_same_result(taken_up, door):
+    taken_up("--arms", "do-conv", "--door", door)
 
 
 @pytest.mark.parametrize("start", ["identity", "he"])
@@ -121,7 +74,7 @@ def test_both_doors_are_the_same_training(run, start, monkeypatch):
     monkeypatch.setitem(schedules.SCHEDULES, "short", one_epoch)
     options, changes = ("--arms", "do-conv", "--depthwise-init", start), {}
     layers, optimizer = (run(*options, "--door", door, out=door) for door in doors.DOORS)
-    for one, other in zip(lines(layers, "do-conv"), lines(optimizer, "do-conv"), strict=True):
+    for one, other in zip(found(layers, "do-conv"), found(optimizer, "do-conv"), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
         assert other["experiment"] == f"{one['experiment']}-optimizer"
     for folder, door in zip((layers, optimizer), doors.DOORS, strict=True):
@@ -136,10 +89,10 @@ def test_both_doors_are_the_same_training(run, start, monkeypatch):
         )  # kept to 3 digits
 
 
-def test_files_that_do_not_say_their_door_are_of_layers(run, interrupted, tmp_path, capsys):
+def test_files_that_do_not_say_their_door_are_of_layers(run, tmp_path, capsys):
     """Such as those of runs that began before there was another one."""
     expected = found(run("--arms", "do-conv", out="at once"), "do-conv")
-    interrupted("--arms", "do-conv")
+    left(lambda: run("--arms", "do-conv"), Record, "add", 2)
     header = tmp_path / "results" / "cifar100-resnet_v2_20-do-conv-seed0.json"
     content = json.loads(header.read_text())
     assert content["settings"].pop("door") == "layers"
@@ -287,9 +240,9 @@ def test_exception_resuming_with_other_settings(run, capsys, tmp_path):
 
 def test_the_variants_of_d_share_the_plain_runs(run):
     folder = run("--arms", "plain")
-    before = lines(folder, "plain")
+    before = found(folder, "plain")
     run("--arms", "plain", "--stages", "1")
-    assert lines(folder, "plain") == before
+    assert found(folder, "plain") == before
 
 
 FULL = """
@@ -369,7 +322,7 @@ def test_networks_with_depthwise_or_grouped_convolutions(name, groups):
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnext_29"])
 def test_a_run_of_a_grouped_network(run, name):
     results = run("--network", name, "--arms", "do-conv")
-    assert lines(results, "do-conv")[-1]["experiment"] == f"cifar100-{name}"
+    assert found(results, "do-conv")[-1]["experiment"] == f"cifar100-{name}"
 
 
 def test_exception_an_unknown_network(run, capsys, tmp_path):

@@ -38,6 +38,17 @@ def test_parts_are_unpacked_to_the_same_files_in_any_order(folder, order):
         assert after.read_bytes() == before.read_bytes()
 
 
+def test_half_of_the_records_are_not_taken_for_the_data_set(folder):
+    part = folder / "out" / "cifar-100-2.xz"
+    for _ in range(2):  # the same part twice is still a half
+        assert parts.main(["unpack", str(part), "--data", str(folder / "new")]) == 0
+        with pytest.raises(FileNotFoundError, match=r"train\.bin is not there"):
+            data.load("cifar100", folder / "new")
+    assert parts.main(["unpack", str(folder / "out" / "cifar-100-1.xz"), "--data",
+                       str(folder / "new")]) == 0  # fmt: skip
+    assert {file.name for file in (folder / "new" / "cifar-100-binary").iterdir()} == set(COUNTS)
+
+
 def test_smooth_images_are_packed_small(folder):
     """The even records are smooth: they are all that the first part has."""
     smooth, noise = ((folder / "out" / f"cifar-100-{one}.xz").stat().st_size for one in (1, 2))

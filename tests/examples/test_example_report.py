@@ -92,10 +92,10 @@ def test_the_page(results, tmp_path):
     assert f"\n```text\n{command} 0\n" in ran
     assert f"\n{command} 1\n" in absent_rows
     rows = [row for table in paper.TABLES for row in table.rows]
-    # Tables 1, 6 and 8 have the network, Table 6 its stage 0.
+    # Tables 1, 6, 7 and 8 have the network, Table 6 its stage 0.
     labels = {row.label for row in rows}
     listed = sum(absent_rows.count(f"\n| {label} | ") for label in labels)
-    assert int(absent) == listed == len(rows) - 4
+    assert int(absent) == listed == len(rows) - 5
     assert "![Test accuracy by epoch of mnist-torch, plain and with DO-Conv: the mean" in text
     assert "|W' - W| of each layer of cifar100-resnet_v2_20, seed 0, as" in text
     heatmap = docs / "images/results/cifar100-resnet_v2_20-heatmap.png"
@@ -103,6 +103,14 @@ def test_the_page(results, tmp_path):
     assert (docs / "images/results/mnist-torch.svg").read_text().count("currentColor") > 10
     for row in (row for table in paper.TABLES for row in table.rows):
         assert f"| {row.label} |" in text
+
+
+def test_a_run_on_an_accelerator_says_so(results):
+    write(results, "mnist-torch", "plain", 2, [80, 95], {"epochs": 2, "batch": 32},
+          places=[{**PLACE, "machine": {**PLACE["machine"], "device": "a card"}}])  # fmt: skip
+    text = page.page(runs.load(results), {})
+    assert "| mnist-torch | python 3.11, torch 2.13 | a processor, 2 cores, 1 threads | " in text
+    assert "| a processor, 2 cores, 1 threads, a card | " in text
 
 
 def test_runs_of_a_door_have_a_row_of_their_own(results, tmp_path, capsys):
@@ -214,7 +222,7 @@ def test_the_figures_of_a_network_agree_between_the_paper_s_tables():
     differing = {name: found for name, found in figures.items() if len(found) > 1}
     assert differing == {"cifar100-resnet_v2_20": {(67.14, 0.54), (67.14, 0.55)}}
     assert figures["imagenet-ResNet-v1b-50"] == {(77.56, 0.44)}
-    assert [len(table.rows) for table in paper.TABLES] == [18, 20, 6, 3, 7, 9, 2, 3]
+    assert [len(table.rows) for table in paper.TABLES] == [18, 20, 6, 3, 7, 9, 2, 2, 3]
 
 
 def test_another_experiment_s_plain_runs_are_not_taken(tmp_path):
@@ -224,6 +232,7 @@ def test_another_experiment_s_plain_runs_are_not_taken(tmp_path):
 
 
 DNCNN = {"network": "dncnn", "epochs": 2, "measures": ["psnr", "ssim"]}
+UNET = {**DNCNN, "network": "unet"}
 
 
 def write_measures(folder, experiment, arm, seed, measures, settings, **more):
@@ -246,6 +255,10 @@ def tasks_results(tmp_path):
             experiment = name if door == "layers" else f"{name}-optimizer"
             measures = {"psnr": found, "ssim": 0.8125}
             write_measures(folder, experiment, "do-conv", seed, measures, {**DNCNN, "door": door})
+    sharp = {"blurred": {"psnr": 24, "ssim": 0.5}, "a filter": {"psnr": 25.5, "ssim": 0.6}}
+    for arm, psnr in (("plain", 27), ("do-conv", 26.75)):
+        measures = {"psnr": psnr, "ssim": 0.7}
+        write_measures(folder, "photographs-unet", arm, 0, measures, UNET, references=sharp)
     for arm, accuracy in (("plain", 98), ("do-conv", 99)):
         settings = {"epochs": 2, **({"door": "layers"} if arm == "do-conv" else {})}
         write(folder, "GunPoint-resnet", arm, 0, [50, accuracy], settings)
@@ -266,30 +279,36 @@ def test_the_tasks_have_a_section(tasks_results, tmp_path):
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     quantile = 12.7062  # of Student's t with one degree of freedom
     interval = quantile * 0.25 / 2
-    psnr, ssim, psnr_of_optimizer, ssim_of_optimizer = (
-        row.split(" | ") for row in rows if row.startswith(("| PSNR", "| SSIM"))
+    psnr, ssim, psnr_of_optimizer, ssim_of_optimizer, *of_deblurring = (
+        row.split(" | ") for row in rows if row.startswith(("| noise, ", "| blur, "))
     )
-    assert psnr[:3] == ["| PSNR (dB)", "28.50 ± 0.71", "28.88 ± 0.53"]
+    assert of_deblurring[0][:4] == ["| blur, PSNR (dB)", "27.00", "26.75", "-0.25"]
+    assert of_deblurring[1][:4] == ["| blur, SSIM", "0.7000", "0.7000", "+0.0000"]
+    assert psnr[:3] == ["| noise, PSNR (dB)", "28.50 ± 0.71", "28.88 ± 0.53"]
     assert psnr[3] == f"{(0.5 + 0.25) / 2:+.2f} ± {interval:.2f}"
     assert ssim[1:4] == ["0.8000 ± 0.0000", "0.8125 ± 0.0000", "**+0.0125 ± 0.0000**"]
     assert (psnr[5:7], psnr_of_optimizer[5:7]) == (["2", "layers"], ["2", "optimizer"])
     assert psnr_of_optimizer[3] == "+0.00 ± 0.00"
     assert ssim_of_optimizer[3] == ssim[3]
     assert "| noisy | 20.12 | 0.3100 |" in rows
+    assert "| a filter | 25.50 | 0.6000 |" in rows
     assert "| GunPoint, ResNet | 98.00 | 99.00 | +1.00 |  | 1 | layers | 2 | 99.1 |" in rows
     assert "| 10 % of the images | 11.00 | 10.00 | -1.00 |  | 1 | layers | 2 | 300 |" in rows
     assert "| MobileNet-v2-like | 51.00 | 50.50 | -0.50 |  | 1 | layers | 6 |" in rows
     for command in (
         "examples.cifar.train --data DIR --network mobilenet_v2 --seeds 0 1 2 3 4",
         "examples.transfer.train --data DIR --weights FILE --percent 10 --epochs 2",
-        "examples.restoration.train --epochs 2",
-        "examples.restoration.train --epochs 2 --door optimizer",
+        "examples.restoration.train --task denoise --epochs 2",
+        "examples.restoration.train --task denoise --epochs 2 --door optimizer",
+        "examples.restoration.train --task deblur --epochs 2",
         "examples.time_series.train --sets GunPoint --networks resnet --epochs 2",
     ):  # fmt: skip
         assert f"\npython -m {command}\n" in text
     assert "![PSNR (dB) by epoch of photographs-dncnn, plain and with DO-Conv" in text
     assert "![Test accuracy by epoch of GunPoint-resnet, plain and with DO-Conv" in text
-    assert "PSNR (dB)" in (docs / "images/results/photographs-dncnn.svg").read_text()
+    for name in ("photographs-dncnn", "photographs-unet"):
+        assert "PSNR (dB)" in (docs / f"images/results/{name}.svg").read_text()
+        assert f"images/results/{name}.svg" in text
 
 
 def test_without_tasks_there_is_no_section_of_them(results):
@@ -332,3 +351,15 @@ def test_every_command_of_fine_tuning_is_one():
         module, given = tasks.TRANSFER.format(percent).split(" ", 1)
         assert module == train.__name__
         assert train._arguments().parse_args(shlex.split(given)).percent == [percent]
+
+
+def test_every_command_of_image_restoration_is_one():
+    from examples.report import tasks
+    from examples.restoration import train
+
+    assert tasks.RESTORED.keys() == train.TASKS.keys()
+    for task, (name, *_) in tasks.RESTORED.items():
+        module, given = tasks.RESTORATION.format(task).split(" ", 1)
+        assert module == train.__name__
+        assert train._arguments().parse_args(shlex.split(given)).task == task
+        assert name == f"photographs-{train.TASKS[task][0]}"

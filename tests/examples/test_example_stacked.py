@@ -1,13 +1,16 @@
 """Seeds of CIFAR trained side by side, on a few images that the test makes."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 import torch
+from task_runs import all_found, left
 
-from examples import tasks
-from examples.cifar import data, schedules, stacked, train
+from examples import states, tasks
+from examples.cifar import data, networks, schedules, stacked, train
+from examples.records import Record
 
 COUNTS = {"train.bin": 12, "test.bin": 6}
 SEEDS = [3, 4]
@@ -44,15 +47,6 @@ def run(folder, tmp_path):
     return call
 
 
-def found(folder):
-    """The lines of each run, by its file, without what differs between equal runs."""
-    return {
-        file.name: [{k: v for k, v in json.loads(line).items() if k != "seconds"}
-                    for line in file.read_text().splitlines()]
-        for file in folder.glob("*.jsonl")
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize("arm", tasks.ARMS)
 def test_a_seed_in_a_stack_is_trained_as_it_is_alone(folder, arm):
     command = ["--data", str(folder), "--precision", "float64", "--seeds", *map(str, SEEDS)]
@@ -79,25 +73,65 @@ def test_a_seed_in_a_stack_is_trained_as_it_is_alone(folder, arm):
         assert accuracies[which] == pytest.approx(train.evaluate(model, in_double))
 
 
-def test_a_stack_that_was_interrupted_is_taken_up_to_the_same_result(run, monkeypatch):
-    expected = found(run("--arms", "do-conv", out="at once"))
-    evaluate, calls = stacked.evaluate, []
+def test_a_stack_that_was_left_is_taken_up_to_the_same_result(taken_up):
+    taken_up("--arms", "do-conv")
 
-    def interrupt(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return evaluate(*arguments)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(stacked, "evaluate", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run("--arms", "do-conv")
-    results = run("--arms", "do-conv")
-    assert found(results) == expected
-    assert {len(lines) for lines in expected.values()} == {2}
+def without_training(*_):
+    raise AssertionError("a run that has ended is trained again")
+
+
+def test_more_seeds_leave_those_that_have_ended(run, monkeypatch):
+    (first,) = run("--arms", "plain", "--seeds", "3").glob("*.jsonl")
+    written = first.stat().st_mtime_ns
+    both = all_found(run("--arms", "plain", "--seeds", "3", "4"))
+    assert [len(lines) for lines in both.values()] == [2, 2]
+    assert first.stat().st_mtime_ns == written
+    monkeypatch.setattr(stacked, "train_epoch", without_training)
+    assert all_found(run("--arms", "plain", "--seeds", "4", "3")) == both
+
+
+def test_a_stack_that_was_left_at_its_very_end_is_finished(run, monkeypatch):
+    """After its last state, before the header has what D did."""
+    left(lambda: run("--arms", "do-conv", "--seeds", "3"), states, "note_kernels", 1)
+    monkeypatch.setattr(stacked, "train_epoch", without_training)
+    results = run("--arms", "do-conv", "--seeds", "3")
+    (file,) = results.glob("*.json")
+    assert "kernel_change" in json.loads(file.read_text())
     assert not list(results.glob("*.pt"))
-    assert found(run("--arms", "do-conv")) == expected  # it has ended
+
+
+def test_exception_a_state_of_other_seeds_is_not_lost(run, tmp_path, capsys):
+    left(lambda: run("--arms", "plain", "--seeds", "3"), Record, "add", 2)
+    before = all_found(tmp_path / "results")
+    options = ["--data", str(tmp_path / "data"), "--device", "cpu", "--iterations", "4"]
+    others = ["--out", str(tmp_path / "results"), "--arms", "plain", "--seeds", "3", "4"]
+    assert stacked.main([*options, *others]) == 2
+    said = capsys.readouterr().err
+    assert "plain-seeds3.pt is the state of the seeds 3: train them to their end first" in said
+    after = all_found(tmp_path / "results")
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize("arm", tasks.ARMS)
+def test_a_step_on_cuda_is_one_graph(folder, monkeypatch, arm):
+    """It is compiled here for the CPU, without generating code, in a shallower network."""
+    monkeypatch.setattr(networks, "DEPTHS", (8,))
+    for_the_cpu = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", for_the_cpu)
+    command = ["--data", str(folder), "--precision", "float64", "--network", "resnet_v2_8"]
+    given = stacked._arguments().parse_args([*command, "--seeds", *map(str, SEEDS)])
+    images, _ = data.load("cifar100", folder)
+    found = []
+    for device in ("cpu", "cuda"):
+        stack, optimizer = stacked.made(given, arm, "cpu")
+        step = stacked.compiled(given, stack, torch.device(device))
+        plan = schedules.Schedule(1, lambda step, steps: 1.0)
+        losses = stacked.train_epoch(SEEDS, stack, optimizer, images, plan, 1, step)
+        found.append((losses, stack.state_dict()))
+    (eager, expected), (losses, state) = found
+    assert losses == pytest.approx(eager, rel=1e-6)  # summed in float32
+    torch.testing.assert_close(state, expected, rtol=1e-9, atol=1e-11)
 
 
 def test_the_files_are_those_of_runs_alone(run):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from task_runs import found, header, interrupted
+from task_runs import found, header
 from torch import nn
 
-from examples import doors, packaged, states, tasks
+from examples import doors, packaged, tasks
 from examples.time_series import networks, series, train
 
 AEON = """# A comment.
@@ -73,25 +73,8 @@ def test_a_run_for_each_set_and_network(run):
 
 @pytest.mark.parametrize("kind", networks.NETWORKS)
 @pytest.mark.parametrize("door", doors.DOORS)
-def test_a_run_that_was_interrupted_is_taken_up_to_the_same_result(run, door, kind):
-    options = ("--arms", "do-conv", "--door", door, "--networks", kind)
-    expected = found(run(*options, out="at once"), "do-conv")
-    interrupted(lambda: run(*options))
-    assert found(run(*options), "do-conv") == expected
-
-
-def test_a_run_that_was_left_before_its_first_state_begins_anew(run, monkeypatch):
-    """Its line was kept, the weights were not."""
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    expected = found(run("--arms", "do-conv", out="at once"), "do-conv")
-    with monkeypatch.context() as patched:
-        patched.setattr(states, "keep", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run("--arms", "do-conv")
-    assert found(run("--arms", "do-conv"), "do-conv") == expected
+def test_a_run_that_was_left_is_taken_up_to_the_same_result(taken_up, door, kind):
+    taken_up("--arms", "do-conv", "--door", door, "--networks", kind)
 
 
 def test_both_doors_are_the_same_training(run):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from task_runs import found, header, interrupted
+from task_runs import found, header
 
 from examples import doors, tasks
 from examples.cifar import data, networks
@@ -62,11 +62,8 @@ def test_a_line_for_each_epoch_and_a_header(run):
 
 
 @pytest.mark.parametrize("door", doors.DOORS)
-def test_a_run_that_was_interrupted_is_taken_up_to_the_same_result(run, door):
-    options = ("--arms", "do-conv", "--door", door)
-    expected = found(run(*options, out="at once"), "do-conv")
-    interrupted(lambda: run(*options))
-    assert found(run(*options), "do-conv") == expected
+def test_a_run_that_was_left_is_taken_up_to_the_same_result(taken_up, door):
+    taken_up("--arms", "do-conv", "--door", door)
 
 
 def test_both_doors_are_the_same_training(run):
