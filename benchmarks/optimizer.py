@@ -17,17 +17,22 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
         for channels in CHANNELS[-1:] if quick else CHANNELS:
             found = take_turns(framework.optimizing(name, channels), SECONDS, quick=quick)
             about = {"optimizer": name, "channels": channels}
-            parts = {
-                kind: found.pop(kind) for kind in getattr(framework, "PARTS", ()) if kind in found
-            }
-            yield {"step": "one kernel", **about, "found": found}
-            if parts:
-                yield {"step": "its parts", **about, "found": {"plain": found["plain"], **parts}}
+            yield from _with_parts(framework, "one kernel", about, found)
     for mode, networks in framework.OPTIMIZED.items():
         for name, size, batch in networks[:1] if quick else networks:
             steps = framework.optimizing_network(name, size, batch, mode)
             found = take_turns(steps, 10 * SECONDS, framework.timed, quick)
             about = {"mode": mode, "network": name, "size": size, "batch": batch}
-            yield {"step": "training", **about, "found": found}
+            yield from _with_parts(framework, "training", about, found)
         if quick:
             break
+
+
+def _with_parts(
+    framework: Any, step: str, about: dict[str, Any], found: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """A row, and another for the parts of a step if they were measured."""
+    parts = {kind: found.pop(kind) for kind in getattr(framework, "PARTS", ()) if kind in found}
+    yield {"step": step, **about, "found": found}
+    if parts:
+        yield {"step": "its parts", **about, "found": {"plain": found["plain"], **parts}}

@@ -15,6 +15,7 @@ from keras import ops
 
 from benchmarks import machine, turns
 from do_conv.core.spec import Spec
+from do_conv.tf.composition import compose_spec, gradients
 
 MODES = ("graph", "XLA") if keras.backend.backend() == "tensorflow" else ("XLA",)
 NETWORKS: dict[str, Callable[..., Any]] = {
@@ -24,6 +25,7 @@ NETWORKS: dict[str, Callable[..., Any]] = {
 # What is trained with W and D' in the optimizer, by mode: the name of a network, or the channels of
 # a single layer.
 OPTIMIZED = dict.fromkeys(MODES, (("512 channels", 4, 32), ("ResNet-50", 64, 16)))
+PARTS = ("gradients alone", "composing alone")
 timed, rates = turns.wall_clock, machine.rates
 
 
@@ -107,27 +109,35 @@ def _step(
     if keras.backend.backend() == "jax":
         import jax
 
-        given, last = [jax.numpy.asarray(one) for one in arrays], jax.numpy.asarray(grad)
-
         def differentiate(last: Any, *given: Any) -> Any:
             output, backward = jax.vjp(function, *given)
             return output, backward(last)
+    else:
+        import tensorflow as tf
 
-        compiled = jax.jit(differentiate)
-        return lambda: jax.block_until_ready(compiled(last, *given))
+        def differentiate(last: Any, *given: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(given)
+                output = function(*given)
+            return output, tape.gradient(output, given, last)
+
+    return _compiled(differentiate, (grad, *arrays), mode)
+
+
+def _compiled(function: Callable[..., Any], arrays: Any, mode: str) -> Callable[[], Any]:
+    """A function of several outputs, compiled, which waits for the first of them."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        given, compiled = [jax.numpy.asarray(one) for one in arrays], jax.jit(function)
+        return lambda: jax.block_until_ready(compiled(*given))
     import tensorflow as tf
 
-    tensors, end = [tf.constant(one) for one in arrays], tf.constant(grad)
-
-    @tf.function(jit_compile=mode == "XLA")
-    def step(end: Any, *given: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(given)
-            output = function(*given)
-        return output, tape.gradient(output, given, end)
+    tensors = [tf.constant(one) for one in arrays]
+    step = tf.function(function, jit_compile=mode == "XLA")
 
     def run() -> Any:
-        return step(end, *tensors)[0].numpy()  # waits for the end
+        return step(*tensors)[0].numpy()
 
     return run
 
@@ -191,14 +201,31 @@ def optimizing_network(name: str, size: int, batch: int, mode: str) -> dict[str,
         if kind == "optimizer":
             optimizer = do_keras.DOConvOptimizer(optimizer, model)
         model.compile(optimizer, "mse", jit_compile=mode == "XLA")
-    return {kind: _update(model, x) for kind, model in models.items()}
+    steps = {kind: _update(model, x) for kind, model in models.items()}
+    return steps if name in NETWORKS else {**steps, **_parts(_channels(name), mode)}
+
+
+def _parts(channels: int, mode: str) -> dict[str, Callable[[], Any]]:
+    """What the optimizer does beside the step of W and D', for a kernel of 3 x 3."""
+    spec = Spec(channels, channels, (3, 3))
+    rng = np.random.default_rng(0)
+    shapes = (3, 3, channels, channels), (3, 3, channels, channels), (3, 3, channels, spec.d_mul)
+    grad, weight, delta = (rng.standard_normal(shape).astype("float32") for shape in shapes)
+    return {
+        "gradients alone": _compiled(lambda *g: gradients(*g, spec), (grad, weight, delta), mode),
+        "composing alone": _compiled(lambda *g: (compose_spec(*g, spec),), (weight, delta), mode),
+    }
+
+
+def _channels(name: str) -> int:
+    return int(name.split(maxsplit=1)[0])
 
 
 def _plain(name: str, size: int) -> Any:
     keras.utils.set_random_seed(0)
     if name in NETWORKS:
         return NETWORKS[name](weights=None, input_shape=(size, size, 3))
-    channels = int(name.split(maxsplit=1)[0])
+    channels = _channels(name)
     return keras.Sequential(
         [
             keras.Input((size, size, channels)),

@@ -103,6 +103,8 @@ def _check_together(stored: Shapes, parameters: Mapping[str, Any]) -> None:
         delta = parameters.get(key)
         if delta is None:
             rules.loaded_together(name, key, "network", key not in stored)
+        elif None in (weight.shape, delta.shape):
+            continue  # of an imported symbol, which learns its shapes from the file
         elif shape[2:] == weight.shape[2:] != delta.shape[2:]:
             # A W with more slots than kernel positions is no plain layer's.
             rules.loaded_together(name, key, "checkpoint", key in stored)
