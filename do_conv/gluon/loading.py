@@ -10,6 +10,7 @@ that is given a plain kernel.
 from __future__ import annotations
 
 import functools
+import inspect
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,19 +38,22 @@ def install() -> None:
     ParameterDict.load_dict = _completed(ParameterDict.load_dict, ParameterDict.items, _of_dict)
 
 
-def _completed(load: Any, named: Callable[[Any], Any], stored: Callable[..., Shapes]) -> Any:
+def _completed(
+    load: Any, named: Callable[[Any], Any], stored: Callable[[Mapping[str, Any]], Shapes]
+) -> Any:
     """A loader that never leaves a W with a D' that is not its own.
 
     Args:
         load: Gluon's loader.
         named: gives its parameters by name.
-        stored: gives the shapes of the arrays to load, by the same names.
+        stored: gives the shapes of the arrays to load, by the same names, from its arguments.
     """
+    signature = inspect.signature(load)
 
     @functools.wraps(load)
     def completed(self: Any, *args: Any, **kwargs: Any) -> None:
         parameters = dict(named(self))
-        _check_together(stored(*args, **kwargs), parameters)
+        _check_together(stored(signature.bind(self, *args, **kwargs).arguments), parameters)
         pairs = list(_pairs(parameters))
         with _recorded(parameter for pair in pairs for parameter in pair) as loaded:
             load(self, *args, **kwargs)
@@ -60,37 +64,22 @@ def _completed(load: Any, named: Callable[[Any], Any], stored: Callable[..., Sha
     return completed
 
 
-def _of_file(
-    filename: Any,
-    ctx: Any = None,
-    allow_missing: bool = False,
-    ignore_extra: bool = False,
-    *_: Any,
-    **__: Any,
-) -> Shapes:
+def _of_file(given: Mapping[str, Any]) -> Shapes:
     """The shapes in a file, where Gluon does not itself compare all names."""
-    if not (allow_missing or ignore_extra):
+    if not (given.get("allow_missing") or given.get("ignore_extra")):
         return {}
     try:
-        (state,) = params.read(Path(filename)).states
+        (state,) = params.read(Path(given["filename"])).states
     except (OSError, ValueError, struct.error):
         return {}  # Gluon reads more, such as addresses, and has its own message
     return {name: array.shape for name, array in state.items()}
 
 
-def _of_dict(
-    param_dict: Any,
-    ctx: Any = None,
-    allow_missing: bool = False,
-    ignore_extra: bool = False,
-    restore_prefix: str = "",
-    *_: Any,
-    **__: Any,
-) -> Shapes:
+def _of_dict(given: Mapping[str, Any]) -> Shapes:
     """The shapes in a dictionary, under the names of the parameters."""
     return {
-        restore_prefix + name.removeprefix("arg:"): tuple(array.shape)
-        for name, array in dict(param_dict).items()
+        given.get("restore_prefix", "") + name.removeprefix("arg:"): tuple(array.shape)
+        for name, array in dict(given["param_dict"]).items()
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -35,8 +35,7 @@ class TrainedKernel:
         delta: D', `(C_in, D_mul, *K)`, for a transposed layer `(C_out, D_mul, *K)`.
         spec: the sizes.
         written_sample: some values of W' as it was composed.
-        answer: of an accelerator, yet to be read: booleans, and the place of that which says
-            whether W' was as composed.
+        answer: of an accelerator, yet to be read: whether W' was as composed.
 
     Args:
         values: W and D' to go on with; None is a start from the kernel.
@@ -55,7 +54,7 @@ class TrainedKernel:
         self._dtype = parameter.dtype
         self._signs: Signs | None = None
         self.written_sample = self.sample().clone()
-        self.answer: tuple[Sequence[bool], int] | None = None
+        self.answer: Callable[[], bool] | None = None
         dtype = parameter.dtype if parameter.dtype in _WIDE else torch.float32
         weight, delta = self._empty({"dtype": dtype, "device": parameter.device})
         self.weight, self.delta = nn.Parameter(weight), nn.Parameter(delta)
@@ -151,11 +150,15 @@ class TrainedKernel:
         """W', of W and D' as they are now, in the kernel's dtype."""
         return compose_spec(self.weight, self.delta, self.spec).to(self.parameter.dtype)
 
-    @torch.no_grad()
     def compose(self) -> None:
-        """Write W' into the network."""
+        """Write W', of W and D' as they are now, into the network."""
+        self.write(self.composed())
+
+    @torch.no_grad()
+    def write(self, composed: Tensor) -> None:
+        """Write a composed W', in the kernel's dtype, into the network."""
         self.check_place()
-        self.held(self.parameter).copy_(self.composed())
+        self.held(self.parameter).copy_(composed)
         self.mark()
 
     def mark(self) -> None:

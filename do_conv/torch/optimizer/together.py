@@ -51,16 +51,13 @@ def compose(kernels: Iterable[TrainedKernel], own: watch.Own | None = None) -> N
         if len(alike) == 1 and not flags:
             alike[0].compose()
             continue
-        for kernel in alike:
-            kernel.check_place()
         composed = compose_spec(*_joined(alike)).to(alike[0].parameter.dtype)
         composed = composed.unflatten(0, (len(alike), -1))
         if flags:
             watch.write(alike, composed, torch.stack(flags))
         else:
             for kernel, its_own in zip(alike, composed, strict=True):
-                kernel.parameter.copy_(its_own)
-                kernel.mark()
+                kernel.write(its_own)
 
 
 def _alike(kernels: Iterable[TrainedKernel]) -> list[list[TrainedKernel]]:
@@ -81,13 +78,10 @@ def _joined(kernels: Sequence[TrainedKernel]) -> tuple[Tensor, Tensor, Spec]:
         torch.cat([part.detach() for part in parts])
         for parts in zip(*((kernel.weight, kernel.delta) for kernel in kernels), strict=True)
     )
-    return (
-        weights,
-        deltas,
-        replace(
-            spec,
-            in_channels=count * spec.in_channels,
-            out_channels=count * spec.out_channels,
-            groups=count * spec.groups,
-        ),
+    joined = replace(
+        spec,
+        in_channels=count * spec.in_channels,
+        out_channels=count * spec.out_channels,
+        groups=count * spec.groups,
     )
+    return weights, deltas, joined

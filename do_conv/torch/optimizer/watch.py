@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,14 +48,14 @@ def check(
     """
     found = {kernel for kernel in kernels if _was_foreign(kernel) or kernel.is_foreign()}
     own: Own = {}
-    for alike in _alike(kernel for kernel in kernels if kernel not in found):
-        device, are_same = alike[0].parameter.device, _are_same(alike)
+    for alike, samples in _sampled(kernel for kernel in kernels if kernel not in found):
+        device, are_same = alike[0].parameter.device, _are_same(alike, samples)
         if is_late(device) and not isinstance(alike[0], ShardedKernel):
             own.update(zip(alike, are_same, strict=True))
             if not _is_silent(device):
                 answer = Answer(are_same)
                 for place, kernel in enumerate(alike):
-                    kernel.answer = (answer, place)
+                    kernel.answer = partial(answer.read, place)
         else:
             answers = zip(alike, are_same.tolist(), strict=True)
             found.update(kernel for kernel, is_same in answers if not is_same)
@@ -74,6 +75,8 @@ def write(kernels: Sequence[TrainedKernel], composed: Tensor, own: Tensor) -> No
         own: whether each is its own, `(N,)`. One that is not stays as it is, and so does its
             sample: a captured graph will not write it later, either.
     """
+    for kernel in kernels:
+        kernel.check_place()
     places = [kernel.parameter.detach() for kernel in kernels]
     _copy(places, composed, own)
     _copy(
@@ -95,14 +98,13 @@ def _was_foreign(kernel: TrainedKernel) -> bool:
     """Whether the answer about a kernel, if there is one to read, is that it is foreign."""
     if kernel.answer is None or _is_silent(kernel.parameter.device):
         return False
-    answers, place = kernel.answer
-    is_own = answers[place]
+    is_own = kernel.answer()
     if is_own:
         kernel.answer = None
     return not is_own
 
 
-class Answer(Sequence[bool]):
+class Answer:
     """Booleans that an accelerator is yet to compute, on their way to the program."""
 
     def __init__(self, flags: Tensor) -> None:
@@ -112,32 +114,29 @@ class Answer(Sequence[bool]):
             self._event = torch.Event(flags.device)
             self._event.record()
 
-    def __len__(self) -> int:
-        return len(self._flags)
-
-    def __getitem__(self, place: Any) -> Any:
+    def read(self, place: int) -> bool:
+        """One of them, once it is here."""
         if self._event is not None:
             self._event.synchronize()
         return bool(self._flags[place])
 
 
-def _alike(kernels: Iterable[TrainedKernel]) -> list[list[TrainedKernel]]:
-    """Kernels whose samples can be joined."""
-    alike = defaultdict(list)
+def _sampled(kernels: Iterable[TrainedKernel]) -> list[tuple[list[TrainedKernel], list[Tensor]]]:
+    """Kernels whose samples can be joined, with these."""
+    alike: Any = defaultdict(lambda: ([], []))
     for kernel in kernels:
         sample = kernel.sample()
-        alike[type(kernel), sample.device, sample.dtype, len(sample)].append(kernel)
+        of_kind = alike[type(kernel), sample.device, sample.dtype, len(sample)]
+        of_kind[0].append(kernel)
+        of_kind[1].append(sample)
     return list(alike.values())
 
 
-def _are_same(kernels: Sequence[TrainedKernel]) -> Tensor:
+def _are_same(kernels: Sequence[TrainedKernel], samples: list[Tensor]) -> Tensor:
     """Whether each kernel has the values that were written, NaN too, in few operators."""
     now, written = (
-        torch.cat(samples).view(torch.uint8).unflatten(0, (len(kernels), -1))
-        for samples in (
-            [kernel.sample() for kernel in kernels],
-            [kernel.written_sample for kernel in kernels],
-        )
+        torch.cat(values).view(torch.uint8).unflatten(0, (len(kernels), -1))
+        for values in (samples, [kernel.written_sample for kernel in kernels])
     )
     return (now == written).all(1)
 
