@@ -5,24 +5,25 @@
 
 #include "lanes.h"
 
-enum { GROUP = 8 /* rows at a time: their positions stay in the nearest cache */ };
+enum {
+    EIGHT = 8 * 9,         /* numbers of a row, for eight channels */
+    MATRICES = 8 * 9 * 9,  /* and of D' */
+    GROUP = 8              /* rows at a time: their positions stay in the nearest cache */
+};
 
 typedef int lanes_of __attribute__((vector_size(32)));
 
-/* Rows of an array that are needed next, and which of the row's blocks of eight channels is at work.
-   While a block is computed, its share of them is asked for, a little at a time, in the order in
-   which they lie in memory: the processor neither foresees them nor has room for many at once. */
+/* Rows of an array that are needed next. They are asked for one at a time, while others are computed:
+   the processor neither foresees them nor has room for many at once. */
 typedef struct {
     const REAL *rows;
-    Index stride, count, blocks, block;
+    Index stride, count;
 } Ahead;
 
-/* The part `i` of the share, of GROUP. */
-INLINE void fetch(Ahead ahead, Index i) {
-    const Index part = ahead.block * ahead.count + i;
-    const REAL *at = ahead.rows + part / ahead.blocks * ahead.stride + part % ahead.blocks * 72;
-    if (i < ahead.count)
-        UNROLLED for (Index j = 0; j < 72; j += 64 / sizeof(REAL)) __builtin_prefetch(at + j);
+INLINE void fetch(Ahead ahead, Index row) {
+    const REAL *at = ahead.rows + row * ahead.stride;
+    if (row < ahead.count)
+        UNROLLED for (Index j = 0; j < EIGHT; j += 64 / sizeof(REAL)) __builtin_prefetch(at + j);
 }
 
 /* Lane l of vector j is taken from vector j + l, modulo nine. */
@@ -95,15 +96,11 @@ INLINE void correlate_eight(const vector *weight, const vector *grad, vector *of
     }
 }
 
-/* Up to GROUP rows of a few blocks, `(blocks, 9, GROUP)`; rows beyond `count` are zero, and add
-   nothing to a gradient. */
-INLINE void gather_rows(const REAL *rows, Index stride, Index count, Index blocks,
-                        vector *positions) {
-    for (Index row = 0; row < count; row++)
-        for (Index block = 0; block < blocks; block++)
-            gather(rows + row * stride + block * 72, positions + block * 9 * GROUP + row, GROUP);
+/* Up to GROUP rows, `(9, GROUP)`; rows beyond `count` are zero, and add nothing to a gradient. */
+INLINE void gather_rows(const REAL *rows, Index stride, Index count, vector *positions) {
+    for (Index row = 0; row < count; row++) gather(rows + row * stride, positions + row, GROUP);
     for (Index row = count; row < GROUP; row++)
-        for (Index i = 0; i < blocks * 9; i++) positions[i * GROUP + row] = (vector){0};
+        UNROLLED for (Index i = 0; i < 9; i++) positions[i * GROUP + row] = (vector){0};
 }
 
 INLINE void scatter_rows(const vector *positions, REAL *rows, Index stride, Index count) {

@@ -16,6 +16,7 @@
 #endif
 /* Whether REAL is float: its vectors have eight lanes. */
 #define IS_float 1
+#define IS_double 0
 #define IS(type) IS_##type
 #define IS_FLOAT_(type) IS(type)
 #define IS_FLOAT IS_FLOAT_(REAL)
@@ -41,6 +42,7 @@ typedef struct {
 INLINE vector load(const REAL *from) { return *(const vector *)from; }
 INLINE void store(REAL *to, vector what) { *(vector *)to = what; }
 INLINE Index least(Index one, Index other) { return one < other ? one : other; }
+INLINE Index greatest(Index one, Index other) { return one > other ? one : other; }
 
 /* `count` rows of one channel's `kernel (rows, inner) x matrix (inner, outer)`, and the kernel if
    that is added: LANES columns from `first` on, and LANES from `second` on. */

@@ -4,7 +4,7 @@
 
    Arrays are contiguous, and D_mul is |K|: W, its state, W' and its gradient are `(G, rows,
    channels, area)`, D' and its state `(G, channels, area, area)`, with the names of `loops.c`. A few
-   channels at a time pass through the nearest cache. */
+   rows of a few channels at a time pass through the nearest cache. */
 
 #include <math.h>
 #if defined(__SSE__)
@@ -17,7 +17,8 @@
 #endif
 
 enum {
-    WIDE = 288, /* numbers of a row at a time, at most: 32 channels of 3 x 3 */
+    WIDE = 288, /* numbers of a row that a thread takes at a time, at most */
+    WIDE_EIGHTS = 2304, /* the same for 3 x 3: 256 channels */
     WIDEST = 49, /* kernel positions, at most: 7 x 7 */
     LARGE = 1 << 20 /* numbers of a kernel that do not stay in the caches until they are read */
 };
@@ -157,59 +158,68 @@ INLINE void write_row(const REAL *row, REAL *to, Index numbers, int is_large) {
     for (Index i = 0; i < numbers; i += LANES) store(to + i, load(row + i));
 }
 
-INLINE Ahead ahead_of(const REAL *array, Index next, Index stride, Index count, Index blocks,
-                      Index block) {
-    return (Ahead){array ? array + next : 0, stride, array ? count : 0, blocks, block};
+/* A few rows of eight channels, and those that are next in the order of memory. */
+typedef struct {
+    Index first, count, next, next_count;
+} Tile;
+
+/* The tile of a row and a block of eight channels; `at` is the number of the first of all. */
+INLINE Tile tile_of(const Step *step, Index at, Index blocks, Index row, Index block) {
+    const Index stride = step->channels * 9, first = at + row * stride + block * EIGHT;
+    const Index count = least(GROUP, step->rows - row), next_row = row + GROUP;
+    if (block + 1 < blocks) return (Tile){first, count, first + EIGHT, count};
+    return (Tile){first, count, at + next_row * stride, least(GROUP, step->rows - next_row)};
 }
 
-/* The same for blocks of eight channels of 3 x 3. */
+INLINE Ahead ahead_of(const REAL *array, const Step *step, Tile tile) {
+    return (Ahead){array ? array + tile.next : 0, step->channels * 9, array ? tile.next_count : 0};
+}
+
+/* The same for blocks of eight channels of 3 x 3. Rows are passed from end to end: where a thread
+   took few channels, the processor would fetch those beside them, which another thread writes. */
 INLINE void step_eights(const Step *step, Index at, Index matrix, Index blocks) {
-    enum { BLOCKS = WIDE / 72 };
-    const Index stride = step->channels * 9, wide = blocks * 72;
+    enum { BLOCKS = WIDE_EIGHTS / EIGHT, PAIR = 2 };
+    const Index stride = step->channels * 9;
     const int is_large = step->groups * step->rows * stride >= LARGE;
     ALIGNED vector delta[BLOCKS][81], of_delta[BLOCKS][81];
-    ALIGNED vector weights[BLOCKS * 9 * GROUP], grads[BLOCKS * 9 * GROUP], written[9 * GROUP];
-    ALIGNED REAL rows[GROUP * WIDE], matrices[BLOCKS * 8 * 81];
+    ALIGNED vector weight[9 * GROUP], grad[9 * GROUP], written[9 * GROUP];
+    ALIGNED REAL rows[GROUP * PAIR * EIGHT], matrices[MATRICES];
     for (Index block = 0; block < blocks; block++) {
-        gather_matrices(step->delta + matrix + block * 8 * 81, delta[block]);
+        gather_matrices(step->delta + matrix + block * MATRICES, delta[block]);
         for (int i = 0; i < 81; i++) of_delta[block][i] = (vector){0};
     }
-    for (Index row = 0; row < step->rows; row += GROUP) {
-        const Index count = least(GROUP, step->rows - row), first = at + row * stride;
-        const Index more = least(GROUP, step->rows - row - count), next = first + GROUP * stride;
-        gather_rows(step->weight + first, stride, count, blocks, weights);
-        gather_rows(step->grad + first, stride, count, blocks, grads);
+    for (Index row = 0; row < step->rows; row += GROUP)
         for (Index block = 0; block < blocks; block++) {
-            const vector *weight = weights + block * 9 * GROUP, *grad = grads + block * 9 * GROUP;
-            correlate_eight(weight, grad, of_delta[block],
-                            ahead_of(step->weight, next, stride, more, blocks, block));
-            multiply_eight(grad, delta[block], 1, 9, written,
-                           ahead_of(step->grad, next, stride, more, blocks, block),
-                           ahead_of(step->weight_state[0], next, stride, more, blocks, block));
-            scatter_rows(written, rows + block * 72, wide, count);
+            const Tile tile = tile_of(step, at, blocks, row, block);
+            gather_rows(step->weight + tile.first, stride, tile.count, weight);
+            gather_rows(step->grad + tile.first, stride, tile.count, grad);
+            correlate_eight(weight, grad, of_delta[block], ahead_of(step->weight, step, tile));
+            multiply_eight(grad, delta[block], 1, 9, written, ahead_of(step->grad, step, tile),
+                           ahead_of(step->weight_state[0], step, tile));
+            scatter_rows(written, rows, EIGHT, tile.count);
+            for (Index i = 0; i < tile.count; i++)
+                update(&step->weight_rule, step->weight, rows + i * EIGHT, step->weight_state,
+                       tile.first + i * stride, EIGHT);
         }
-        for (Index i = 0; i < count; i++)
-            update(&step->weight_rule, step->weight, rows + i * wide, step->weight_state,
-                   first + i * stride, wide);
+    for (Index block = 0; block < blocks; block++) {
+        const Index own = matrix + block * MATRICES;
+        scatter_matrices(of_delta[block], matrices);
+        update(&step->delta_rule, step->delta, matrices, step->delta_state, own, MATRICES);
+        gather_matrices(step->delta + own, delta[block]);
     }
-    for (Index block = 0; block < blocks; block++)
-        scatter_matrices(of_delta[block], matrices + block * 8 * 81);
-    update(&step->delta_rule, step->delta, matrices, step->delta_state, matrix, blocks * 8 * 81);
-    for (Index block = 0; block < blocks; block++)
-        gather_matrices(step->delta + matrix + block * 8 * 81, delta[block]);
-    for (Index row = 0; row < step->rows; row += GROUP) {
-        const Index count = least(GROUP, step->rows - row), first = at + row * stride;
-        const Index more = least(GROUP, step->rows - row - count), next = first + GROUP * stride;
-        gather_rows(step->weight + first, stride, count, blocks, weights);
+    for (Index row = 0; row < step->rows; row += GROUP)
         for (Index block = 0; block < blocks; block++) {
-            multiply_eight(weights + block * 9 * GROUP, delta[block], 9, 1, written,
-                           ahead_of(step->weight, next, stride, more, blocks, block),
-                           ahead_of(0, next, stride, 0, blocks, block));
-            scatter_rows(written, rows + block * 72, wide, count);
+            const Tile tile = tile_of(step, at, blocks, row, block);
+            const Index part = block % PAIR; /* a pair of blocks fills whole lines of the cache */
+            gather_rows(step->weight + tile.first, stride, tile.count, weight);
+            multiply_eight(weight, delta[block], 9, 1, written, ahead_of(step->weight, step, tile),
+                           ahead_of(0, step, tile));
+            scatter_rows(written, rows + part * EIGHT, PAIR * EIGHT, tile.count);
+            for (Index i = 0; i < tile.count && (part || block + 1 == blocks); i++)
+                write_row(rows + i * PAIR * EIGHT,
+                          step->composed + tile.first + i * stride - part * EIGHT,
+                          (part + 1) * EIGHT, is_large);
         }
-        for (Index i = 0; i < count; i++)
-            write_row(rows + i * wide, step->composed + first + i * stride, wide, is_large);
-    }
 #if defined(__SSE__)
     if (is_large) _mm_sfence(); /* other threads read what was written past the caches */
 #endif
@@ -222,7 +232,7 @@ INLINE void step_share(const Step *step, Index at, Index matrix, Index channels)
 #if IS_FLOAT
     const Index eights = step->area == 9 ? channels / 8 : 0;
     if (eights) step_eights(step, at, matrix, eights);
-    at += eights * 72, matrix += eights * 8 * 81, channels -= eights * 8;
+    at += eights * EIGHT, matrix += eights * MATRICES, channels -= eights * 8;
 #endif
     if (channels && step->area == 9)
         step_channels(step, at, matrix, channels, 9);
@@ -237,28 +247,36 @@ FOR_AVX2 static void step_avx2(const Step *step, Index at, Index matrix, Index c
     step_share(step, at, matrix, channels);
 }
 
-/* How many channels are taken at a time, and how many such shares a kernel has. */
-INLINE Index share_of(const Step *job) { return WIDE / job->area; }
-INLINE Index shares_of(const Step *job) {
-    return job->groups * ((job->channels + share_of(job) - 1) / share_of(job));
+/* How many channels a thread takes at a time. */
+INLINE Index share_of(const Step *job, int threads) {
+    const Index fair = (job->channels + threads - 1) / threads;
+    if (!IS_FLOAT || job->area != 9) return WIDE / job->area;
+    return least(WIDE_EIGHTS / 9, greatest(WIDE / 9, (fair + 15) / 16 * 16));
+}
+
+/* How many such shares a kernel has. */
+INLINE Index shares_of(const Step *job, int threads) {
+    const Index share = share_of(job, threads);
+    return job->groups * ((job->channels + share - 1) / share);
 }
 
 void step(const Step *jobs, Index count, int threads) {
     void (*work)(const Step *, Index, Index, Index) = HAS_AVX2 ? step_avx2 : step_any;
     Index shares = 0, products = 0;
     for (Index i = 0; i < count; i++) {
-        shares += shares_of(jobs + i);
+        shares += shares_of(jobs + i, threads);
         products += jobs[i].groups * jobs[i].rows * jobs[i].channels * jobs[i].area * jobs[i].area;
     }
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (products >= FEWEST)
     for (Index i = 0; i < shares; i++) {
-        const Step *job = jobs;
+        /* From the last kernel on: it is often the largest, and threads shall end together. */
+        const Step *job = jobs + count - 1;
         Index left = i; /* shares before this one in its kernel */
-        for (; left >= shares_of(job); job++) left -= shares_of(job);
-        const Index of_group = shares_of(job) / job->groups, group = left / of_group;
-        const Index channel = left % of_group * share_of(job);
+        for (; left >= shares_of(job, threads); job--) left -= shares_of(job, threads);
+        const Index share = share_of(job, threads), of_group = shares_of(job, threads) / job->groups;
+        const Index group = left / of_group, channel = left % of_group * share;
         work(job, (group * job->rows * job->channels + channel) * job->area,
              (group * job->channels + channel) * job->area * job->area,
-             least(share_of(job), job->channels - channel));
+             least(share, job->channels - channel));
     }
 }

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from do_conv import native
-from do_conv.torch.composition import loops
+from do_conv.torch.optimizer import watch
 from do_conv.torch.optimizer.kernels import TrainedKernel
 
 _REFUSED = ("maximize", "amsgrad", "capturable", "differentiable")
@@ -49,8 +49,7 @@ def step(optimizer: Optimizer, groups: Iterable[Group]) -> list[TrainedKernel]:
     # The C loops write behind PyTorch's back: count it as a write.
     written = [a for k in stepped for a in (k.weight, k.delta, k.parameter)]
     torch.autograd.graph.increment_version(written)
-    for kernel in stepped:
-        kernel.mark()
+    watch.mark(stepped)
     return stepped
 
 
@@ -59,7 +58,7 @@ def _are_readable(kernel: TrainedKernel) -> bool:
     weight, grad = kernel.weight, kernel.parameter.grad
     return (
         kernel.spec.has_plain_weight
-        and loops.pay(weight, kernel.delta, kernel.spec)
+        and kernel.loops_pay
         and native.can_step(_name(weight.dtype), kernel.spec.area)
         and grad is not None
         and all(

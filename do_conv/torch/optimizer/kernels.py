@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
-from do_conv.torch.composition import compose_spec
+from do_conv.torch.composition import compose_spec, loops
 from do_conv.torch.layout import is_channels_last
 from do_conv.torch.optimizer.gradients import gradients
 from do_conv.torch.starts import start_delta, weight_for
@@ -53,6 +53,7 @@ class TrainedKernel:
         self.depthwise_init = depthwise_init
         self._dtype = parameter.dtype
         self._signs: Signs | None = None
+        self._sample: Tensor | None = None
         self.written_sample = self.sample().clone()
         self.answer: Callable[[], bool] | None = None
         dtype = parameter.dtype if parameter.dtype in _WIDE else torch.float32
@@ -63,6 +64,11 @@ class TrainedKernel:
         else:
             self.load(*values)
             self.compose()
+
+    @functools.cached_property
+    def loops_pay(self) -> bool:
+        """Whether the C loops can read W and D', and are fast for their sizes."""
+        return loops.pay(self.weight, self.delta, self.spec)
 
     def held(self, array: Tensor) -> Tensor:
         """The numbers of W', of W, of D' or of a gradient that this process holds."""
@@ -226,8 +232,11 @@ class TrainedKernel:
     def sample(self) -> Tensor:
         """Some values of the kernel, spread over its memory: a view."""
         kernel = self.held(self.parameter)
-        values = (kernel.movedim(1, -1) if is_channels_last(kernel) else kernel).flatten()
-        return values[:: self._step(len(values))][:SAMPLE]
+        # The first of them is the kernel's first, so a view is kept while the kernel stays there.
+        if self._sample is None or self._sample.data_ptr() != kernel.data_ptr():
+            values = (kernel.movedim(1, -1) if is_channels_last(kernel) else kernel).flatten()
+            self._sample = values[:: self._step(len(values))][:SAMPLE]
+        return self._sample
 
     @staticmethod
     @functools.cache
@@ -243,7 +252,9 @@ class TrainedKernel:
         return step
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_signs": None, "answer": None}  # a copy has another memory
+        # A copy has another memory, and may be on a machine without the C loops.
+        own = {name: value for name, value in self.__dict__.items() if name != "loops_pay"}
+        return {**own, "_signs": None, "_sample": None, "answer": None}
 
 
 def _is_equal(one: Tensor, other: Tensor) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from do_conv.core.spec import Spec
-from do_conv.torch.composition import compose_spec, loops
+from do_conv.torch.composition import compose_spec
 from do_conv.torch.optimizer import watch
 from do_conv.torch.optimizer.gradients import gradients
 from do_conv.torch.optimizer.kernels import TrainedKernel
@@ -63,9 +63,7 @@ def compose(kernels: Iterable[TrainedKernel], own: watch.Own | None = None) -> N
 def _alike(kernels: Iterable[TrainedKernel]) -> list[list[TrainedKernel]]:
     alike: dict[object, list[TrainedKernel]] = defaultdict(list)
     for kernel in kernels:
-        is_alone = isinstance(kernel, ShardedKernel) or loops.pay(
-            kernel.weight, kernel.delta, kernel.spec
-        )
+        is_alone = isinstance(kernel, ShardedKernel) or kernel.loops_pay
         place = kernel.parameter.dtype, kernel.weight.dtype, kernel.parameter.device
         alike[kernel if is_alone else (kernel.spec, *place)].append(kernel)
     return list(alike.values())
