@@ -62,3 +62,24 @@ def test_a_step_of_the_loops_is_that_of_the_optimizer(sizes, optimizer, dtype):
         # The gradient of D' sums over all rows, each in an order of its own.
         tolerance = 100 * torch.finfo(dtype).eps * other.abs().max()
         torch.testing.assert_close(one, other, rtol=0, atol=float(tolerance))
+
+
+@pytest.mark.skipif(not native.LIBRARIES, reason="the C loops are not compiled")
+@pytest.mark.parametrize("sizes", ["the last share is not whole", "past the caches"])
+def test_the_number_of_threads_changes_no_bit(sizes):
+    in_channels, out_channels, groups, side = LAYERS[sizes]
+    threads, trained = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            torch.manual_seed(0)
+            model = nn.Conv2d(in_channels, out_channels, side, groups=groups, bias=False)
+            stepped = DOConvOptimizer(SGD(model.parameters(), 0.1, momentum=0.9), model)
+            for _ in range(2):
+                model.weight.grad = 0.1 * torch.randn_like(model.weight)
+                stepped.step()
+            parts = (part.detach() for k in stepped.kernels.values() for _, part in k.parts)
+            trained.append([model.weight.detach(), *parts])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(map(torch.equal, *trained))
