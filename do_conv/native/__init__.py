@@ -60,13 +60,15 @@ class Step(ctypes.Structure):
     area, area)`, which are updated. grad: of the gradient of W'. composed: where W' is written.
     weight_state, delta_state: the addresses of the momentum of SGD, if there is one, or of the two
     averages of Adam; each as large as its array. rows, channels: of a group. area: |K|.
-    weight_rule, delta_rule: how W and D' are updated. Every array is contiguous.
+    is_last: whether W' and its gradient are channels last (see `can_step_last`). weight_rule,
+    delta_rule: how W and D' are updated. Every other array is contiguous.
     """
 
     _fields_ = [
         *[(name, ctypes.c_void_p) for name in ("weight", "delta", "grad", "composed")],
         *[(name, ctypes.c_void_p * 2) for name in ("weight_state", "delta_state")],
         *[(name, ctypes.c_int64) for name in ("groups", "rows", "channels", "area")],
+        ("is_last", ctypes.c_int),
         *[(name, Rule) for name in ("weight_rule", "delta_rule")],
     ]
 
@@ -165,6 +167,11 @@ def differentiate(
 def can_step(dtype: str, area: int) -> bool:
     """Whether `step` rounds as `compose` does: the |K| positions of a kernel fill a vector."""
     return area >= LANES[dtype]
+
+
+def can_step_last(dtype: str, channels: int, area: int) -> bool:
+    """Whether `step` reads and writes W' in channels last, for this many channels of a group."""
+    return dtype == "float32" and area == 9 and channels % LANES[dtype] == 0
 
 
 def step(dtype: str, threads: int, steps: Sequence[Step]) -> None:

@@ -13,16 +13,29 @@ enum {
 
 typedef int lanes_of __attribute__((vector_size(32)));
 
+/* Which number of an array begins a row of eight channels, `first` for the first. The positions of
+   a channel adjoin, and `between` is 0; in channels last they are `between` numbers apart. */
+typedef struct {
+    Index first, row, block, between;
+} Layout;
+
+INLINE Index begin(Layout layout, Index row, Index block) {
+    return layout.first + row * layout.row + block * layout.block;
+}
+
 /* Rows of an array that are needed next. They are asked for one at a time, while others are computed:
    the processor neither foresees them nor has room for many at once. */
 typedef struct {
     const REAL *rows;
-    Index stride, count;
+    Layout layout;
+    Index count;
 } Ahead;
 
 INLINE void fetch(Ahead ahead, Index row) {
-    const REAL *at = ahead.rows + row * ahead.stride;
-    if (row < ahead.count)
+    const REAL *at = ahead.rows + row * ahead.layout.row;
+    if (row < ahead.count && ahead.layout.between)
+        UNROLLED for (Index k = 0; k < 9; k++) __builtin_prefetch(at + k * ahead.layout.between);
+    else if (row < ahead.count)
         UNROLLED for (Index j = 0; j < EIGHT; j += 64 / sizeof(REAL)) __builtin_prefetch(at + j);
 }
 
@@ -97,10 +110,15 @@ INLINE void correlate_eight(const vector *weight, const vector *grad, vector *of
 }
 
 /* Up to GROUP rows, `(9, GROUP)`; rows beyond `count` are zero, and add nothing to a gradient. */
-INLINE void gather_rows(const REAL *rows, Index stride, Index count, vector *positions) {
-    for (Index row = 0; row < count; row++) gather(rows + row * stride, positions + row, GROUP);
+INLINE void gather_rows(const REAL *rows, Layout layout, Index count, vector *positions) {
+    for (Index row = 0; row < count; row++, rows += layout.row)
+        if (layout.between)
+            UNROLLED for (Index k = 0; k < 9; k++)
+                positions[k * GROUP + row] = load(rows + k * layout.between);
+        else
+            gather(rows, positions + row, GROUP);
     for (Index row = count; row < GROUP; row++)
-        UNROLLED for (Index i = 0; i < 9; i++) positions[i * GROUP + row] = (vector){0};
+        UNROLLED for (Index k = 0; k < 9; k++) positions[k * GROUP + row] = (vector){0};
 }
 
 INLINE void scatter_rows(const vector *positions, REAL *rows, Index stride, Index count) {

@@ -3,8 +3,9 @@
    that threads share out the channels of all.
 
    Arrays are contiguous, and D_mul is |K|: W, its state, W' and its gradient are `(G, rows,
-   channels, area)`, D' and its state `(G, channels, area, area)`, with the names of `loops.c`. A few
-   rows of a few channels at a time pass through the nearest cache. */
+   channels, area)`, D' and its state `(G, channels, area, area)`, with the names of `loops.c`. W' and
+   its gradient may be channels last, `(G, rows, area, channels)`, if channels are taken by eights. A
+   few rows of a few channels at a time pass through the nearest cache. */
 
 #include <math.h>
 #if defined(__SSE__)
@@ -19,6 +20,7 @@
 enum {
     WIDE = 288, /* numbers of a row that a thread takes at a time, at most */
     WIDE_EIGHTS = 2304, /* the same for 3 x 3: 256 channels */
+    PAIR = 2, /* blocks of eight channels that are written at a time: they fill lines of a cache */
     WIDEST = 49, /* kernel positions, at most: 7 x 7 */
     LARGE = 1 << 20 /* numbers of a kernel that do not stay in the caches until they are read */
 };
@@ -37,6 +39,7 @@ typedef struct {
     REAL *composed;       /* W', written */
     REAL *weight_state[2], *delta_state[2]; /* SGD's momentum or NULL; Adam's two averages */
     Index groups, rows, channels, area;
+    int is_last; /* W' and its gradient are channels last */
     Rule weight_rule, delta_rule;
 } Step;
 
@@ -146,79 +149,98 @@ INLINE void step_channels(const Step *step, Index at, Index matrix, Index channe
 }
 
 #if IS_FLOAT
-/* Write rows of eight numbers and more. What is larger than the caches leaves them anyway: it goes
-   to memory at once, without being read first. */
-INLINE void write_row(const REAL *row, REAL *to, Index numbers, int is_large) {
+/* Write eight numbers. What is larger than the caches leaves them anyway: it goes to memory at once,
+   without being read first. */
+INLINE void write(REAL *to, vector eight, int is_large) {
 #if defined(__SSE__)
     if (is_large && (uintptr_t)to % 16 == 0) {
-        for (Index i = 0; i < numbers; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(row + i));
+        const __m128 *halves = (const __m128 *)&eight;
+        _mm_stream_ps(to, halves[0]);
+        _mm_stream_ps(to + 4, halves[1]);
         return;
     }
 #endif
-    for (Index i = 0; i < numbers; i += LANES) store(to + i, load(row + i));
+    store(to, eight);
 }
 
 /* A few rows of eight channels, and those that are next in the order of memory. */
 typedef struct {
-    Index first, count, next, next_count;
+    Index row, block, count, next_row, next_block, next_count;
 } Tile;
 
-/* The tile of a row and a block of eight channels; `at` is the number of the first of all. */
-INLINE Tile tile_of(const Step *step, Index at, Index blocks, Index row, Index block) {
-    const Index stride = step->channels * 9, first = at + row * stride + block * EIGHT;
-    const Index count = least(GROUP, step->rows - row), next_row = row + GROUP;
-    if (block + 1 < blocks) return (Tile){first, count, first + EIGHT, count};
-    return (Tile){first, count, at + next_row * stride, least(GROUP, step->rows - next_row)};
+INLINE Tile tile_of(Index rows, Index blocks, Index row, Index block) {
+    const Index count = least(GROUP, rows - row), next_row = row + GROUP;
+    if (block + 1 < blocks) return (Tile){row, block, count, row, block + 1, count};
+    return (Tile){row, block, count, next_row, 0, least(GROUP, rows - next_row)};
 }
 
-INLINE Ahead ahead_of(const REAL *array, const Step *step, Tile tile) {
-    return (Ahead){array ? array + tile.next : 0, step->channels * 9, array ? tile.next_count : 0};
+INLINE Ahead ahead_of(const REAL *array, Layout layout, Tile tile) {
+    if (!array) return (Ahead){0, layout, 0};
+    return (Ahead){array + begin(layout, tile.next_row, tile.next_block), layout, tile.next_count};
+}
+
+/* Write the rows of a tile and of the `parts - 1` before it. */
+INLINE void write_tiles(REAL *array, Layout layout, Tile tile, vector (*written)[9 * GROUP],
+                        Index parts, int is_large) {
+    ALIGNED REAL rows[GROUP * PAIR * EIGHT];
+    array += begin(layout, tile.row, tile.block + 1 - parts);
+    for (Index part = 0; part < parts && !layout.between; part++)
+        scatter_rows(written[part], rows + part * EIGHT, PAIR * EIGHT, tile.count);
+    for (Index row = 0; row < tile.count; row++, array += layout.row)
+        if (layout.between)
+            for (Index k = 0; k < 9; k++)
+                for (Index part = 0; part < parts; part++)
+                    write(array + k * layout.between + part * 8, written[part][k * GROUP + row],
+                          is_large);
+        else
+            for (Index i = 0; i < parts * EIGHT; i += 8)
+                write(array + i, load(rows + row * PAIR * EIGHT + i), is_large);
 }
 
 /* The same for blocks of eight channels of 3 x 3. Rows are passed from end to end: where a thread
    took few channels, the processor would fetch those beside them, which another thread writes. */
 INLINE void step_eights(const Step *step, Index at, Index matrix, Index blocks) {
-    enum { BLOCKS = WIDE_EIGHTS / EIGHT, PAIR = 2 };
-    const Index stride = step->channels * 9;
+    enum { BLOCKS = WIDE_EIGHTS / EIGHT };
+    const Index stride = step->channels * 9, channel = matrix / 81 % step->channels;
+    const Layout own = {at, stride, EIGHT, 0}, last = {at - 8 * channel, stride, 8, step->channels};
+    const Layout theirs = step->is_last ? last : own;
     const int is_large = step->groups * step->rows * stride >= LARGE;
     ALIGNED vector delta[BLOCKS][81], of_delta[BLOCKS][81];
-    ALIGNED vector weight[9 * GROUP], grad[9 * GROUP], written[9 * GROUP];
-    ALIGNED REAL rows[GROUP * PAIR * EIGHT], matrices[MATRICES];
+    ALIGNED vector weight[9 * GROUP], grad[9 * GROUP], written[PAIR][9 * GROUP];
+    ALIGNED REAL rows[GROUP * EIGHT], matrices[MATRICES];
     for (Index block = 0; block < blocks; block++) {
         gather_matrices(step->delta + matrix + block * MATRICES, delta[block]);
         for (int i = 0; i < 81; i++) of_delta[block][i] = (vector){0};
     }
     for (Index row = 0; row < step->rows; row += GROUP)
         for (Index block = 0; block < blocks; block++) {
-            const Tile tile = tile_of(step, at, blocks, row, block);
-            gather_rows(step->weight + tile.first, stride, tile.count, weight);
-            gather_rows(step->grad + tile.first, stride, tile.count, grad);
-            correlate_eight(weight, grad, of_delta[block], ahead_of(step->weight, step, tile));
-            multiply_eight(grad, delta[block], 1, 9, written, ahead_of(step->grad, step, tile),
-                           ahead_of(step->weight_state[0], step, tile));
-            scatter_rows(written, rows, EIGHT, tile.count);
+            const Tile tile = tile_of(step->rows, blocks, row, block);
+            const Index first = begin(own, row, block);
+            gather_rows(step->weight + first, own, tile.count, weight);
+            gather_rows(step->grad + begin(theirs, row, block), theirs, tile.count, grad);
+            correlate_eight(weight, grad, of_delta[block], ahead_of(step->weight, own, tile));
+            multiply_eight(grad, delta[block], 1, 9, written[0], ahead_of(step->grad, theirs, tile),
+                           ahead_of(step->weight_state[0], own, tile));
+            scatter_rows(written[0], rows, EIGHT, tile.count);
             for (Index i = 0; i < tile.count; i++)
                 update(&step->weight_rule, step->weight, rows + i * EIGHT, step->weight_state,
-                       tile.first + i * stride, EIGHT);
+                       first + i * stride, EIGHT);
         }
     for (Index block = 0; block < blocks; block++) {
-        const Index own = matrix + block * MATRICES;
+        const Index its_own = matrix + block * MATRICES;
         scatter_matrices(of_delta[block], matrices);
-        update(&step->delta_rule, step->delta, matrices, step->delta_state, own, MATRICES);
-        gather_matrices(step->delta + own, delta[block]);
+        update(&step->delta_rule, step->delta, matrices, step->delta_state, its_own, MATRICES);
+        gather_matrices(step->delta + its_own, delta[block]);
     }
     for (Index row = 0; row < step->rows; row += GROUP)
         for (Index block = 0; block < blocks; block++) {
-            const Tile tile = tile_of(step, at, blocks, row, block);
-            const Index part = block % PAIR; /* a pair of blocks fills whole lines of the cache */
-            gather_rows(step->weight + tile.first, stride, tile.count, weight);
-            multiply_eight(weight, delta[block], 9, 1, written, ahead_of(step->weight, step, tile),
-                           ahead_of(0, step, tile));
-            scatter_rows(written, rows + part * EIGHT, PAIR * EIGHT, tile.count);
-            for (Index i = 0; i < tile.count && (part || block + 1 == blocks); i++)
-                write_row(rows + i * PAIR * EIGHT,
-                          step->composed + tile.first + i * stride - part * EIGHT,
-                          (part + 1) * EIGHT, is_large);
+            const Tile tile = tile_of(step->rows, blocks, row, block);
+            const Index part = block % PAIR;
+            gather_rows(step->weight + begin(own, row, block), own, tile.count, weight);
+            multiply_eight(weight, delta[block], 9, 1, written[part],
+                           ahead_of(step->weight, own, tile), ahead_of(0, own, tile));
+            if (part + 1 == PAIR || block + 1 == blocks)
+                write_tiles(step->composed, theirs, tile, written, part + 1, is_large);
         }
 #if defined(__SSE__)
     if (is_large) _mm_sfence(); /* other threads read what was written past the caches */

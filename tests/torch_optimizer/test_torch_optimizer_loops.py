@@ -64,22 +64,36 @@ def test_a_step_of_the_loops_is_that_of_the_optimizer(sizes, optimizer, dtype):
         torch.testing.assert_close(one, other, rtol=0, atol=float(tolerance))
 
 
+def trained(sizes, memory_format=torch.contiguous_format):
+    """W', W and D' after two steps of SGD on a layer."""
+    in_channels, out_channels, groups, side = LAYERS[sizes]
+    torch.manual_seed(0)
+    model = nn.Conv2d(in_channels, out_channels, side, groups=groups, bias=False)
+    gradients = 0.1 * torch.randn(2, *model.weight.shape)
+    model.to(memory_format=memory_format)
+    stepped = DOConvOptimizer(SGD(model.parameters(), 0.1, momentum=0.9), model)
+    for gradient in gradients:
+        model.weight.grad = gradient.contiguous(memory_format=memory_format)
+        stepped.step()
+    assert model.weight.is_contiguous(memory_format=memory_format)
+    parts = (part.detach() for kernel in stepped.kernels.values() for _, part in kernel.parts)
+    return [model.weight.detach(), *parts]
+
+
 @pytest.mark.skipif(not native.LIBRARIES, reason="the C loops are not compiled")
 @pytest.mark.parametrize("sizes", ["the last share is not whole", "past the caches"])
 def test_the_number_of_threads_changes_no_bit(sizes):
-    in_channels, out_channels, groups, side = LAYERS[sizes]
-    threads, trained = torch.get_num_threads(), []
+    threads, by_threads = torch.get_num_threads(), []
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            torch.manual_seed(0)
-            model = nn.Conv2d(in_channels, out_channels, side, groups=groups, bias=False)
-            stepped = DOConvOptimizer(SGD(model.parameters(), 0.1, momentum=0.9), model)
-            for _ in range(2):
-                model.weight.grad = 0.1 * torch.randn_like(model.weight)
-                stepped.step()
-            parts = (part.detach() for k in stepped.kernels.values() for _, part in k.parts)
-            trained.append([model.weight.detach(), *parts])
+            by_threads.append(trained(sizes))
     finally:
         torch.set_num_threads(threads)
-    assert all(map(torch.equal, *trained))
+    assert all(map(torch.equal, *by_threads))
+
+
+@pytest.mark.skipif(not native.LIBRARIES, reason="the C loops are not compiled")
+@pytest.mark.parametrize("sizes", ["several shares", "groups of several shares", "past the caches"])
+def test_channels_last_changes_no_bit(sizes):
+    assert all(map(torch.equal, trained(sizes), trained(sizes, torch.channels_last)))

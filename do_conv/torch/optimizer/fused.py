@@ -18,6 +18,7 @@ from do_conv.torch.optimizer import watch
 from do_conv.torch.optimizer.kernels import TrainedKernel
 
 _REFUSED = ("maximize", "amsgrad", "capturable", "differentiable")
+_LAST = torch.channels_last
 _Addresses = tuple[int | None, int | None]
 # Kernels that share the options of W and of D'.
 Group = tuple[Iterable[TrainedKernel], Mapping[str, Any], Mapping[str, Any]]
@@ -55,21 +56,28 @@ def step(optimizer: Optimizer, groups: Iterable[Group]) -> list[TrainedKernel]:
 
 def _are_readable(kernel: TrainedKernel) -> bool:
     """Whether the loops can read the arrays of a kernel, and are fast for its sizes."""
-    weight, grad = kernel.weight, kernel.parameter.grad
+    weight, spec, grad = kernel.weight, kernel.spec, kernel.parameter.grad
+    dtype = _name(weight.dtype)
+    is_last = native.can_step_last(dtype, spec.group_channels, spec.area) and _is_last(kernel)
     return (
-        kernel.spec.has_plain_weight
+        spec.has_plain_weight
         and kernel.loops_pay
-        and native.can_step(_name(weight.dtype), kernel.spec.area)
+        and native.can_step(dtype, spec.area)
         and grad is not None
         and all(
             type(array) in (Tensor, torch.nn.Parameter)
             and array.dtype == weight.dtype
             and array.device == weight.device
-            and array.is_contiguous()
+            and (array.is_contiguous(memory_format=_LAST) if is_last else array.is_contiguous())
             and not array.is_neg()
             for array in (kernel.parameter, grad)
         )
     )
+
+
+def _is_last(kernel: TrainedKernel) -> bool:
+    parameter = kernel.parameter
+    return parameter.dim() == 4 and parameter.is_contiguous(memory_format=_LAST)
 
 
 def _step(
@@ -95,6 +103,7 @@ def _step(
         rows=spec.group_rows,
         channels=spec.group_channels,
         area=spec.area,
+        is_last=_is_last(kernel),
         weight_rule=weight_rule,
         delta_rule=delta_rule,
     )
