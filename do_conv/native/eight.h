@@ -67,11 +67,11 @@ INLINE void gather(const REAL *row, vector *positions, Index step) {
 }
 
 /* The way back. */
-INLINE void scatter(const vector *positions, Index step, REAL *row) {
+INLINE void scatter(const vector *positions, Index step, vector *row) {
     vector nine[9];
     UNROLLED for (int k = 0; k < 9; k++) nine[k] = rotated(positions[k * step], 8 - k);
     skew(nine);
-    UNROLLED for (int i = 0; i < 9; i++) store(row + 8 * i, nine[(9 - i) % 9]);
+    UNROLLED for (int i = 0; i < 9; i++) row[i] = nine[(9 - i) % 9];
 }
 
 /* GROUP rows of positions, `(9, GROUP)`, times a matrix `(9, 9)`, whose line is `line` vectors from
@@ -119,10 +119,6 @@ INLINE void gather_rows(const REAL *rows, Layout layout, Index count, vector *po
             gather(rows, positions + row, GROUP);
     for (Index row = count; row < GROUP; row++)
         UNROLLED for (Index k = 0; k < 9; k++) positions[k * GROUP + row] = (vector){0};
-}
-
-INLINE void scatter_rows(const vector *positions, REAL *rows, Index stride, Index count) {
-    for (Index row = 0; row < count; row++) scatter(positions + row, GROUP, rows + row * stride);
 }
 
 /* Eight vectors, as the lines of a matrix that is transposed. */

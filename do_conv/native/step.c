@@ -182,10 +182,7 @@ INLINE Ahead ahead_of(const REAL *array, Layout layout, Tile tile) {
 /* Write the rows of a tile and of the `parts - 1` before it. */
 INLINE void write_tiles(REAL *array, Layout layout, Tile tile, vector (*written)[9 * GROUP],
                         Index parts, int is_large) {
-    ALIGNED REAL rows[GROUP * PAIR * EIGHT];
     array += begin(layout, tile.row, tile.block + 1 - parts);
-    for (Index part = 0; part < parts && !layout.between; part++)
-        scatter_rows(written[part], rows + part * EIGHT, PAIR * EIGHT, tile.count);
     for (Index row = 0; row < tile.count; row++, array += layout.row)
         if (layout.between)
             for (Index k = 0; k < 9; k++)
@@ -193,8 +190,12 @@ INLINE void write_tiles(REAL *array, Layout layout, Tile tile, vector (*written)
                     write(array + k * layout.between + part * 8, written[part][k * GROUP + row],
                           is_large);
         else
-            for (Index i = 0; i < parts * EIGHT; i += 8)
-                write(array + i, load(rows + row * PAIR * EIGHT + i), is_large);
+            for (Index part = 0; part < parts; part++) {
+                vector nine[9];
+                scatter(written[part] + row, GROUP, nine);
+                UNROLLED for (Index i = 0; i < 9; i++)
+                    write(array + part * EIGHT + 8 * i, nine[i], is_large);
+            }
 }
 
 /* The same for blocks of eight channels of 3 x 3. Rows are passed from end to end: where a thread
@@ -207,7 +208,7 @@ INLINE void step_eights(const Step *step, Index at, Index matrix, Index blocks) 
     const int is_large = step->groups * step->rows * stride >= LARGE;
     ALIGNED vector delta[BLOCKS][81], of_delta[BLOCKS][81];
     ALIGNED vector weight[9 * GROUP], grad[9 * GROUP], written[PAIR][9 * GROUP];
-    ALIGNED REAL rows[GROUP * EIGHT], matrices[MATRICES];
+    ALIGNED REAL matrices[MATRICES];
     for (Index block = 0; block < blocks; block++) {
         gather_matrices(step->delta + matrix + block * MATRICES, delta[block]);
         for (int i = 0; i < 81; i++) of_delta[block][i] = (vector){0};
@@ -221,10 +222,12 @@ INLINE void step_eights(const Step *step, Index at, Index matrix, Index blocks) 
             correlate_eight(weight, grad, of_delta[block], ahead_of(step->weight, own, tile));
             multiply_eight(grad, delta[block], 1, 9, written[0], ahead_of(step->grad, theirs, tile),
                            ahead_of(step->weight_state[0], own, tile));
-            scatter_rows(written[0], rows, EIGHT, tile.count);
-            for (Index i = 0; i < tile.count; i++)
-                update(&step->weight_rule, step->weight, rows + i * EIGHT, step->weight_state,
+            for (Index i = 0; i < tile.count; i++) {
+                ALIGNED vector of_weight[9];
+                scatter(written[0] + i, GROUP, of_weight);
+                update(&step->weight_rule, step->weight, (REAL *)of_weight, step->weight_state,
                        first + i * stride, EIGHT);
+            }
         }
     for (Index block = 0; block < blocks; block++) {
         const Index its_own = matrix + block * MATRICES;
