@@ -138,7 +138,8 @@ def test_many_channels_and_evaluation_between_steps(name, contexts, without_loop
     for prepare in (lambda: None, without_loops):
         prepare()
         net = nn.HybridSequential(prefix="wide_")
-        net.add(nn.Conv2D(32, 3, padding=1), nn.Activation("tanh"), nn.Conv2D(48, 3))
+        with net.name_scope():  # states are numbered in the order of names
+            net.add(nn.Conv2D(32, 3, padding=1), nn.Activation("tanh"), nn.Conv2D(48, 3))
         net = started(net, "float32", SHAPE, CONTEXTS[contexts])
         trainer = trainer_of(net, name, {})
         for x in batches(net, steps=STEPS):
