@@ -32,7 +32,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 # What is trained with W and D' in the optimizer, by mode.
 SMALL = ("ResNet-18", 32, 4), ("ResNet-18", 32, 32)
-OPTIMIZED = {"eager": (*SMALL, ("ResNet-50", 224, 8)), "compiled": SMALL}
+LAST = "eager, channels last"
+OPTIMIZED = {"eager": (*SMALL, ("ResNet-50", 224, 8)), LAST: SMALL, "compiled": SMALL}
 timed, rates = turns.wall_clock, machine.rates
 
 
@@ -102,7 +103,7 @@ def composing(spec: Spec, mode: str) -> dict[str, Callable[[], Any]]:
 
 
 def _in(mode: str, function: Any) -> Any:
-    if mode == "eager":
+    if mode not in COMPILED:
         return function
     return torch.compile(function, dynamic=False, options=COMPILED[mode])
 
@@ -255,7 +256,9 @@ def _with_gradient(layer: nn.Conv2d) -> Tensor:
 def optimizing_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
     """A training step with a fused SGD: with our layers, and with W and D' in the optimizer."""
     _begin(mode)
-    x, plain = torch.randn(batch, 3, size, size), NETWORKS[name]().train()
+    laid_out = {"memory_format": torch.channels_last if mode == LAST else torch.contiguous_format}
+    x = torch.randn(batch, 3, size, size).contiguous(**laid_out)
+    plain = NETWORKS[name]().train().to(**laid_out)
     models = {"plain": plain, "plain, not fused": copy.deepcopy(plain), "DO-Conv": convert(plain)}
     models["optimizer"] = copy.deepcopy(plain)
     steps = {}
