@@ -33,7 +33,7 @@ class _Job(ctypes.Structure):
         *[(name, ctypes.c_void_p) for name in ("weight", "delta", "grad", "transposed")],
         *[(name, ctypes.c_void_p) for name in ("composed", "grad_weight", "grad_delta")],
         *[(name, ctypes.c_int64) for name in ("groups", "rows", "channels", "slots", "area")],
-        ("is_added", ctypes.c_int),
+        *[(name, ctypes.c_int) for name in ("is_added", "is_last")],
     ]
 
 
@@ -60,7 +60,7 @@ class Step(ctypes.Structure):
     area, area)`, which are updated. grad: of the gradient of W'. composed: where W' is written.
     weight_state, delta_state: the addresses of the momentum of SGD, if there is one, or of the two
     averages of Adam; each as large as its array. rows, channels: of a group. area: |K|.
-    is_last: whether W' and its gradient are channels last (see `can_step_last`). weight_rule,
+    is_last: whether W' and its gradient are channels last (see `can_be_last`). weight_rule,
     delta_rule: how W and D' are updated. Every other array is contiguous.
     """
 
@@ -123,6 +123,7 @@ def compose(
     weight: int,
     delta: int,
     composed: int,
+    is_last: bool = False,
 ) -> None:
     """Write W D', and W + W D' if `is_added`.
 
@@ -134,8 +135,9 @@ def compose(
         weight, delta: addresses of W `(G, rows, channels, D_mul)` and D' `(G, channels, D_mul,
             |K|)`, contiguous.
         composed: where to write, `(G, rows, channels, |K|)`.
+        is_last: whether W and W' are channels last (see `can_be_last`).
     """
-    job = _Job(weight, delta, None, None, composed, None, None, *sizes, is_added)
+    job = _Job(weight, delta, None, None, composed, None, None, *sizes, is_added, is_last)
     LIBRARIES[dtype].compose(ctypes.byref(job), threads)
 
 
@@ -151,6 +153,7 @@ def differentiate(
     transposed: int,
     grad_weight: int | None,
     grad_delta: int | None,
+    is_last: bool = False,
 ) -> None:
     """Write the gradients of W and D', given that of what `compose` writes.
 
@@ -159,8 +162,11 @@ def differentiate(
         grad: the address of the gradient of W'.
         transposed: room for an array of the size of D'.
         grad_weight, grad_delta: where to write; None for a gradient that is not needed.
+        is_last: whether W, W' and their gradients are channels last (see `can_be_last`).
     """
-    job = _Job(weight, delta, grad, transposed, None, grad_weight, grad_delta, *sizes, is_added)
+    job = _Job(
+        weight, delta, grad, transposed, None, grad_weight, grad_delta, *sizes, is_added, is_last
+    )
     LIBRARIES[dtype].differentiate(ctypes.byref(job), threads)
 
 
@@ -169,8 +175,14 @@ def can_step(dtype: str, area: int) -> bool:
     return area >= LANES[dtype]
 
 
-def can_step_last(dtype: str, channels: int, area: int) -> bool:
-    """Whether `step` reads and writes W' in channels last, for this many channels of a group."""
+def can_be_last(dtype: str, channels: int, area: int) -> bool:
+    """Whether kernels with D_mul = |K| may be channels last: `(C_out, *K, channels)` in memory.
+
+    Args:
+        dtype: "float32" or "float64".
+        channels: the input channels of a group.
+        area: |K|.
+    """
     return dtype == "float32" and area == 9 and channels % LANES[dtype] == 0
 
 

@@ -3,12 +3,18 @@
 
 #pragma once
 
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
 #include "lanes.h"
 
 enum {
-    EIGHT = 8 * 9,         /* numbers of a row, for eight channels */
-    MATRICES = 8 * 9 * 9,  /* and of D' */
-    GROUP = 8              /* rows at a time: their positions stay in the nearest cache */
+    EIGHT = 8 * 9,        /* numbers of a row, for eight channels */
+    MATRICES = 8 * 9 * 9, /* and of D' */
+    GROUP = 8,            /* rows at a time: their positions stay in the nearest cache */
+    BLOCKS = 32,          /* of eight channels that a thread takes at a time, at most */
+    PAIR = 2              /* blocks that are written at a time: they fill lines of a cache */
 };
 
 typedef int lanes_of __attribute__((vector_size(32)));
@@ -157,4 +163,63 @@ INLINE void scatter_matrices(const vector *lanes, REAL *matrices) {
         UNROLLED for (int channel = 0; channel < 8; channel++)
             store(matrices + 81 * channel + first, eight[channel]);
     }
+}
+
+/* Whether an array of so many numbers has left the caches before it is read. */
+INLINE int is_larger_than_caches(Index numbers) { return numbers >= 1 << 20; }
+
+/* Write eight numbers. What is larger than the caches goes to memory at once, without being read
+   first; `end_writes` then lets other threads see it. */
+INLINE void write(REAL *to, vector eight, int is_large) {
+#if defined(__SSE__)
+    if (is_large && (uintptr_t)to % 16 == 0) {
+        const __m128 *halves = (const __m128 *)&eight;
+        _mm_stream_ps(to, halves[0]);
+        _mm_stream_ps(to + 4, halves[1]);
+        return;
+    }
+#endif
+    store(to, eight);
+}
+
+INLINE void end_writes(void) {
+#if defined(__SSE__)
+    _mm_sfence();
+#endif
+}
+
+/* A few rows of eight channels, and those that are next in the order of memory. */
+typedef struct {
+    Index row, block, count, next_row, next_block, next_count;
+} Tile;
+
+INLINE Tile tile_of(Index rows, Index blocks, Index row, Index block) {
+    const Index count = least(GROUP, rows - row), next_row = row + GROUP;
+    if (block + 1 < blocks) return (Tile){row, block, count, row, block + 1, count};
+    return (Tile){row, block, count, next_row, 0, least(GROUP, rows - next_row)};
+}
+
+INLINE Ahead ahead_of(const REAL *array, Layout layout, Tile tile) {
+    if (!array) return (Ahead){0, layout, 0};
+    return (Ahead){array + begin(layout, tile.next_row, tile.next_block), layout, tile.next_count};
+}
+
+/* Write the rows of a tile, with those of the tile before it: once a pair is whole, or the row ends. */
+INLINE void write_tiles(REAL *array, Layout layout, Tile tile, Index blocks,
+                        vector (*written)[9 * GROUP], int is_large) {
+    const Index part = tile.block % PAIR;
+    if (part + 1 < PAIR && tile.block + 1 < blocks) return;
+    array += begin(layout, tile.row, tile.block - part);
+    for (Index row = 0; row < tile.count; row++, array += layout.row)
+        if (layout.between)
+            for (Index k = 0; k < 9; k++)
+                for (Index i = 0; i <= part; i++)
+                    write(array + k * layout.between + i * 8, written[i][k * GROUP + row], is_large);
+        else
+            for (Index i = 0; i <= part; i++) {
+                vector nine[9];
+                scatter(written[i] + row, GROUP, nine);
+                UNROLLED for (Index j = 0; j < 9; j++)
+                    write(array + i * EIGHT + 8 * j, nine[j], is_large);
+            }
 }

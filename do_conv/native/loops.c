@@ -9,6 +9,9 @@
    read of them is used for all there is to do before it leaves the cache. */
 
 #include "lanes.h"
+#if IS_FLOAT
+#include "eight.h"
+#endif
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -23,6 +26,7 @@ typedef struct {
     REAL *composed, *grad_weight, *grad_delta;
     Index groups, rows, channels, slots, area;
     int is_added; /* W' has W added: D_mul = |K| */
+    int is_last;  /* W, W' and their gradients are channels last: 3 x 3, channels by eights */
 } Job;
 
 /* `count` rows, from `row` on, of the first channels. */
@@ -77,7 +81,79 @@ INLINE Job of_3_x_3(Job job) {
     return job;
 }
 
+/* The job from a channel of a group on. */
+INLINE Job moved(Job job, Index group, Index channel) {
+    const Index rows = group * job.rows * job.channels, matrices = group * job.channels + channel;
+    const Index kernel = rows * job.slots + channel * (job.is_last ? 1 : job.slots);
+    const Index composed = rows * job.area + channel * (job.is_last ? 1 : job.area);
+    const Index matrix = matrices * job.slots * job.area;
+    job.weight += kernel, job.delta += matrix;
+    if (job.composed) job.composed += composed;
+    if (job.grad) job.grad += composed, job.transposed += matrix;
+    if (job.grad_weight) job.grad_weight += kernel;
+    if (job.grad_delta) job.grad_delta += matrix;
+    return job;
+}
+
+#if IS_FLOAT
+/* How a job's kernels are laid out, from its first channel on. */
+INLINE Layout layout_of(Job job) {
+    const Index row = job.channels * 9;
+    return job.is_last ? (Layout){0, row, 8, job.channels} : (Layout){0, row, EIGHT, 0};
+}
+
+/* The same for blocks of eight channels of 3 x 3, D_mul = 9. */
+INLINE void compose_eights(Job job, Index blocks) {
+    const Layout layout = layout_of(job);
+    const int is_large = 0; /* a convolution reads it next */
+    ALIGNED vector delta[BLOCKS][81], weight[9 * GROUP], composed[PAIR][9 * GROUP];
+    for (Index block = 0; block < blocks; block++)
+        gather_matrices(job.delta + block * MATRICES, delta[block]);
+    for (Index row = 0; row < job.rows; row += GROUP)
+        for (Index block = 0; block < blocks; block++) {
+            const Tile tile = tile_of(job.rows, blocks, row, block);
+            gather_rows(job.weight + begin(layout, row, block), layout, tile.count, weight);
+            multiply_eight(weight, delta[block], 9, 1, composed[block % PAIR],
+                           ahead_of(job.weight, layout, tile), ahead_of(0, layout, tile));
+            write_tiles(job.composed, layout, tile, blocks, composed, is_large);
+        }
+}
+
+INLINE void differentiate_eights(Job job, Index blocks) {
+    const Layout layout = layout_of(job);
+    const int is_large = is_larger_than_caches(job.groups * job.rows * layout.row);
+    ALIGNED vector delta[BLOCKS][81], of_delta[BLOCKS][81];
+    ALIGNED vector weight[9 * GROUP], grad[9 * GROUP], of_weight[PAIR][9 * GROUP];
+    for (Index block = 0; block < blocks; block++) {
+        gather_matrices(job.delta + block * MATRICES, delta[block]);
+        for (int i = 0; i < 81; i++) of_delta[block][i] = (vector){0};
+    }
+    for (Index row = 0; row < job.rows; row += GROUP)
+        for (Index block = 0; block < blocks; block++) {
+            const Tile tile = tile_of(job.rows, blocks, row, block);
+            const Index first = begin(layout, row, block);
+            gather_rows(job.grad + first, layout, tile.count, grad);
+            if (job.grad_delta) {
+                gather_rows(job.weight + first, layout, tile.count, weight);
+                correlate_eight(weight, grad, of_delta[block], ahead_of(job.weight, layout, tile));
+            }
+            if (!job.grad_weight) continue;
+            multiply_eight(grad, delta[block], 1, 9, of_weight[block % PAIR],
+                           ahead_of(job.grad, layout, tile), ahead_of(0, layout, tile));
+            write_tiles(job.grad_weight, layout, tile, blocks, of_weight, is_large);
+        }
+    for (Index block = 0; block < blocks && job.grad_delta; block++)
+        scatter_matrices(of_delta[block], job.grad_delta + block * MATRICES);
+    if (is_large) end_writes();
+}
+#endif
+
 INLINE void compose_share(Job job, Index channels) {
+#if IS_FLOAT
+    const Index eights = is_3_x_3(job) && job.is_added ? channels / 8 * 8 : 0;
+    if (eights) compose_eights(job, eights / 8);
+    job = moved(job, 0, eights), channels -= eights;
+#endif
     if (is_3_x_3(job))
         compose_channels(of_3_x_3(job), channels);
     else
@@ -85,6 +161,11 @@ INLINE void compose_share(Job job, Index channels) {
 }
 
 INLINE void differentiate_share(Job job, Index channels) {
+#if IS_FLOAT
+    const Index eights = is_3_x_3(job) && job.is_added ? channels / 8 * 8 : 0;
+    if (eights) differentiate_eights(job, eights / 8);
+    job = moved(job, 0, eights), channels -= eights;
+#endif
     if (is_3_x_3(job))
         differentiate_channels(of_3_x_3(job), channels);
     else
@@ -99,20 +180,10 @@ FOR_AVX2 static void differentiate_avx2(Job job, Index channels) {
     differentiate_share(job, channels);
 }
 
-/* The job from a channel of a group on. */
-INLINE Job moved(Job job, Index group, Index channel) {
-    Index kernel = group * job.rows * job.channels + channel;
-    Index matrix = (group * job.channels + channel) * job.slots * job.area;
-    job.weight += kernel * job.slots, job.delta += matrix;
-    if (job.composed) job.composed += kernel * job.area;
-    if (job.grad) job.grad += kernel * job.area, job.transposed += matrix;
-    if (job.grad_weight) job.grad_weight += kernel * job.slots;
-    if (job.grad_delta) job.grad_delta += matrix;
-    return job;
-}
-
 INLINE void share_out(Job job, void (*work)(Job, Index), int threads) {
-    Index share = least(SHARE, (job.groups * job.channels + threads - 1) / threads);
+    /* By sixteens, so that the number of threads does not decide which are taken by eights. */
+    Index fair = (job.groups * job.channels + threads - 1) / threads;
+    Index share = least(SHARE, (fair + 15) / 16 * 16);
     Index shares = (job.channels + share - 1) / share; /* of a group */
     Index products = job.groups * job.rows * job.channels * job.slots * job.area;
 #pragma omp parallel for num_threads(threads) if (products >= FEWEST)

@@ -8,22 +8,13 @@
    few rows of a few channels at a time pass through the nearest cache. */
 
 #include <math.h>
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
 
 #include "lanes.h"
 #if IS_FLOAT
 #include "eight.h"
 #endif
 
-enum {
-    WIDE = 288, /* numbers of a row that a thread takes at a time, at most */
-    WIDE_EIGHTS = 2304, /* the same for 3 x 3: 256 channels */
-    PAIR = 2, /* blocks of eight channels that are written at a time: they fill lines of a cache */
-    WIDEST = 49, /* kernel positions, at most: 7 x 7 */
-    LARGE = 1 << 20 /* numbers of a kernel that do not stay in the caches until they are read */
-};
+enum { WIDE = 288 /* numbers of a row that a thread takes at a time, at most */ };
 
 /* How an array is updated, in the terms of `torch.optim`. */
 typedef struct {
@@ -124,6 +115,7 @@ INLINE void compose_rows(const Step *step, const REAL *delta, Index at, Index ch
 INLINE void step_channels(const Step *step, Index at, Index matrix, Index channels, Index area) {
     const Index stride = step->channels * area, square = area * area;
     const REAL *delta = step->delta + matrix;
+    enum { WIDEST = 49 /* kernel positions, at most: 7 x 7 */ };
     REAL transposed[WIDE * WIDEST], of_delta[WIDE * WIDEST];
     for (Index channel = 0; channel < channels; channel++)
         for (Index slot = 0; slot < area; slot++)
@@ -149,63 +141,13 @@ INLINE void step_channels(const Step *step, Index at, Index matrix, Index channe
 }
 
 #if IS_FLOAT
-/* Write eight numbers. What is larger than the caches leaves them anyway: it goes to memory at once,
-   without being read first. */
-INLINE void write(REAL *to, vector eight, int is_large) {
-#if defined(__SSE__)
-    if (is_large && (uintptr_t)to % 16 == 0) {
-        const __m128 *halves = (const __m128 *)&eight;
-        _mm_stream_ps(to, halves[0]);
-        _mm_stream_ps(to + 4, halves[1]);
-        return;
-    }
-#endif
-    store(to, eight);
-}
-
-/* A few rows of eight channels, and those that are next in the order of memory. */
-typedef struct {
-    Index row, block, count, next_row, next_block, next_count;
-} Tile;
-
-INLINE Tile tile_of(Index rows, Index blocks, Index row, Index block) {
-    const Index count = least(GROUP, rows - row), next_row = row + GROUP;
-    if (block + 1 < blocks) return (Tile){row, block, count, row, block + 1, count};
-    return (Tile){row, block, count, next_row, 0, least(GROUP, rows - next_row)};
-}
-
-INLINE Ahead ahead_of(const REAL *array, Layout layout, Tile tile) {
-    if (!array) return (Ahead){0, layout, 0};
-    return (Ahead){array + begin(layout, tile.next_row, tile.next_block), layout, tile.next_count};
-}
-
-/* Write the rows of a tile and of the `parts - 1` before it. */
-INLINE void write_tiles(REAL *array, Layout layout, Tile tile, vector (*written)[9 * GROUP],
-                        Index parts, int is_large) {
-    array += begin(layout, tile.row, tile.block + 1 - parts);
-    for (Index row = 0; row < tile.count; row++, array += layout.row)
-        if (layout.between)
-            for (Index k = 0; k < 9; k++)
-                for (Index part = 0; part < parts; part++)
-                    write(array + k * layout.between + part * 8, written[part][k * GROUP + row],
-                          is_large);
-        else
-            for (Index part = 0; part < parts; part++) {
-                vector nine[9];
-                scatter(written[part] + row, GROUP, nine);
-                UNROLLED for (Index i = 0; i < 9; i++)
-                    write(array + part * EIGHT + 8 * i, nine[i], is_large);
-            }
-}
-
 /* The same for blocks of eight channels of 3 x 3. Rows are passed from end to end: where a thread
    took few channels, the processor would fetch those beside them, which another thread writes. */
 INLINE void step_eights(const Step *step, Index at, Index matrix, Index blocks) {
-    enum { BLOCKS = WIDE_EIGHTS / EIGHT };
     const Index stride = step->channels * 9, channel = matrix / 81 % step->channels;
     const Layout own = {at, stride, EIGHT, 0}, last = {at - 8 * channel, stride, 8, step->channels};
     const Layout theirs = step->is_last ? last : own;
-    const int is_large = step->groups * step->rows * stride >= LARGE;
+    const int is_large = is_larger_than_caches(step->groups * step->rows * stride);
     ALIGNED vector delta[BLOCKS][81], of_delta[BLOCKS][81];
     ALIGNED vector weight[9 * GROUP], grad[9 * GROUP], written[PAIR][9 * GROUP];
     ALIGNED REAL matrices[MATRICES];
@@ -238,16 +180,12 @@ INLINE void step_eights(const Step *step, Index at, Index matrix, Index blocks) 
     for (Index row = 0; row < step->rows; row += GROUP)
         for (Index block = 0; block < blocks; block++) {
             const Tile tile = tile_of(step->rows, blocks, row, block);
-            const Index part = block % PAIR;
             gather_rows(step->weight + begin(own, row, block), own, tile.count, weight);
-            multiply_eight(weight, delta[block], 9, 1, written[part],
+            multiply_eight(weight, delta[block], 9, 1, written[block % PAIR],
                            ahead_of(step->weight, own, tile), ahead_of(0, own, tile));
-            if (part + 1 == PAIR || block + 1 == blocks)
-                write_tiles(step->composed, theirs, tile, written, part + 1, is_large);
+            write_tiles(step->composed, theirs, tile, blocks, written, is_large);
         }
-#if defined(__SSE__)
-    if (is_large) _mm_sfence(); /* other threads read what was written past the caches */
-#endif
+    if (is_large) end_writes();
 }
 
 #endif
@@ -274,9 +212,13 @@ FOR_AVX2 static void step_avx2(const Step *step, Index at, Index matrix, Index c
 
 /* How many channels a thread takes at a time. */
 INLINE Index share_of(const Step *job, int threads) {
+#if IS_FLOAT
     const Index fair = (job->channels + threads - 1) / threads;
-    if (!IS_FLOAT || job->area != 9) return WIDE / job->area;
-    return least(WIDE_EIGHTS / 9, greatest(WIDE / 9, (fair + 15) / 16 * 16));
+    if (job->area == 9) return least(BLOCKS * 8, greatest(WIDE / 9, (fair + 15) / 16 * 16));
+#else
+    (void)threads;
+#endif
+    return WIDE / job->area;
 }
 
 /* How many such shares a kernel has. */

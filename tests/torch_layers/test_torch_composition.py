@@ -232,6 +232,9 @@ def test_the_loops_read_and_write_their_own_arrays_alone(data):
     area = data.draw(st.integers(1, 20) | st.just(9))
     slots = data.draw(st.integers(1, 20) | st.just(area))
     dtype = data.draw(st.sampled_from(DTYPES))
+    is_last = data.draw(st.booleans())
+    if is_last:
+        channels, area, slots, dtype = 8 * data.draw(st.integers(1, 6)), 9, 9, torch.float32
     is_added = slots == area
     kernel, matrix = (groups * rows, channels), (groups * channels,)
     shapes = [(*kernel, slots), (*matrix, slots, area), (*kernel, area)]
@@ -239,12 +242,17 @@ def test_the_loops_read_and_write_their_own_arrays_alone(data):
         [*shapes, shapes[2], shapes[1], *shapes[:2]], dtype
     )
     call = (str(dtype).removeprefix("torch."), 2, (groups, rows, channels, slots, area), is_added)
-    inputs = {"weight": weight.data_ptr(), "delta": delta.data_ptr()}
+    inputs = {"weight": weight.data_ptr(), "delta": delta.data_ptr(), "is_last": is_last}
     native.compose(*call, **inputs, composed=composed.data_ptr())
     native.differentiate(
         *call, **inputs, grad=grad.data_ptr(), transposed=transposed.data_ptr(),
         grad_weight=gradients[0].data_ptr(), grad_delta=gradients[1].data_ptr(),
     )  # fmt: skip
+    if is_last:  # what the loops have read and written lies `(C_out, area, channels)`
+        weight, grad, composed, gradients[0] = (
+            array.view(-1, area, channels).mT.contiguous()
+            for array in (weight, grad, composed, gradients[0])
+        )
     kernels, grads = (array.view(groups, rows, channels, -1) for array in (weight, grad))
     matrices = delta.view(groups, channels, slots, area)
     expected = torch.einsum("gocs,gcsk->gock", kernels, matrices).reshape(composed.shape)
@@ -284,6 +292,23 @@ def test_the_number_of_threads_changes_no_bit(spec):
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(single, threaded) for single, threaded in zip(*found, strict=True))
+
+
+@needs_loops
+@pytest.mark.parametrize(
+    "spec", [Spec(24, 5, (3, 3)), Spec(80, 30, (1, 9), groups=2), Spec(352, 336, (3, 3))]
+)
+def test_channels_last_changes_no_bit(spec):
+    weight, delta = arrays(spec, torch.float32)
+    target = torch.randn(spec.composed_shape)
+    found = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        kernel = weight.detach().clone(memory_format=memory_format).requires_grad_()
+        composed = loops.composed(kernel, delta, spec)
+        assert composed.is_contiguous(memory_format=memory_format)
+        grad = (composed - target).detach().contiguous(memory_format=memory_format)
+        found.append((composed, *torch.autograd.grad(composed, (kernel, delta), grad)))
+    assert all(map(torch.equal, *found))
 
 
 @needs_loops

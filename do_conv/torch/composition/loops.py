@@ -11,9 +11,10 @@ from torch.autograd import forward_ad
 from do_conv import native
 from do_conv.core.spec import Spec
 from do_conv.torch.composition import formula
-from do_conv.torch.layout import laid_out_like
+from do_conv.torch.layout import is_channels_last, laid_out_like
 
 _DTYPES = {getattr(torch, dtype): dtype for dtype in native.LIBRARIES}
+_FORMATS = torch.contiguous_format, torch.channels_last
 
 
 def pay(weight: Tensor, delta: Tensor, spec: Spec) -> bool:
@@ -59,7 +60,7 @@ class _Eager(torch.autograd.Function):
         ctx.save_for_backward(weight, delta)
         ctx.spec = spec
         written = compose(weight, delta, spec.has_plain_weight)
-        if spec.has_plain_weight and not weight.is_contiguous():
+        if spec.has_plain_weight and written.stride() != weight.stride():
             return torch.empty_like(weight).copy_(written)
         return written
 
@@ -74,8 +75,8 @@ class _Eager(torch.autograd.Function):
         else:
             asked = ctx.needs_input_grad[:2]
             gradients = differentiate(weight, delta, grad, spec.has_plain_weight, asked)
-        # The loops write in the default memory format. For a gradient kept in `.grad` PyTorch
-        # would make this copy otherwise.
+        # The loops write most in the default memory format. For a gradient kept in `.grad`
+        # PyTorch would make this copy otherwise.
         of_weight, of_delta = (
             None if gradient is None else laid_out_like(gradient, parameter)
             for gradient, parameter in zip(gradients, (weight, delta), strict=True)
@@ -87,11 +88,12 @@ composed = _Eager.apply  # as `formula.composed`, in eager mode
 
 
 def compose(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
-    """W D', and W if that is added, `(C_out, C_in/G, *K)`."""
+    """W D', and W if that is added, `(C_out, C_in/G, *K)`, in the memory format of W."""
+    is_last = _are_last(is_added, weight)
     written = like_composed(weight, delta, is_added)
-    weight, delta = _resolved(weight), _resolved(delta)
+    weight, delta = _resolved(weight, is_last), _resolved(delta)
     native.compose(
-        *_call(weight, delta, is_added),
+        *_call(weight, delta, is_added), is_last=is_last,
         weight=weight.data_ptr(), delta=delta.data_ptr(), composed=written.data_ptr(),
     )  # fmt: skip
     return written
@@ -105,34 +107,48 @@ def differentiate(
     asked: tuple[bool, ...] = (True, True),
 ) -> tuple[Any, ...]:
     """The gradients of W and D', given that of W'; None where a gradient is not asked for."""
-    weight, delta, grad = _resolved(weight), _resolved(delta), _resolved(grad)
+    is_last = _are_last(is_added, weight, grad)
+    weight, grad, delta = _resolved(weight, is_last), _resolved(grad, is_last), _resolved(delta)
     empty = zip(like_gradients(weight, delta, grad, is_added), asked, strict=True)
     written = tuple(tensor if is_asked else None for tensor, is_asked in empty)
     room = torch.empty_like(delta)
     by_weight, by_delta = (None if tensor is None else tensor.data_ptr() for tensor in written)
     native.differentiate(
-        *_call(weight, delta, is_added),
+        *_call(weight, delta, is_added), is_last=is_last,
         weight=weight.data_ptr(), delta=delta.data_ptr(), grad=grad.data_ptr(),
         transposed=room.data_ptr(), grad_weight=by_weight, grad_delta=by_delta,
     )  # fmt: skip
     return written
 
 
-def _resolved(tensor: Tensor) -> Tensor:
-    """Contiguous, with its signs in memory."""
-    return tensor.contiguous().resolve_neg()
+def _are_last(is_added: bool, *kernels: Tensor) -> bool:
+    """Whether the loops take these kernels in channels last, as they are."""
+    channels, area = kernels[0].shape[1], kernels[0].shape[2:].numel()
+    return (
+        is_added
+        and native.can_be_last(_DTYPES[kernels[0].dtype], channels, area)
+        and all(is_channels_last(kernel) for kernel in kernels)
+    )
+
+
+def _resolved(tensor: Tensor, is_last: bool = False) -> Tensor:
+    """Contiguous in a memory format, with its signs in memory."""
+    return tensor.contiguous(memory_format=_FORMATS[is_last]).resolve_neg()
 
 
 def like_composed(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
     """An empty tensor for the result of `compose`."""
-    return weight.new_empty((*weight.shape[:2], *delta.shape[2:]))
+    memory_format = _FORMATS[_are_last(is_added, weight)]
+    shape = *weight.shape[:2], *delta.shape[2:]
+    return torch.empty(shape, dtype=weight.dtype, device=weight.device, memory_format=memory_format)
 
 
 def like_gradients(
     weight: Tensor, delta: Tensor, grad: Tensor, is_added: bool
 ) -> tuple[Tensor, Tensor]:
     """Empty tensors for the results of `differentiate`."""
-    return weight.new_empty(weight.shape), delta.new_empty(delta.shape)
+    memory_format = _FORMATS[_are_last(is_added, weight, grad)]
+    return torch.empty_like(weight, memory_format=memory_format), delta.new_empty(delta.shape)
 
 
 def _call(weight: Tensor, delta: Tensor, is_added: bool) -> tuple[Any, ...]:

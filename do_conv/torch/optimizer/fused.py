@@ -58,7 +58,7 @@ def _are_readable(kernel: TrainedKernel) -> bool:
     """Whether the loops can read the arrays of a kernel, and are fast for its sizes."""
     weight, spec, grad = kernel.weight, kernel.spec, kernel.parameter.grad
     dtype = _name(weight.dtype)
-    is_last = native.can_step_last(dtype, spec.group_channels, spec.area) and _is_last(kernel)
+    is_last = native.can_be_last(dtype, spec.group_channels, spec.area) and _is_last(kernel)
     return (
         spec.has_plain_weight
         and kernel.loops_pay
