@@ -49,8 +49,8 @@ AFTER = """## Where the time goes, and what helps
 
 To reduce the overhead:
 
-- train with W and D' [in the optimizer](optimizer.md#what-it-costs), which leaves the passes through
-  the network as they are;
+- train with W and D' [in the optimizer](optimizer.md#what-it-costs): the passes through the network
+  stay as they are;
 - use a larger batch;
 - use feature composition where [a plan](models.md#see-what-it-would-do) recommends it;
 - with `torch.compile` on a CPU, pass `options={"layout_optimization": False}`: the compiler's
