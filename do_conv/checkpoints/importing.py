@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from do_conv.adapter import DELTA
 from do_conv.checkpoints import authors, authors_names, checks, formats, prefixes, states
 from do_conv.checkpoints.authors import Imported
 from do_conv.checkpoints.authors_names import Theirs
@@ -148,8 +147,7 @@ def _import_layer(
         made["bias"] = tensors["bias"]
     if check_finite:
         for role, tensor in made.items():
-            shown = {"weight": naming.kernel, "delta": DELTA}.get(role, role)
-            states.check_finite(tensor, theirs.name, shown, format)
+            states.check_finite(tensor, theirs.name, naming.shown(role), format)
     named = {theirs.ours[role]: tensor for role, tensor in made.items()}
     states.replace(state, theirs.name, set(theirs.keys.values()), named)
     spec, told = imported.spec, tuple(filter(None, notes))

@@ -190,7 +190,7 @@ class _Loading:
             made["bias"] = arrays["bias"]
         if self.check_finite:
             for role, array in made.items():
-                shown = format.NAMING.kernel if role == "weight" else role
+                shown = format.NAMING.shown(role)
                 checks.layer_finite(theirs.name, shown, bool(np.isfinite(array).all()))
         description = Description("convolution", own.kernel_size, groups, d_mul)
         kept = "plain" if own.d_mul is None else "over-parameterized"

@@ -74,15 +74,17 @@ class Naming:
         """The inverse of `delta_to_core`."""
         return delta
 
+    def shown(self, role: str) -> str:
+        """What a message calls an array of a convolution, by its role."""
+        return {"weight": self.kernel, "delta": DELTA}.get(role, role)
+
     def own_shapes(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Shape]:
         """The shapes of a convolution's arrays, with the names and axes of the format's layers."""
-        shown: dict[str, Shape] = {}
-        for role, array in arrays.items():
-            if role == "weight":
-                shown[self.kernel] = self.weight_from_core(array).shape
-            else:
-                shown[role] = (self.delta_from_core(array) if role == DELTA else array).shape
-        return shown
+        own = dict(arrays)
+        for role, to_own in (("weight", self.weight_from_core), (DELTA, self.delta_from_core)):
+            if role in own:
+                own[role] = to_own(own[role])
+        return {self.shown(role): array.shape for role, array in own.items()}
 
     def to_core(self, array: np.ndarray, name: str) -> np.ndarray:
         """An array of a plain layer, by its name, in the core's order of axes."""
