@@ -125,9 +125,10 @@ def test_the_kernel_that_readers_of_weight_lose(x, trained):
 
 def test_a_folded_network_loses_no_more_in_int8_than_its_plain_twin():
     data = digits.load()
-    found = torch.tensor([torch_digits.run(data, seed, 6) for seed in range(2)]).mean(0)
+    # After six epochs seeds still differ by four points.
+    found = torch.tensor([torch_digits.run(data, seed, 8) for seed in range(2)]).mean(0)
     plain, folded = found
-    assert (found > 90).all()  # it has learnt: after six epochs seeds differ by four points
+    assert (found > 96).all()
     # Of both, after training and in it; an image is 0.22 %, and four are within the spread.
     assert ((folded[0] - folded[1:]) - (plain[0] - plain[1:]) < 0.9).all()
 
