@@ -40,6 +40,12 @@ typedef struct {
     Index step;
 } Rows;
 
+/* Whether 3 x 3 kernels are taken by eight channels: without wide vectors only where the layout asks
+   for it, for there it takes many instructions to give each channel a lane. */
+INLINE int by_eights(Index area, int is_last) {
+    return IS_FLOAT && area == 9 && (HAS_AVX2 || is_last);
+}
+
 INLINE vector load(const REAL *from) { return *(const vector *)from; }
 INLINE void store(REAL *to, vector what) { *(vector *)to = what; }
 INLINE Index least(Index one, Index other) { return one < other ? one : other; }

@@ -146,18 +146,11 @@ INLINE void differentiate_eights(Job job, Index blocks) {
         scatter_matrices(of_delta[block], job.grad_delta + block * MATRICES);
     if (is_large) end_writes();
 }
-
-/* Whether channels are taken by eights: without wide vectors only where the layout asks for it, for
-   there it takes many instructions to give each channel a lane. */
-INLINE int by_eights(Job job, int is_wide) {
-    return is_3_x_3(job) && job.is_added && (is_wide || job.is_last);
-}
 #endif
 
-INLINE void compose_share(Job job, Index channels, int is_wide) {
-    (void)is_wide; /* of doubles there are four in a vector */
+INLINE void compose_share(Job job, Index channels) {
 #if IS_FLOAT
-    const Index eights = by_eights(job, is_wide) ? channels / 8 * 8 : 0;
+    const Index eights = job.is_added && by_eights(job.area, job.is_last) ? channels / 8 * 8 : 0;
     if (eights) compose_eights(job, eights / 8);
     job = moved(job, 0, eights), channels -= eights;
 #endif
@@ -167,10 +160,9 @@ INLINE void compose_share(Job job, Index channels, int is_wide) {
         compose_channels(job, channels);
 }
 
-INLINE void differentiate_share(Job job, Index channels, int is_wide) {
-    (void)is_wide;
+INLINE void differentiate_share(Job job, Index channels) {
 #if IS_FLOAT
-    const Index eights = by_eights(job, is_wide) ? channels / 8 * 8 : 0;
+    const Index eights = job.is_added && by_eights(job.area, job.is_last) ? channels / 8 * 8 : 0;
     if (eights) differentiate_eights(job, eights / 8);
     job = moved(job, 0, eights), channels -= eights;
 #endif
@@ -181,11 +173,11 @@ INLINE void differentiate_share(Job job, Index channels, int is_wide) {
 }
 
 /* Both for any processor, and for one with wide vectors. */
-static void compose_any(Job job, Index channels) { compose_share(job, channels, 0); }
-static void differentiate_any(Job job, Index channels) { differentiate_share(job, channels, 0); }
-FOR_AVX2 static void compose_avx2(Job job, Index channels) { compose_share(job, channels, 1); }
+static void compose_any(Job job, Index channels) { compose_share(job, channels); }
+static void differentiate_any(Job job, Index channels) { differentiate_share(job, channels); }
+FOR_AVX2 static void compose_avx2(Job job, Index channels) { compose_share(job, channels); }
 FOR_AVX2 static void differentiate_avx2(Job job, Index channels) {
-    differentiate_share(job, channels, 1);
+    differentiate_share(job, channels);
 }
 
 INLINE void share_out(Job job, void (*work)(Job, Index), int threads) {

@@ -190,15 +190,10 @@ INLINE void step_eights(const Step *step, Index at, Index matrix, Index blocks) 
 
 #endif
 
-/* Whether a kernel's channels are taken by eights: as in `loops.c`. */
-INLINE int by_eights(const Step *step) {
-    return IS_FLOAT && step->area == 9 && (HAS_AVX2 || step->is_last);
-}
-
 /* For any processor, and for one with wide vectors; the compiler unrolls 3 x 3. */
 INLINE void step_share(const Step *step, Index at, Index matrix, Index channels) {
 #if IS_FLOAT
-    const Index eights = by_eights(step) ? channels / 8 : 0;
+    const Index eights = by_eights(step->area, step->is_last) ? channels / 8 : 0;
     if (eights) step_eights(step, at, matrix, eights);
     at += eights * EIGHT, matrix += eights * MATRICES, channels -= eights * 8;
 #endif
@@ -218,7 +213,7 @@ FOR_AVX2 static void step_avx2(const Step *step, Index at, Index matrix, Index c
 /* How many channels a thread takes at a time. */
 INLINE Index share_of(const Step *job, int threads) {
     const Index fair = (job->channels + threads - 1) / threads;
-    if (!by_eights(job)) return WIDE / job->area;
+    if (!by_eights(job->area, job->is_last)) return WIDE / job->area;
     return least(MOST_EIGHTS, greatest(WIDE / 9, (fair + 15) / 16 * 16));
 }
 

@@ -14,7 +14,6 @@ from do_conv.torch.composition import formula
 from do_conv.torch.layout import is_channels_last, laid_out_like
 
 _DTYPES = {getattr(torch, dtype): dtype for dtype in native.LIBRARIES}
-_FORMATS = torch.contiguous_format, torch.channels_last
 
 
 def pay(weight: Tensor, delta: Tensor, spec: Spec) -> bool:
@@ -89,11 +88,11 @@ composed = _Eager.apply  # as `formula.composed`, in eager mode
 
 def compose(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
     """W D', and W if that is added, `(C_out, C_in/G, *K)`, in the memory format of W."""
-    is_last = _are_last(is_added, weight)
+    laid_out = memory_format(is_added, weight)
     written = like_composed(weight, delta, is_added)
-    weight, delta = _resolved(weight, is_last), _resolved(delta)
+    weight, delta = _resolved(weight, laid_out), _resolved(delta)
     native.compose(
-        *_call(weight, delta, is_added), is_last=is_last,
+        *_call(weight, delta, is_added), is_last=laid_out is torch.channels_last,
         weight=weight.data_ptr(), delta=delta.data_ptr(), composed=written.data_ptr(),
     )  # fmt: skip
     return written
@@ -107,48 +106,45 @@ def differentiate(
     asked: tuple[bool, ...] = (True, True),
 ) -> tuple[Any, ...]:
     """The gradients of W and D', given that of W'; None where a gradient is not asked for."""
-    is_last = _are_last(is_added, weight, grad)
-    weight, grad, delta = _resolved(weight, is_last), _resolved(grad, is_last), _resolved(delta)
+    laid_out = memory_format(is_added, weight, grad)
+    weight, grad, delta = _resolved(weight, laid_out), _resolved(grad, laid_out), _resolved(delta)
     empty = zip(like_gradients(weight, delta, grad, is_added), asked, strict=True)
     written = tuple(tensor if is_asked else None for tensor, is_asked in empty)
     room = torch.empty_like(delta)
     by_weight, by_delta = (None if tensor is None else tensor.data_ptr() for tensor in written)
     native.differentiate(
-        *_call(weight, delta, is_added), is_last=is_last,
+        *_call(weight, delta, is_added), is_last=laid_out is torch.channels_last,
         weight=weight.data_ptr(), delta=delta.data_ptr(), grad=grad.data_ptr(),
         transposed=room.data_ptr(), grad_weight=by_weight, grad_delta=by_delta,
     )  # fmt: skip
     return written
 
 
-def _are_last(is_added: bool, *kernels: Tensor) -> bool:
-    """Whether the loops take these kernels in channels last, as they are."""
+def memory_format(is_added: bool, *kernels: Tensor) -> torch.memory_format:
+    """The format in which the loops take these kernels: channels last if they are in it."""
     channels, area = kernels[0].shape[1], kernels[0].shape[2:].numel()
-    return (
-        is_added
-        and native.can_be_last(_DTYPES[kernels[0].dtype], channels, area)
-        and all(is_channels_last(kernel) for kernel in kernels)
-    )
+    can_be_last = is_added and native.can_be_last(_DTYPES.get(kernels[0].dtype, ""), channels, area)
+    is_last = can_be_last and all(is_channels_last(kernel) for kernel in kernels)
+    return torch.channels_last if is_last else torch.contiguous_format
 
 
-def _resolved(tensor: Tensor, is_last: bool = False) -> Tensor:
+def _resolved(tensor: Tensor, laid_out: torch.memory_format = torch.contiguous_format) -> Tensor:
     """Contiguous in a memory format, with its signs in memory."""
-    return tensor.contiguous(memory_format=_FORMATS[is_last]).resolve_neg()
+    return tensor.contiguous(memory_format=laid_out).resolve_neg()
 
 
 def like_composed(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
     """An empty tensor for the result of `compose`."""
-    memory_format = _FORMATS[_are_last(is_added, weight)]
-    shape = *weight.shape[:2], *delta.shape[2:]
-    return torch.empty(shape, dtype=weight.dtype, device=weight.device, memory_format=memory_format)
+    shape, laid_out = (*weight.shape[:2], *delta.shape[2:]), memory_format(is_added, weight)
+    return torch.empty(shape, dtype=weight.dtype, device=weight.device, memory_format=laid_out)
 
 
 def like_gradients(
     weight: Tensor, delta: Tensor, grad: Tensor, is_added: bool
 ) -> tuple[Tensor, Tensor]:
     """Empty tensors for the results of `differentiate`."""
-    memory_format = _FORMATS[_are_last(is_added, weight, grad)]
-    return torch.empty_like(weight, memory_format=memory_format), delta.new_empty(delta.shape)
+    laid_out = memory_format(is_added, weight, grad)
+    return torch.empty_like(weight, memory_format=laid_out), delta.new_empty(delta.shape)
 
 
 def _call(weight: Tensor, delta: Tensor, is_added: bool) -> tuple[Any, ...]:

@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from do_conv import native
-from do_conv.torch.optimizer import watch
+from do_conv.torch.composition import loops
 from do_conv.torch.optimizer.kernels import TrainedKernel
 
 _REFUSED = ("maximize", "amsgrad", "capturable", "differentiable")
-_LAST = torch.channels_last
 _Addresses = tuple[int | None, int | None]
 # Kernels that share the options of W and of D'.
 Group = tuple[Iterable[TrainedKernel], Mapping[str, Any], Mapping[str, Any]]
@@ -50,34 +49,29 @@ def step(optimizer: Optimizer, groups: Iterable[Group]) -> list[TrainedKernel]:
     # The C loops write behind PyTorch's back: count it as a write.
     written = [a for k in stepped for a in (k.weight, k.delta, k.parameter)]
     torch.autograd.graph.increment_version(written)
-    watch.mark(stepped)
+    for kernel in stepped:
+        kernel.mark()
     return stepped
 
 
 def _are_readable(kernel: TrainedKernel) -> bool:
     """Whether the loops can read the arrays of a kernel, and are fast for its sizes."""
     weight, spec, grad = kernel.weight, kernel.spec, kernel.parameter.grad
-    dtype = _name(weight.dtype)
-    is_last = native.can_be_last(dtype, spec.group_channels, spec.area) and _is_last(kernel)
+    memory_format = loops.memory_format(spec.has_plain_weight, kernel.parameter)
     return (
         spec.has_plain_weight
         and kernel.loops_pay
-        and native.can_step(dtype, spec.area)
+        and native.can_step(_name(weight.dtype), spec.area)
         and grad is not None
         and all(
             type(array) in (Tensor, torch.nn.Parameter)
             and array.dtype == weight.dtype
             and array.device == weight.device
-            and (array.is_contiguous(memory_format=_LAST) if is_last else array.is_contiguous())
+            and array.is_contiguous(memory_format=memory_format)
             and not array.is_neg()
             for array in (kernel.parameter, grad)
         )
     )
-
-
-def _is_last(kernel: TrainedKernel) -> bool:
-    parameter = kernel.parameter
-    return parameter.dim() == 4 and parameter.is_contiguous(memory_format=_LAST)
 
 
 def _step(
@@ -103,7 +97,7 @@ def _step(
         rows=spec.group_rows,
         channels=spec.group_channels,
         area=spec.area,
-        is_last=_is_last(kernel),
+        is_last=not kernel.parameter.is_contiguous(),
         weight_rule=weight_rule,
         delta_rule=delta_rule,
     )

@@ -66,16 +66,6 @@ def check(
     return own
 
 
-def mark(kernels: Sequence[TrainedKernel]) -> None:
-    """Remember kernels as those that were composed, in one operator."""
-    if kernels:
-        samples = [kernel.sample() for kernel in kernels]
-        torch._foreach_copy_([kernel.written_sample for kernel in kernels], samples)
-    for kernel in kernels:
-        kernel.answer = None
-        kernel.mark_signs()
-
-
 def write(kernels: Sequence[TrainedKernel], composed: Tensor, own: Tensor) -> None:
     """Write kernels on an accelerator, and remember a sample of each, in few operators.
 
