@@ -75,7 +75,7 @@ class Naming:
         return delta
 
     def shown(self, role: str) -> str:
-        """What a message calls an array of a convolution, by its role."""
+        """The name of an array of a convolution in messages, by its role."""
         return {"weight": self.kernel, "delta": DELTA}.get(role, role)
 
     def own_shapes(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Shape]:
