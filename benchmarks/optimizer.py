@@ -24,6 +24,10 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
             found = take_turns(steps, 10 * SECONDS, framework.timed, quick)
             about = {"mode": mode, "network": name, "size": size, "batch": batch}
             yield from _with_parts(framework, "training", about, found)
+            if alone := getattr(framework, "stepping_network", None):
+                steps = alone(name, size, batch, mode)
+                found = take_turns(steps, 5 * SECONDS, lambda run: run(), quick)
+                yield {"step": "the optimizer's step in it", **about, "found": found}
         if quick:
             break
 

@@ -104,8 +104,10 @@ def _line(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
 
 def _section(path: Path) -> str:
     found = table(path)
-    title, text, chosen = SECTIONS[found.name.partition("-")[0]]
+    name, _, framework = found.name.partition("-")
+    title, text, own, chosen = SECTIONS[name]
     lines = [line for line in found.lines if chosen is None or chosen(found.heads, line)]
+    text = "\n".join(filter(None, (text, own.get(framework))))
     parts = [f"**{title}.** {text}\n", f"```text\n{found.command}\n```\n", f"{found.about}\n"]
     for common, heads, some in found._replace(lines=lines).parts("step", "mode"):
         parts += [f"*{common}*\n"] if common else []

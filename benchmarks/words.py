@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 FRAMEWORKS = {
@@ -45,7 +45,8 @@ AFTER = """## Where the time goes, and what helps
 - TensorFlow's graph and Gluon multiply matrices with the channels in front, so they transpose W, W'
   and their gradients once each. TensorFlow's products without transposing are slower still, and
   MXNet's `linalg.gemm` along an axis takes as long in a graph and lacks float16.
-- XLA composes with the same products, about as fast as the authors' formula.
+- XLA is slow with small matrices. On a CPU, the sums of composition and of its gradients are
+  written out for it, so that it computes each in one pass.
 
 To reduce the overhead:
 
@@ -72,10 +73,16 @@ ratio to the row's first contender, which is not the ratio of the medians.
 
 
 class Section(NamedTuple):
-    """A benchmark: its title, what its table shows, and which lines of it (default: all)."""
+    """A benchmark's title, and what its table shows.
+
+    Attributes:
+        own: what is to be said of the table of one framework.
+        chosen: which lines of the table are shown; None is all.
+    """
 
     title: str
     text: str
+    own: Mapping[str, str] = {}
     chosen: Callable[[Sequence[str], Sequence[str]], bool] | None = None
 
 
@@ -84,17 +91,25 @@ def _three_by_three(heads: Sequence[str], line: Sequence[str]) -> bool:
 
 
 SECTIONS = {
-    "networks": Section("Whole networks", """ResNet and MobileNetV2 of torchvision, Keras and MXNet,
-and a network like U-Net. An evaluation is ten batches; `composed once` uses
-`do_conv.torch.composed`. `estimate` is the ratio that `do-conv cost` expects. `by estimate` uses
-the composition that the estimate expects to be faster, layer by layer. `contiguous` is
-`torch.compile(model, options={"layout_optimization": False})`. On a GPU the times are between two
-events, `captured` is a step in a CUDA graph, and bfloat16 applies to parameters and features."""),
-    "optimizer": Section("W and D' in the optimizer", """Training steps of networks, and the step of
-the optimizer on one 3 x 3 kernel with equally many input and output channels. `plain` and
-`DO-Conv`, the layers, have PyTorch's fused optimizer; `not fused` is PyTorch's default on a CPU.
-`without the C step` is the way of optimizers other than SGD, Adam and AdamW. The columns `alone`
-are the parts of a step in passes of their own: both gradients, and W'."""),
+    "networks": Section("Whole networks", """Training steps, and evaluations of ten batches.""", {
+        "torch": """ResNet and MobileNetV2 are torchvision's; there is also a network like U-Net.
+`composed once` uses `do_conv.torch.composed`. `estimate` is the ratio that `do-conv cost` expects;
+`by estimate` takes in each layer the composition that the estimate expects to be faster.
+`contiguous` is `torch.compile(model, options={"layout_optimization": False})`.""",
+        "torch-cuda": """Times are between two events. `captured` is a step in a CUDA graph, and
+bfloat16 applies to parameters and features.""",
+        "gluon": "The networks are those of MXNet's model zoo.",
+    }),
+    "optimizer": Section("W and D' in the optimizer", """Training steps with SGD and momentum.
+`DO-Conv` is a network with our layers, `optimizer` a plain one with W and D' in its optimizer.""", {
+        "torch": """`not fused` is PyTorch's default on a CPU; all others are fused. `one kernel` is
+the optimizer's step on a 3 x 3 kernel with equally many input and output channels, and
+`without the C step` the way of optimizers other than SGD, Adam and AdamW. `alone` are the parts of
+a step in passes of their own: both gradients, and W'.""",
+        **dict.fromkeys(("keras-tensorflow", "keras-jax"), """`512 channels` is one 3 x 3 layer with
+so many input and output channels. `alone` are the parts of the optimizer's step in passes of their
+own: both gradients, and W'."""),
+    }),
     "layer": Section("One layer", """A 3 x 3 layer with equally many input and output channels on
 maps of `size` x `size`: the forward pass and all gradients."""),
     "growth": Section("How it grows", """One size varies. `fewer MACs` is the composition with fewer
@@ -102,7 +117,7 @@ multiply-accumulates, `estimate` the one that the estimate expects to be faster.
     "composition": Section("Composition alone", """W' from W and D', forward and backward, for
 3 x 3 kernels and equally many input and output channels; the file has 5 x 5 and 7 x 7 too. `floor`
 is the time to read and write each array once, or to do the arithmetic in one large product,
-whichever is longer. `without C` is the pure-PyTorch fallback.""", _three_by_three),
+whichever is longer.""", {"torch": "`without C` is the pure-PyTorch fallback."}, _three_by_three),
     "memory": Section("Memory and operators", """The peak memory of a training step beyond its
 start, and the operators that PyTorch's profiler counts. For a layer, the extra memory is also
 counted in kernels. W, D' and the optimizer's states are kept between steps, and not counted."""),

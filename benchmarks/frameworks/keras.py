@@ -16,6 +16,7 @@ from keras import ops
 from benchmarks import machine, turns
 from do_conv.core.spec import Spec
 from do_conv.tf.composition import compose_spec, gradients
+from do_conv.tf.optimizer.compiled import on_arrays
 
 MODES = ("graph", "XLA") if keras.backend.backend() == "tensorflow" else ("XLA",)
 NETWORKS: dict[str, Callable[..., Any]] = {
@@ -212,8 +213,12 @@ def _parts(channels: int, mode: str) -> dict[str, Callable[[], Any]]:
     shapes = (3, 3, channels, channels), (3, 3, channels, channels), (3, 3, channels, spec.d_mul)
     grad, weight, delta = (rng.standard_normal(shape).astype("float32") for shape in shapes)
     return {
-        "gradients alone": _compiled(lambda *g: gradients(*g, spec), (grad, weight, delta), mode),
-        "composing alone": _compiled(lambda *g: (compose_spec(*g, spec),), (weight, delta), mode),
+        "gradients alone": _compiled(
+            lambda *given: on_arrays(gradients, spec, *given), (grad, weight, delta), mode
+        ),
+        "composing alone": _compiled(
+            lambda *given: (on_arrays(compose_spec, spec, *given),), (weight, delta), mode
+        ),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -181,11 +182,16 @@ def _update(
     optimizer = optimizer or torch.optim.SGD(model.parameters(), 1e-3, 0.9)
 
     def step() -> None:
-        optimizer.zero_grad()
-        functional.mse_loss(output := run(x), torch.zeros_like(output)).backward()
+        _differentiate(run, x, optimizer)
         optimizer.step()
 
     return step
+
+
+def _differentiate(run: Any, x: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Both passes of a training step."""
+    optimizer.zero_grad()
+    functional.mse_loss(output := run(x), torch.zeros_like(output)).backward()
 
 
 def evaluating_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
@@ -255,15 +261,33 @@ def _with_gradient(layer: nn.Conv2d) -> Tensor:
 
 def optimizing_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
     """A training step with a fused SGD: with our layers, and with W and D' in the optimizer."""
+    return {kind: _update(*one) for kind, one in _optimized(name, size, batch, mode).items()}
+
+
+def stepping_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], float]]:
+    """The seconds of the optimizer's step alone, in such a training step."""
+
+    def step(_: nn.Module, run: Any, x: Tensor, optimizer: torch.optim.Optimizer) -> float:
+        _differentiate(run, x, optimizer)
+        return timed(optimizer.step)
+
+    optimized = _optimized(name, size, batch, mode)
+    return {kind: partial(step, *one) for kind, one in optimized.items()}
+
+
+def _optimized(
+    name: str, size: int, batch: int, mode: str
+) -> dict[str, tuple[nn.Module, Any, Tensor, torch.optim.Optimizer]]:
+    """What `_update` takes, for a network with each optimizer."""
     _begin(mode)
     laid_out = {"memory_format": torch.channels_last if mode == LAST else torch.contiguous_format}
     x = torch.randn(batch, 3, size, size).contiguous(**laid_out)
     plain = NETWORKS[name]().train().to(**laid_out)
     models = {"plain": plain, "plain, not fused": copy.deepcopy(plain), "DO-Conv": convert(plain)}
     models["optimizer"] = copy.deepcopy(plain)
-    steps = {}
+    optimized = {}
     for kind, model in models.items():
         inner = torch.optim.SGD(model.parameters(), 1e-3, 0.9, fused="not" not in kind)
         optimizer = DOConvOptimizer(inner, model) if kind == "optimizer" else inner
-        steps[kind] = _update(model, _in(mode, model), x, optimizer)
-    return steps
+        optimized[kind] = model, _in(mode, model), x, optimizer
+    return optimized

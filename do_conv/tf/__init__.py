@@ -10,8 +10,7 @@ base             the base of those with a D'
 plain            the plain layers' arguments, and layers made from the configuration of others
 starts           how W and D' start
 optimizer        DOConvOptimizer: W and D' beside a model that stays plain
-composition      W' from W and D' in `keras.ops`
-unrolled         the same on jax, where it is fastest
+composition      W' from W and D' in `keras.ops`, and gradients
 authors          DOConv2D with the arguments of the original authors' code
 models           `convert`, `fold`, `plan`, `verify` and `folded_weights`: whole models
 """

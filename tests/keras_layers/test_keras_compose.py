@@ -48,23 +48,35 @@ def test_exception_shapes_of_two_layers():
         compose(ops.zeros((3, 3, 4, 6)), ops.zeros((3, 3, 6, 9)))
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="jax differentiates functions")
-@pytest.mark.parametrize("d_mul", [6, 14, 20])
-def test_derivatives_of_every_kind_are_those_of_a_product_on_jax(d_mul):
-    import jax
+# Of the layers below: two groups of two input channels, and their numbers of slots and outputs.
+SIZES = [(d_mul, rows) for d_mul in (6, 14, 20) for rows in (4, 16, 24)]
+
+
+def of_product(array, d_mul, rows, einsum):
+    """W' of such a layer by the formula, on a framework's arrays."""
 
     def product(kernel, delta):
-        slots = kernel.reshape(d_mul, 2, 2, 4)  # of two groups
+        slots = array.reshape(kernel, (d_mul, 2, 2, rows))
         blocks = range(d_mul // 6)
         identity = sum(np.eye(6, d_mul, 6 * block) for block in blocks)[:, None, None]
-        matrices = delta.reshape(6, 2, 2, d_mul) + identity
-        return jax.numpy.einsum("kgcs,scgo->kcgo", matrices, slots).reshape(2, 3, 2, 8)
+        matrices = array.reshape(delta, (6, 2, 2, d_mul)) + identity
+        return array.reshape(einsum("kgcs,scgo->kcgo", matrices, slots), (2, 3, 2, 2 * rows))
 
+    return product
+
+
+def of_sizes(d_mul, rows):
+    """Random W and D', and changes of both."""
     rng = np.random.default_rng(0)
-    kernel, delta, *changes = map(
-        jax.numpy.asarray,
-        (rng.standard_normal(shape) for shape in [(d_mul, 2, 8), (2, 3, 4, d_mul)] * 2),
-    )
+    return [rng.standard_normal(one) for one in [(d_mul, 2, 2 * rows), (2, 3, 4, d_mul)] * 2]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="jax differentiates functions")
+@pytest.mark.parametrize(("d_mul", "rows"), SIZES)
+def test_derivatives_of_every_kind_are_those_of_a_product_on_jax(d_mul, rows):
+    import jax
+
+    kernel, delta, *changes = map(jax.numpy.asarray, of_sizes(d_mul, rows))
 
     def loss(of):
         return lambda *given: jax.numpy.sin(of(*given)).sum()
@@ -80,5 +92,56 @@ def test_derivatives_of_every_kind_are_those_of_a_product_on_jax(d_mul):
         yield jax.vmap(of, (0, None))(jax.numpy.stack([kernel, 2 * kernel]), delta)
 
     ours = derivatives(lambda kernel, delta: compose(kernel, delta, 2))
+    product = of_product(jax.numpy, d_mul, rows, jax.numpy.einsum)
     for found, expected in zip(ours, derivatives(product), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's functions")
+@pytest.mark.parametrize("is_xla", [False, True])
+@pytest.mark.parametrize(("d_mul", "rows"), SIZES)
+def test_gradients_and_theirs_are_those_of_a_product_in_a_function(is_xla, d_mul, rows):
+    import tensorflow as tf
+
+    kernel, delta = map(tf.constant, of_sizes(d_mul, rows)[:2])
+
+    def derivatives(of):
+        @tf.function(jit_compile=is_xla)
+        def found(*given):
+            with tf.GradientTape() as outer:
+                outer.watch(given)
+                with tf.GradientTape() as inner:
+                    inner.watch(given)
+                    composed = of(*given)
+                    loss = tf.reduce_sum(tf.sin(composed))
+                grads = inner.gradient(loss, given)
+                norm = sum(tf.reduce_sum(grad**2) for grad in grads)
+            return composed, *grads, *outer.gradient(norm, given)
+
+        return found(kernel, delta)
+
+    ours = derivatives(lambda kernel, delta: compose(kernel, delta, 2))
+    product = of_product(tf, d_mul, rows, tf.einsum)
+    for found, expected in zip(ours, derivatives(product), strict=True):
+        scale = abs(expected.numpy()).max()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14 * d_mul * scale)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's functions")
+@pytest.mark.parametrize("is_xla", [False, True])
+def test_a_function_for_xla_is_known(is_xla):
+    # Nothing public tells: only here would it show that a version of TensorFlow has other names.
+    import tensorflow as tf
+
+    from do_conv.tf.composition import on_tensorflow
+
+    found = []
+
+    @tf.function(jit_compile=is_xla)
+    def traced(x):
+        found.append(on_tensorflow.is_compiled())
+        return tf.while_loop(lambda y: y < 2, lambda y: (found.append(known()), y + 1)[1:], [x])
+
+    known = on_tensorflow.is_compiled
+    traced(tf.constant(0.0))
+    assert found == [is_xla] * 2

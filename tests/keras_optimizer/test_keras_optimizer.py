@@ -10,6 +10,7 @@ from do_conv.core.layouts import delta_from_keras, kernel_from_keras
 from do_conv.core.spec import Spec
 from do_conv.tf import DOConvOptimizer, convert, fold, plan
 from do_conv.tf.composition import gradients
+from do_conv.tf.optimizer.compiled import on_arrays
 
 optimizers = keras.optimizers
 
@@ -132,10 +133,10 @@ def test_a_kernel_that_is_computed_is_left(train):
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
-@pytest.mark.parametrize("d_mul", [6, 14])
+@pytest.mark.parametrize("d_mul", [6, 14, 18])
 def test_the_gradients_are_the_cores(groups, d_mul):
     random = np.random.default_rng(3)
-    spec = Spec(4, 8, (2, 3), groups, d_mul)
+    spec = Spec(4, 32, (2, 3), groups, d_mul)
     grad = random.standard_normal(spec.composed_shape)
     weight, delta = (random.standard_normal(one) for one in (spec.weight_shape, spec.delta_shape))
     expected = compose_spec_gradients(grad, weight, delta, spec)
@@ -146,7 +147,8 @@ def test_the_gradients_are_the_cores(groups, d_mul):
     def keras_delta(array):
         return keras.ops.convert_to_tensor(np.moveaxis(array, (0, 1), (-2, -1)))
 
-    found = gradients(keras_kernel(grad), keras_kernel(weight), keras_delta(delta), spec)
+    arrays = keras_kernel(grad), keras_kernel(weight), keras_delta(delta)
+    found = on_arrays(gradients, spec, *arrays)
     backs = (kernel_from_keras, delta_from_keras)
     for one, back, same in zip(found, backs, expected, strict=True):
         array = np.array(keras.ops.convert_to_numpy(one))

@@ -11,7 +11,7 @@ from keras import ops
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.tf.composition import compose_spec, gradients
-from do_conv.tf.optimizer.compiled import all_before_any
+from do_conv.tf.optimizer.compiled import all_before_any, on_arrays
 from do_conv.tf.starts import DeltaStart, weight_for
 
 # How many values of a kernel are compared before each step, and how near they have to be, as a
@@ -75,13 +75,13 @@ class TrainedKernel:
     def differentiate(self, grad: Any) -> tuple[Any, Any]:
         """The gradients of W and D', by the chain rule from that of W'."""
         grad = ops.cast(grad, self.kernel.dtype)
-        found = gradients(grad, self._tensor(self.kernel), self._delta(), self.spec)
-        return all_before_any(found)
+        kernel, delta = self._tensor(self.kernel), self._delta()
+        return all_before_any(on_arrays(gradients, self.spec, grad, kernel, delta))
 
     def compose(self) -> None:
         """Write W', of W and D' as they are now, into the network."""
         kernel, delta = self._tensor(self.kernel), self._delta()
-        composed = compose_spec(kernel, delta, self.spec)
+        composed = on_arrays(compose_spec, self.spec, kernel, delta)
         composed = ops.cast(ops.reshape(composed, self.variable.shape), self._dtype)
         self._written.assign(self._sample(composed))
         self.variable.assign(composed)

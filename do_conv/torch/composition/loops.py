@@ -122,10 +122,11 @@ def differentiate(
 
 def memory_format(is_added: bool, *kernels: Tensor) -> torch.memory_format:
     """The format in which the loops take these kernels: channels last if they are in it."""
+    if not (is_added and all(map(is_channels_last, kernels))):
+        return torch.contiguous_format
     channels, area = kernels[0].shape[1], kernels[0].shape[2:].numel()
-    can_be_last = is_added and native.can_be_last(_DTYPES.get(kernels[0].dtype, ""), channels, area)
-    is_last = can_be_last and all(is_channels_last(kernel) for kernel in kernels)
-    return torch.channels_last if is_last else torch.contiguous_format
+    can_be_last = native.can_be_last(_DTYPES.get(kernels[0].dtype, ""), channels, area)
+    return torch.channels_last if can_be_last else torch.contiguous_format
 
 
 def _resolved(tensor: Tensor, laid_out: torch.memory_format = torch.contiguous_format) -> Tensor:

@@ -1,4 +1,12 @@
-"""The composed kernel in Keras: `do_conv.core.composition` in `keras.ops`, with gradients."""
+"""The composed kernel in Keras: `do_conv.core.composition` in `keras.ops`, with gradients.
+
+All arithmetic is in two sums, `change` and `products`. A module has them in one form:
+
+batched        products of matrices: the usual form
+unrolled       written out: the faster form on a CPU, where XLA compiles it
+on_jax         the same, with derivatives as fast
+on_tensorflow  the same, with gradients as fast
+"""
 
 from __future__ import annotations
 
@@ -10,9 +18,7 @@ from keras import ops
 from do_conv.core import layouts
 from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.core.starts import identity
-
-# The most slots that are summed one by one on jax: with 25 the einsum is faster.
-_WRITTEN_OUT = 16
+from do_conv.tf.composition import batched
 
 
 def compose(kernel: Any, delta: Any, groups: int = 1) -> Any:
@@ -56,14 +62,15 @@ def compose_separable(kernel: Any, depthwise: Any, groups: int = 1) -> Any:
     return compose_spec(kernel, depthwise, spec)
 
 
-def compose_spec(kernel: Any, delta: Any, spec: Spec) -> Any:
+def compose_spec(kernel: Any, delta: Any, spec: Spec, sums: Any = None) -> Any:
     """`compose`, or `compose_separable`, for a layer that knows its sizes.
 
-    `kernel` may be a depthwise layer's, too.
+    `kernel` may be a depthwise layer's, too. `sums` is one of the modules here; None is the one
+    that is fastest in a layer.
     """
     channels = (spec.group_channels, spec.groups, spec.group_rows)
     slots = ops.reshape(kernel, (spec.d_mul, *channels))
-    change = _change(_matrices(delta, spec), slots)
+    change = (sums or _usual()).change(_matrices(delta, spec), slots)
     shape = (*spec.kernel_size, spec.group_channels, spec.rows)
     if not spec.whole_blocks:
         return ops.reshape(change, shape)
@@ -73,26 +80,29 @@ def compose_spec(kernel: Any, delta: Any, spec: Spec) -> Any:
     return ops.reshape(whole + change, shape)
 
 
-def gradients(grad: Any, kernel: Any, delta: Any, spec: Spec) -> tuple[Any, Any]:
+def gradients(
+    grad: Any, kernel: Any, delta: Any, spec: Spec, sums: Any = None
+) -> tuple[Any, Any]:
     """The gradients of a loss with respect to W and D', given `grad`, the one with respect to W'.
 
     Args:
         grad: dL/dW', in the shape of the plain layer's kernel.
-        kernel, delta, spec: as for `compose_spec`.
+        kernel, delta, spec, sums: as for `compose_spec`.
 
     Returns:
         dL/dW in the shape of `kernel`, and dL/dD' in the shape of `delta`.
     """
     channels = (spec.group_channels, spec.groups, spec.group_rows)
     of_composed = ops.reshape(grad, (spec.area, *channels))
-    change = _change(ops.transpose(_matrices(delta, spec), (3, 1, 2, 0)), of_composed)
+    sums = sums or _usual()
+    change = sums.change(ops.transpose(_matrices(delta, spec), (3, 1, 2, 0)), of_composed)
     # The adjoint of the identity: each whole block receives the gradient.
     rest = spec.d_mul - spec.whole_blocks * spec.area
     spread = of_composed if spec.has_plain_weight else ops.pad(
         ops.tile(of_composed, (spec.whole_blocks, 1, 1, 1)), ((0, rest), (0, 0), (0, 0), (0, 0))
     )  # fmt: skip
     slots = ops.reshape(kernel, (spec.d_mul, *channels))
-    of_delta = _products(of_composed, slots)
+    of_delta = sums.products(of_composed, slots)
     return ops.reshape(spread + change, kernel.shape), ops.reshape(of_delta, delta.shape)
 
 
@@ -101,34 +111,21 @@ def _matrices(delta: Any, spec: Spec) -> Any:
     return ops.reshape(delta, (spec.area, spec.groups, spec.group_channels, spec.d_mul))
 
 
-def _change(matrices: Any, slots: Any) -> Any:
-    """The sums over s of `matrices[k, g, c, s] * slots[s, c, g, o]`, as `(k, c, g, o)`."""
-    # In a narrow dtype each partial sum would be rounded.
-    is_wide = keras.backend.standardize_dtype(slots.dtype) in ("float32", "float64")
-    if keras.backend.backend() == "jax" and is_wide and slots.shape[0] <= _WRITTEN_OUT:
-        from do_conv.tf.unrolled import composed_change
-
-        return composed_change(matrices, slots)
-    change = _each_channel(
-        ops.transpose(matrices, (1, 2, 0, 3)), ops.transpose(slots, (2, 1, 0, 3))
-    )
-    return ops.transpose(change, (2, 1, 0, 3))
-
-
-def _products(rows: Any, slots: Any) -> Any:
-    """The sums over o of `rows[k, c, g, o] * slots[s, c, g, o]`, as `(k, g, c, s)`."""
+def _usual() -> Any:
+    """The module whose sums are fastest in a layer, which has to be differentiated."""
     if keras.backend.backend() == "jax":
-        return ops.einsum("kcgo,scgo->kgcs", rows, slots)  # faster here than with transposes
-    products = _each_channel(ops.transpose(rows, (2, 1, 0, 3)), ops.transpose(slots, (2, 1, 3, 0)))
-    return ops.transpose(products, (2, 0, 1, 3))
+        import jax
 
+        if jax.default_backend() == "cpu":
+            from do_conv.tf.composition import on_jax
 
-def _each_channel(one: Any, other: Any) -> Any:
-    """The matrix products of two arrays `(G, C_in/G, ...)`, one for each input channel."""
-    if keras.backend.backend() == "tensorflow":
-        return ops.matmul(one, other)  # an einsum takes a third longer there
-    # `ops.matmul` rounds float64 to float32 on torch.
-    return ops.einsum("gcks,gcso->gcko", one, other)
+            return on_jax
+    elif keras.backend.backend() == "tensorflow":
+        from do_conv.tf.composition import on_tensorflow
+
+        if on_tensorflow.is_compiled():
+            return on_tensorflow
+    return batched
 
 
 def depthwise_kernel(delta: Any, spec: Spec) -> Any:
