@@ -101,7 +101,7 @@ bfloat16 applies to parameters and features.""",
         "gluon": "The networks are those of MXNet's model zoo.",
     }),
     "optimizer": Section("W and D' in the optimizer", """Training steps with SGD and momentum.
-`DO-Conv` is a network with our layers, `optimizer` a plain one with W and D' in its optimizer.""", {
+`DO-Conv`: with our layers; `optimizer`: a plain network with W and D' in its optimizer.""", {
         "torch": """`not fused` is PyTorch's default on a CPU; all others are fused. `one kernel` is
 the optimizer's step on a 3 x 3 kernel with equally many input and output channels, and
 `without the C step` the way of optimizers other than SGD, Adam and AdamW. `alone` are the parts of

@@ -122,12 +122,41 @@ def by_door() -> str:
     for framework, shown in FRAMEWORKS.items():
         for row in load(f"optimizer-{framework}")["rows"]:
             if row["step"] == "training":
-                of_images = f"{row['batch']} images of {row['size']} × {row['size']}"
-                network = f"{shown}, {row['mode']}: {row['network']}, {of_images}"
+                network = f"{shown}, {_about(row)}"
                 ratios = (f"{row['found'][name]['ratio']:.2f}" for name in ("DO-Conv", "optimizer"))
                 lines.append((network, *ratios))
     files = [f"optimizer-{framework}" for framework in FRAMEWORKS]
     return _with_machine(table(("", "layers", "the optimizer"), lines), files)
+
+
+def optimizers() -> str:
+    """A table: of training steps in PyTorch, the part that is the optimizer's."""
+    rows = load("optimizer-torch")["rows"]
+    whole = {_about(row): row["found"] for row in rows if row["step"] == "training"}
+    lines = []
+    for row in rows:
+        if row["step"] == "the optimizer's step in it":
+            steps = [row["found"][name] for name in ("plain", "DO-Conv", "optimizer")]
+            lines.append((_about(row), *map(_milliseconds, (whole[_about(row)]["plain"], *steps))))
+    head = ("PyTorch", "a plain training step, ms", "its optimizer", "the optimizer of layers",
+            "the optimizer with W and D'")  # fmt: skip
+    return _with_machine(table(head, lines), ["optimizer-torch"])
+
+
+def parts() -> str:
+    """A table: the arithmetic of W and D', in passes of its own."""
+    names = "gradients alone", "composing alone", "copying the kernel"
+    lines = []
+    for framework, shown in FRAMEWORKS.items():
+        for row in load(f"optimizer-{framework}")["rows"]:
+            channels = str(row.get("channels") or row.get("network")).partition(" ")[0]
+            if row["step"] == "its parts" and channels == "512":
+                where = shown + (f", {row['mode']}" if "mode" in row else "")
+                found = [row["found"].get(name) for name in names]
+                lines.append((where, *(_milliseconds(one) if one else "" for one in found)))
+    files = [f"optimizer-{framework}" for framework in FRAMEWORKS if framework != "gluon"]
+    head = ("512 × 512 × 3 × 3", "both gradients, ms", "composing", "copying the kernel")
+    return _with_machine(table(head, lines), files)
 
 
 def memory() -> str:
@@ -154,6 +183,17 @@ def _with_machine(text: str, names: Sequence[str]) -> str:
 
 def _label(row: dict[str, Any]) -> str:
     return f"{row['network']}, batch {row['batch']}, {row['size']} px"
+
+
+def _about(row: dict[str, Any]) -> str:
+    """The mode of a training step, and its network and images."""
+    of_images = f"{row['batch']} images of {row['size']} × {row['size']}"
+    return f"{row['mode']}: {row['network']}, {of_images}"
+
+
+def _milliseconds(found: dict[str, Any]) -> str:
+    milliseconds = 1000 * found["seconds"]
+    return f"{milliseconds:.0f}" if milliseconds >= 10 else f"{milliseconds:.1f}"
 
 
 def _percent(value: float) -> str:

@@ -13,6 +13,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "costs": costs.by_framework,
     "by estimate": costs.by_estimate,
     "costs by door": costs.by_door,
+    "optimizers": costs.optimizers,
+    "parts": costs.parts,
     "memory": costs.memory,
     "growth by batch": lambda: costs.growth("batch"),
     "growth by d_mul": lambda: costs.growth("d_mul"),

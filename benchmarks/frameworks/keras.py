@@ -49,7 +49,7 @@ def set_threads(threads: int) -> None:
 class Authors(do_keras.DOConv2D):
     """A layer of ours that composes by the authors' formula; a layer may be made one of them."""
 
-    def _composed(self, kernel: Any) -> Any:
+    def _compose(self, kernel: Any) -> Any:
         """W', by the formula."""
         return authors_kernel(kernel, ops.convert_to_tensor(self.depthwise_delta), self.spec)
 

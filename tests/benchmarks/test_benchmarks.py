@@ -1,6 +1,7 @@
 """Benchmarks: what is measured is what is shown. No time is asserted."""
 
 import gc
+import importlib
 import json
 import re
 import time
@@ -147,3 +148,19 @@ def test_the_estimate_is_near_what_was_measured():
         found, expected = one["found"], step_ratio(one["network"], one["size"], one["batch"])
         assert expected == pytest.approx(found["DO-Conv"]["ratio"], rel=0.15), one
         assert expected == pytest.approx(found["estimate"]["of plain"], rel=1e-9), one
+
+
+@pytest.mark.parametrize(("name", "mode"), [
+    ("torch", "eager"), ("keras", "graph"), ("gluon", "imperative"),
+])  # fmt: skip
+def test_the_authors_formula_is_what_its_column_measures(name, mode, monkeypatch):
+    framework = importlib.import_module(f"benchmarks.frameworks.{name}")
+    kernel, called = framework.authors_kernel, []
+    monkeypatch.setattr(
+        framework, "authors_kernel", lambda *given: called.append(1) or kernel(*given)
+    )
+    steps = framework.training(Spec(2, 2, (3, 3)), 4, 1, mode)
+    steps["DO-Conv"]()
+    assert not called
+    steps["authors"]()
+    assert called

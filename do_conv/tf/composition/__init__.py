@@ -1,6 +1,6 @@
 """The composed kernel in Keras: `do_conv.core.composition` in `keras.ops`, with gradients.
 
-All arithmetic is in two sums, `change` and `products`. A module has them in one form:
+All arithmetic is in two functions, `compose` and `products`. A module has them in one form:
 
 batched        products of matrices: the usual form
 unrolled       written out: the faster form on a CPU, where XLA compiles it
@@ -70,19 +70,14 @@ def compose_spec(kernel: Any, delta: Any, spec: Spec, sums: Any = None) -> Any:
     """
     channels = (spec.group_channels, spec.groups, spec.group_rows)
     slots = ops.reshape(kernel, (spec.d_mul, *channels))
-    change = (sums or _usual()).change(_matrices(delta, spec), slots)
-    shape = (*spec.kernel_size, spec.group_channels, spec.rows)
-    if not spec.whole_blocks:
-        return ops.reshape(change, shape)
-    whole = slots[: spec.whole_blocks * spec.area]
+    whole = slots[: spec.whole_blocks * spec.area] if spec.whole_blocks else None
     if spec.whole_blocks > 1:
         whole = ops.sum(ops.reshape(whole, (spec.whole_blocks, spec.area, *channels)), axis=0)
-    return ops.reshape(whole + change, shape)
+    composed = (sums or _in_layers()).compose(_matrices(delta, spec), slots, whole)
+    return ops.reshape(composed, (*spec.kernel_size, spec.group_channels, spec.rows))
 
 
-def gradients(
-    grad: Any, kernel: Any, delta: Any, spec: Spec, sums: Any = None
-) -> tuple[Any, Any]:
+def gradients(grad: Any, kernel: Any, delta: Any, spec: Spec, sums: Any = None) -> tuple[Any, Any]:
     """The gradients of a loss with respect to W and D', given `grad`, the one with respect to W'.
 
     Args:
@@ -94,8 +89,8 @@ def gradients(
     """
     channels = (spec.group_channels, spec.groups, spec.group_rows)
     of_composed = ops.reshape(grad, (spec.area, *channels))
-    sums = sums or _usual()
-    change = sums.change(ops.transpose(_matrices(delta, spec), (3, 1, 2, 0)), of_composed)
+    sums = sums or _in_layers()
+    transposed = ops.transpose(_matrices(delta, spec), (3, 1, 2, 0))
     # The adjoint of the identity: each whole block receives the gradient.
     rest = spec.d_mul - spec.whole_blocks * spec.area
     spread = of_composed if spec.has_plain_weight else ops.pad(
@@ -103,7 +98,8 @@ def gradients(
     )  # fmt: skip
     slots = ops.reshape(kernel, (spec.d_mul, *channels))
     of_delta = sums.products(of_composed, slots)
-    return ops.reshape(spread + change, kernel.shape), ops.reshape(of_delta, delta.shape)
+    of_slots = sums.compose(transposed, of_composed, spread)
+    return ops.reshape(of_slots, kernel.shape), ops.reshape(of_delta, delta.shape)
 
 
 def _matrices(delta: Any, spec: Spec) -> Any:
@@ -111,21 +107,31 @@ def _matrices(delta: Any, spec: Spec) -> Any:
     return ops.reshape(delta, (spec.area, spec.groups, spec.group_channels, spec.d_mul))
 
 
-def _usual() -> Any:
+def _in_layers() -> Any:
     """The module whose sums are fastest in a layer, which has to be differentiated."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        if jax.default_backend() == "cpu":
+    if xla_is_on_cpu():
+        if keras.backend.backend() == "jax":
             from do_conv.tf.composition import on_jax
 
             return on_jax
-    elif keras.backend.backend() == "tensorflow":
         from do_conv.tf.composition import on_tensorflow
 
         if on_tensorflow.is_compiled():
             return on_tensorflow
     return batched
+
+
+def xla_is_on_cpu() -> bool:
+    """Whether the backend is one that XLA compiles for, and computes on a CPU."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return bool(jax.default_backend() == "cpu")
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return not tf.config.list_logical_devices("GPU")
+    return False
 
 
 def depthwise_kernel(delta: Any, spec: Spec) -> Any:

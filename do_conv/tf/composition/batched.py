@@ -8,18 +8,20 @@ import keras
 from keras import ops
 
 
-def change(matrices: Any, slots: Any) -> Any:
-    """The sums over s of `matrices[k, g, c, s] * slots[s, c, g, o]`.
+def compose(matrices: Any, slots: Any, whole: Any) -> Any:
+    """`whole`, and the sums over s of `matrices[k, g, c, s] * slots[s, c, g, o]`.
 
     Args:
         matrices: `(K, G, C, S)`.
         slots: `(S, C, G, O)`.
+        whole: `(K, C, G, O)`, or None.
 
     Returns:
         `(K, C, G, O)`.
     """
     found = _each_channel(ops.transpose(matrices, (1, 2, 0, 3)), ops.transpose(slots, (2, 1, 0, 3)))
-    return ops.transpose(found, (2, 1, 0, 3))
+    found = ops.transpose(found, (2, 1, 0, 3))
+    return found if whole is None else whole + found
 
 
 def products(rows: Any, slots: Any) -> Any:

@@ -5,30 +5,44 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
 from do_conv.tf.composition import batched, unrolled
+
+try:  # names that are not public, which another version may not have
+    from tensorflow.compiler.tf2xla.python.xla import optimization_barrier
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+except ImportError:
+    GraphOrParentsInXlaContext = None
 
 products = unrolled.products
 
 
 def is_compiled() -> bool:
-    """Whether a function is traced for XLA, which no public name tells, and no GPU will run it."""
+    """Whether a function is being traced for XLA."""
     graph = tf.compat.v1.get_default_graph()
-    is_xla = control_flow_util.GraphOrParentsInXlaContext(graph)
-    return is_xla and not tf.config.list_logical_devices("GPU")
+    return GraphOrParentsInXlaContext is not None and GraphOrParentsInXlaContext(graph)
 
 
-def change(matrices: Any, slots: Any) -> Any:
-    """As `batched.change`."""
-    if not unrolled.can_change(slots):
-        return batched.change(matrices, slots)
-    return _change(matrices, slots)
+def compose(matrices: Any, slots: Any, whole: Any) -> Any:
+    """As `batched.compose`."""
+    if not unrolled.can_compose(slots):
+        return batched.compose(matrices, slots, whole)
+    return _compose(matrices, slots, *([] if whole is None else [whole]))
 
 
 @tf.custom_gradient
-def _change(matrices: Any, slots: Any) -> Any:
-    def gradients(grad: Any) -> tuple[Any, Any]:
-        return products(grad, slots), change(tf.transpose(matrices, (3, 1, 2, 0)), grad)
+def _compose(matrices: Any, slots: Any, *whole: Any) -> Any:
+    def gradients(grad: Any) -> tuple[Any, ...]:
+        of_slots = compose(tf.transpose(matrices, (3, 1, 2, 0)), grad, None)
+        return products(grad, slots), of_slots, *([grad] * len(whole))
 
-    return unrolled.change(matrices, slots), gradients
+    # In a loop of one turn, into which XLA does not look. A convolution's gradient reads the kernel
+    # transposed: there XLA would sum once more, in an order that is ten times slower.
+    shape = matrices.shape[0], *slots.shape[1:]
+    first = optimization_barrier(tf.constant(True))[0], tf.zeros(shape, slots.dtype)
+
+    def turn(*_: Any) -> tuple[Any, Any]:
+        return tf.constant(False), unrolled.compose(matrices, slots, *(whole or [None]))
+
+    looped = tf.while_loop(lambda is_first, _: is_first, turn, first, maximum_iterations=1)
+    return looped[1], gradients

@@ -18,12 +18,13 @@ _MOST_SLOTS = 16
 _WIDTHS = (16, 8)
 
 
-def change(matrices: Any, slots: Any) -> Any:
-    """As `batched.change`."""
-    if not can_change(slots):
-        return batched.change(matrices, slots)
+def compose(matrices: Any, slots: Any, whole: Any) -> Any:
+    """As `batched.compose`."""
+    if not can_compose(slots):
+        return batched.compose(matrices, slots, whole)
     columns = ops.expand_dims(ops.transpose(matrices, (3, 0, 2, 1)), -1)
-    return sum(columns[s] * slots[s] for s in range(slots.shape[0]))
+    found = sum(columns[s] * slots[s] for s in range(slots.shape[0]))
+    return found if whole is None else whole + found
 
 
 def products(rows: Any, slots: Any) -> Any:
@@ -37,7 +38,7 @@ def products(rows: Any, slots: Any) -> Any:
     return ops.transpose(ops.sum(sums, -1), (0, 3, 2, 1))
 
 
-def can_change(slots: Any) -> bool:
+def can_compose(slots: Any) -> bool:
     """Whether the sum over slots is worth writing out."""
     return _is_wide(slots) and slots.shape[0] <= _MOST_SLOTS
 

@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from do_conv.core.spec import Spec
-from do_conv.tf.composition import unrolled
+from do_conv.tf.composition import unrolled, xla_is_on_cpu
 
 
 def at_once() -> contextlib.AbstractContextManager[Any]:
@@ -50,16 +50,16 @@ def all_before_any(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
 def on_arrays(function: Callable[..., Any], spec: Spec, *arrays: Any) -> Any:
     """A function of `do_conv.tf.composition`, in the form that is fastest without derivatives.
 
-    On TensorFlow on a CPU it is compiled by XLA, even where the step around it is not: then it
+    On a CPU TensorFlow has it compiled by XLA, even where the step around it is not: then it
     rounds alike in every step.
     """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+    if not xla_is_on_cpu():
+        return function(*arrays, spec)
+    if keras.backend.backend() == "jax":
+        return function(*arrays, spec, unrolled)
+    import tensorflow as tf
 
-        if not tf.config.list_logical_devices("GPU"):
-            # Keras leaves its variables as they are.
-            return _by_xla(function, spec)(*map(tf.convert_to_tensor, arrays))
-    return function(*arrays, spec)
+    return _by_xla(function, spec)(*map(tf.convert_to_tensor, arrays))  # of variables, too
 
 
 @functools.cache
