@@ -130,7 +130,7 @@ def xla_is_on_cpu() -> bool:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return not tf.config.list_logical_devices("GPU")
+        return all(one.device_type == "CPU" for one in tf.config.list_logical_devices())
     return False
 
 
