@@ -54,7 +54,9 @@ def test_training_goes_on_without_layers_as_it_would_have(network, train, apart,
     assert list(its.kernels) == ["conv", "depthwise", "separable", "up"]
     assert plain.optimizer is its
     before = fold(converted)
-    assert apart(plain, before) == 0
+    # On TensorFlow XLA composes for the optimizer, and does not round a product before it is added.
+    is_rounded = keras.backend.backend() == "tensorflow"
+    assert apart(plain, before) <= is_rounded * 1e-16
     # Keras 3.15 on jax: with `use_ema` a second `fit` fails in any model, because the first leaves
     # each variable and its average with one array, which cannot be donated twice.
     for variable in [*converted.weights, *inner.variables]:
