@@ -36,13 +36,12 @@ def _compose(matrices: Any, slots: Any, *whole: Any) -> Any:
         of_slots = compose(tf.transpose(matrices, (3, 1, 2, 0)), grad, None)
         return products(grad, slots), of_slots, *([grad] * len(whole))
 
-    # In a loop of one turn, into which XLA does not look. A convolution's gradient reads the kernel
-    # transposed: there XLA would sum once more, in an order that is ten times slower.
+    # In a branch that is always taken, into which XLA does not look. A convolution's gradient reads
+    # the kernel transposed: there XLA would sum once more, in an order that is ten times slower.
     shape = matrices.shape[0], *slots.shape[1:]
-    first = optimization_barrier(tf.constant(True))[0], tf.zeros(shape, slots.dtype)
-
-    def turn(*_: Any) -> tuple[Any, Any]:
-        return tf.constant(False), unrolled.compose(matrices, slots, *(whole or [None]))
-
-    looped = tf.while_loop(lambda is_first, _: is_first, turn, first, maximum_iterations=1)
-    return looped[1], gradients
+    composed = tf.cond(
+        optimization_barrier(tf.constant(True))[0],
+        lambda: unrolled.compose(matrices, slots, *(whole or [None])),
+        lambda: tf.zeros(shape, slots.dtype),
+    )
+    return composed, gradients
