@@ -146,7 +146,10 @@ def training_network(name: str, size: int, batch: int, mode: str) -> dict[str, C
     models = _variants(name, mode)
     if mode == "eager" and x.device.type == "cpu":  # the estimate is of that
         models["by estimate"] = by_estimate(models["plain"], x)
-    return {kind: _update(model, _in(mode, model), x) for kind, model in models.items()}
+    return {
+        kind: _update(_in(mode, model), x, torch.optim.SGD(model.parameters(), 1e-3, 0.9))
+        for kind, model in models.items()
+    }
 
 
 def _variants(name: str, mode: str) -> dict[str, nn.Module]:
@@ -176,11 +179,7 @@ def step_ratio(name: str, size: int, batch: int) -> float | None:
     return plan(NETWORKS[name](), input_shape=(batch, 3, size, size)).step_ratio
 
 
-def _update(
-    model: nn.Module, run: Any, x: Tensor, optimizer: torch.optim.Optimizer | None = None
-) -> Callable[[], None]:
-    optimizer = optimizer or torch.optim.SGD(model.parameters(), 1e-3, 0.9)
-
+def _update(run: Any, x: Tensor, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     def step() -> None:
         _differentiate(run, x, optimizer)
         optimizer.step()
@@ -267,7 +266,7 @@ def optimizing_network(name: str, size: int, batch: int, mode: str) -> dict[str,
 def stepping_network(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], float]]:
     """The seconds of the optimizer's step alone, in such a training step."""
 
-    def step(_: nn.Module, run: Any, x: Tensor, optimizer: torch.optim.Optimizer) -> float:
+    def step(run: Any, x: Tensor, optimizer: torch.optim.Optimizer) -> float:
         _differentiate(run, x, optimizer)
         return timed(optimizer.step)
 
@@ -277,8 +276,8 @@ def stepping_network(name: str, size: int, batch: int, mode: str) -> dict[str, C
 
 def _optimized(
     name: str, size: int, batch: int, mode: str
-) -> dict[str, tuple[nn.Module, Any, Tensor, torch.optim.Optimizer]]:
-    """What `_update` takes, for a network with each optimizer."""
+) -> dict[str, tuple[Any, Tensor, torch.optim.Optimizer]]:
+    """The network to run, its images, and the optimizer: what `_update` takes."""
     _begin(mode)
     laid_out = {"memory_format": torch.channels_last if mode == LAST else torch.contiguous_format}
     x = torch.randn(batch, 3, size, size).contiguous(**laid_out)
@@ -289,5 +288,5 @@ def _optimized(
     for kind, model in models.items():
         inner = torch.optim.SGD(model.parameters(), 1e-3, 0.9, fused="not" not in kind)
         optimizer = DOConvOptimizer(inner, model) if kind == "optimizer" else inner
-        optimized[kind] = model, _in(mode, model), x, optimizer
+        optimized[kind] = _in(mode, model), x, optimizer
     return optimized

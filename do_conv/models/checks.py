@@ -107,6 +107,23 @@ def kernels_as_composed(found: str | None, holder: str) -> None:
         )
 
 
+def kernel_for_a_layer(name: str, why: str | None, holder: str) -> None:
+    """A kernel that goes on as a layer is one that `convert` would replace.
+
+    Args:
+        name: of its layer.
+        why: what it is instead, in words; None if it is one.
+        holder: "optimizer" or "trainer".
+    """
+    if why is not None:
+        raise broken(
+            "a kernel that goes on as a layer must be one that convert replaces, in a dtype that "
+            "layers have",
+            f"that of layer '{name}', {why}",
+            f"go on with the {holder}, or take a part of the kernels with where",
+        )
+
+
 def layer_with_parts(is_one: bool, name: str, kind: str, model: str, maker: str) -> None:
     """A layer that goes on as a plain kernel holds W and D'.
 

@@ -7,11 +7,12 @@ from do_conv.table import counted
 HAS_DEPTHWISE = "it has a depthwise kernel already"
 NO_CHANNELS = "it has no input or no output channels"
 COMPUTED_WEIGHT = "its weight is computed from other parameters"
-UNREAD_WEIGHT = "its forward pass does not read its weight"
+UNREAD_WEIGHT = "its own forward pass is not seen to read its weight"
 SHARED_WEIGHT = "its weight is shared with a layer that is left"
 ONE_POSITION = "a 1 x 1 kernel has nothing to over-parameterize"
 NOT_CHOSEN = "it was not chosen"
 QUANTISED = "it is prepared for quantisation"
+FROZEN = "it is frozen"
 OTHER_CLASS = "its class is not Keras's own"
 NO_SUCH_CLASS = "there is no over-parameterized layer for its class"
 

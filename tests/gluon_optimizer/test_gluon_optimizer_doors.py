@@ -190,5 +190,5 @@ def test_kernels_that_somebody_else_has_written_or_that_are_in_a_graph(tmp_path)
     net.export(str(tmp_path / "net"))
     paths = [str(tmp_path / name) for name in ("net-symbol.json", "net-0000.params")]
     graph = gluon.SymbolBlock.imports(paths[0], ["data"], paths[1])
-    with pytest.raises(DOConvError, match="which is inside of a graph"):
+    with pytest.raises(DOConvError, match="that of layer 'net_conv0_fwd', inside of a graph"):
         DOConvTrainer(graph, "sgd", dict(SGD)).to_layers()

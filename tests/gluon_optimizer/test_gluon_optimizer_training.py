@@ -22,6 +22,7 @@ from gluon_twins import (
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
+from do_conv import DOConvError
 from do_conv.gluon import DOConvTrainer, convert, fold, plan
 
 OPTIMIZERS = {
@@ -105,6 +106,28 @@ def test_twenty_steps_are_those_of_the_layers(name, choices):
 def test_other_ranks_and_layers_with_a_forward_pass_of_their_own(name, choices):
     make, shape = NETWORKS[name]
     assert_trains_as_layers(make(), "sgd", SGD, 1e-12, shape, **CHOICES[choices])
+
+
+class Unseen(nn.Conv2D):
+    """A forward pass whose own code does not show that it reads the weight."""
+
+    def hybrid_forward(self, F, *arrays, **parameters):  # noqa: N803
+        return super().hybrid_forward(F, *arrays, **parameters)
+
+
+def test_a_layer_that_convert_leaves_is_trained_and_cannot_become_one_of_ours():
+    net, layers = network(), convert(network())
+    net[0].__class__ = Unseen
+    start = values(net)
+    assert "0" not in [row.name for row in plan(net).converted]
+    assert "0" in [row.name for row in plan(net, door="optimizer").converted]
+    trainer = DOConvTrainer(net, "sgd", SGD)
+    train(net, trainer)
+    train(layers, gluon.Trainer(layers.collect_params(), "sgd", SGD))
+    assert difference(net, trainer, layers) <= 1e-12
+    assert np.abs(first(net[0].weight) - start["0.weight"]).max() > 0.005
+    with pytest.raises(DOConvError, match="layer '0', because its own forward pass is not seen"):
+        trainer.to_layers()
 
 
 @pytest.mark.parametrize("choices", CHOICES)

@@ -1,10 +1,11 @@
 """`plan` of Keras models, and the ready choices of layers."""
 
 import keras
+import numpy as np
 import pytest
 
 from do_conv import DOConvError, choices
-from do_conv.tf import convert, plan
+from do_conv.tf import DOConvOptimizer, convert, plan
 from do_conv.tf.models.planning import in_own_order
 
 
@@ -195,3 +196,42 @@ def test_a_fixed_batch_is_counted(kind, nested):
     assert row.positions == ((6, 6),)
     assert plan(model).batch == 4
     assert plan(model).macs[0] == 4 * 36 * 6 * 3 * 9
+
+
+class Subclassed(keras.Model):
+    """A network that only its own code can call, which uses a layer twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = keras.layers.Conv2D(4, 3, padding="same", name="conv")
+        self.up = keras.layers.Conv2DTranspose(2, 2, strides=2, name="up")
+        self.head = keras.Sequential([keras.Input((16, 16, 2)), keras.layers.Conv2D(3, 3)])
+
+    def call(self, x):
+        return self.head(self.up(self.conv(x) + self.conv(2 * x)))
+
+
+def test_a_subclassed_model_that_has_been_called():
+    model = Subclassed()
+    with pytest.raises(DOConvError, match="must have its variables.*call it on a batch first"):
+        plan(model, door="optimizer", input_shape=(2, 8, 8, 3))
+    model(np.zeros((1, 8, 8, 3), "float32"))
+    before = [np.array(value) for value in model.get_weights()]
+    found = plan(model, door="optimizer", input_shape=(2, 8, 8, 3))
+    assert [row.positions for row in found] == [((8, 8), (8, 8)), ((8, 8),), ((14, 14),)]
+    assert found.macs[0] == 2 * (2 * 64 * 4 * 27 + 64 * 16 * 2 + 196 * 3 * 18)
+    assert "call" not in vars(model.conv)
+    for value, after in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, after)
+
+
+def test_what_is_frozen_is_left_by_the_optimizer_and_converted_by_layers(network):
+    frozen = "depthwise"
+    network.get_layer(frozen).trainable = False
+    left = {row.name: row.reason for row in plan(network, door="optimizer").left}
+    assert left.pop(frozen) == "it is frozen"
+    assert frozen in [row.name for row in plan(network).converted]
+    optimizer = DOConvOptimizer(keras.optimizers.SGD(), network)
+    optimizer.build(network.trainable_variables)
+    trained = [row.name for row in plan(network, door="optimizer").converted]
+    assert trained == list(optimizer.kernels)

@@ -37,7 +37,7 @@ class Squared(nn.Conv2d):
         (lambda: DOConv2d(3, 4, 3), "it has a depthwise kernel already"),
         (lambda: parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), "its weight is computed"),
         (lambda: prune.identity(nn.Conv2d(3, 4, 3), "weight"), "its weight is computed"),
-        (lambda: Squared(3, 4, 3), "its forward pass does not read its weight"),
+        (lambda: Squared(3, 4, 3), "its own forward pass is not seen to read its weight"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")

@@ -7,10 +7,22 @@ import pytest
 import torch
 from timm.layers import Conv2dSame, ScaledStdConv2d, StdConv2d
 from torch import nn
+from torch.nn import functional
 from torch.optim import SGD, Adam, AdamW, RMSprop
-from twins import STEPS, batches, difference, moved, network, parameters_of, train, twins
+from twins import (
+    STEPS,
+    batches,
+    difference,
+    moved,
+    network,
+    parameters_of,
+    same_bits,
+    train,
+    twins,
+)
 
-from do_conv.torch import DOConvOptimizer
+from do_conv import DOConvError
+from do_conv.torch import DOConvOptimizer, convert, plan
 
 OPTIMIZERS = {
     "momentum": (lambda p: SGD(p, 0.01, momentum=0.9, weight_decay=0.01), 1e-12),
@@ -100,6 +112,42 @@ def test_other_ranks_and_layers_with_a_forward_pass_of_their_own(name, options):
     make, shape = NETWORKS[name]
     optimizer, tolerance = OPTIMIZERS["momentum"]
     assert_trains_as_layers(make(), optimizer, shape, tolerance, **OPTIONS[options])
+
+
+def by_another_function(layer, x):
+    return functional.conv2d(x, layer.weight, layer.bias, padding=layer.padding)
+
+
+class Unseen(nn.Conv2d):
+    """A forward pass whose own code does not show that it reads the weight."""
+
+    def forward(self, x):
+        return by_another_function(self, x)
+
+
+def unseen():
+    model = network()
+    model[0].__class__ = Unseen
+    return model
+
+
+def test_a_layer_that_convert_leaves_is_trained_and_cannot_become_one_of_ours():
+    model, make = unseen(), OPTIMIZERS["momentum"][0]
+    start = parameters_of(model)
+    layers = convert(network())
+    assert "0" not in [row.name for row in plan(model).converted]
+    assert "0" in [row.name for row in plan(model, door="optimizer").converted]
+    optimizer = DOConvOptimizer(make(model.parameters()), model)
+    train(model, optimizer, (3, 8, 8))
+    train(layers, make(layers.parameters()), (3, 8, 8))
+    assert difference(model, optimizer, layers) <= 1e-12
+    assert moved(optimizer, start) > 0.01
+    before = parameters_of(model)
+    for inplace in (False, True):
+        with pytest.raises(DOConvError, match="layer '0', because its own forward pass is not"):
+            optimizer.to_layers(inplace=inplace)
+    assert same_bits(parameters_of(model), before)
+    assert type(model[3]) is nn.Conv2d
 
 
 @pytest.mark.parametrize("options", OPTIONS)

@@ -59,7 +59,7 @@ def plain_base(kind: Any) -> Any:
 
 def is_transposed(layer: Any) -> bool:
     """Whether a convolution is a transposed one."""
-    return isinstance(layer, (nn.Conv1DTranspose, nn.Conv2DTranspose, nn.Conv3DTranspose))
+    return bool(layer._op_name == "Deconvolution")
 
 
 def reads_weight(layer: Any) -> bool:

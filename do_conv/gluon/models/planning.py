@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -61,17 +61,32 @@ def plan(
     if input_shape is not None:
         model, positions = _positions(model, input_shape)
     batch = 1 if input_shape is None else input_shape[0]
-    found = described(model) if rules.door(door) == "layers" else opened(described(model))
+    found = described(model) if rules.door(door) == "layers" else described_in_place(model)
     return planned(found, where, d_mul, composition, positions, batch, door)
 
 
 def described(model: Any) -> Description:
     """A network's convolutions, each once, and its parameters."""
-    convolutions = list(_convolutions(model))
+    return _described(model, _reason, class_for)
+
+
+def described_in_place(model: Any) -> Description:
+    """`described` where the layers stay: with the convolutions inside of graphs, and with those that
+    have a forward pass of their own.
+    """
+    return opened(_described(model, _reason_for_kernel, lambda kind: kind))
+
+
+def _described(
+    model: Any, reason_for: Callable[[Any], str | None], becomes: Callable[[type], type]
+) -> Description:
+    convolutions = list(_convolutions(model, reason_for, becomes))
     return Description(convolutions, _count(model.collect_params().values()), holders(model))
 
 
-def _convolutions(model: Any) -> Iterator[Convolution]:
+def _convolutions(
+    model: Any, reason_for: Callable[[Any], str | None], becomes: Callable[[type], type]
+) -> Iterator[Convolution]:
     for name, layer in named_layers(model):
         if isinstance(layer, SymbolBlock):
             hidden, count = _hidden(layer)
@@ -79,8 +94,8 @@ def _convolutions(model: Any) -> Iterator[Convolution]:
                 hides = reasons.hidden(hidden)
                 yield Convolution(name, layer, hides, count, None, None, count=hidden)
         elif isinstance(layer, _Conv):
-            reason = _reason(layer)
-            ours = None if reason else class_for(type(layer))
+            reason = reason_for(layer)
+            ours = None if reason else becomes(type(layer))
             yield Convolution(
                 name,
                 layer,
@@ -95,14 +110,18 @@ def _convolutions(model: Any) -> Iterator[Convolution]:
 
 def _reason(layer: Any) -> str | None:
     """Why a convolution has to be left, or None."""
+    is_read = plain_base(type(layer)) is not None and reads_weight(layer)
+    return _reason_for_kernel(layer) or (None if is_read else reasons.UNREAD_WEIGHT)
+
+
+def _reason_for_kernel(layer: Any) -> str | None:
+    """Why the kernel of a convolution cannot have a D', or None."""
     if isinstance(layer, Composed):
         return reasons.HAS_DEPTHWISE
     if "weight" not in layer._reg_params:
         return reasons.COMPUTED_WEIGHT
     if math.prod(layer._kwargs["kernel"]) == 1:
         return reasons.ONE_POSITION
-    if plain_base(type(layer)) is None or not reads_weight(layer):
-        return reasons.UNREAD_WEIGHT
     return None if _is_plain(layer) else reasons.layout(layer._kwargs["layout"])
 
 

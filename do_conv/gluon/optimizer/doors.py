@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from mxnet import gluon
+from mxnet.gluon import SymbolBlock
 
 from do_conv.adapter import DELTA
 from do_conv.core.errors import broken
@@ -17,6 +18,7 @@ from do_conv.gluon.base import Composed, OverParameterized
 from do_conv.gluon.models.classes import class_for
 from do_conv.gluon.models.copies import copied
 from do_conv.gluon.models.folding import fold
+from do_conv.gluon.models.planning import described
 from do_conv.gluon.models.structure import holders, named_layers
 from do_conv.gluon.optimizer.kernels import TrainedKernel
 from do_conv.gluon.plain import first, wait_for_parameters
@@ -31,18 +33,22 @@ def with_layers(net: Any, kernels: Mapping[Any, TrainedKernel]) -> Any:
     """A copy of a network in which DO-Conv layers hold the W and D' of its kernels.
 
     Raises:
-        DOConvError: if a kernel is inside of a graph, or in a precision of its own.
+        DOConvError: if a kernel is inside of a graph, in a precision of its own, or one of a layer
+            that `convert` leaves.
     """
     read_by = readers(holders(net))
+    left = {id(one.weight): one.reason for one in described(net).convolutions if one.reason}
     for parameter, kernel in kernels.items():
         dtype = np.dtype(parameter.dtype)
-        own = np.dtype(kernel.weight.dtype) == dtype
-        if not own or not all(hasattr(layer, "_kwargs") for layer in read_by[id(parameter)]):
-            raise broken(
-                "a kernel that goes on as a layer must be one of a layer, in float32 or float64",
-                f"'{kernel.name}', which is " + ("inside of a graph" if own else f"in {dtype}"),
-                "go on with the trainer, or take a part of the kernels with where",
-            )
+        refused = {
+            f"in {dtype}": np.dtype(kernel.weight.dtype) != dtype,
+            "inside of a graph": any(
+                isinstance(one, SymbolBlock) for one in read_by[id(parameter)]
+            ),
+            f"because {left.get(id(parameter))}": id(parameter) in left,
+        }
+        why = next((why for why, is_so in refused.items() if is_so), None)
+        checks.kernel_for_a_layer(kernel.name, why, "trainer")
     converted, copy_of = copied(net)
     for parameter, kernel in kernels.items():
         _move(kernel, [copy_of[id(layer)] for layer in read_by[id(parameter)]])

@@ -7,8 +7,7 @@ from typing import Any
 
 from do_conv.core import rules
 from do_conv.core.errors import broken
-from do_conv.gluon.models.graphs import opened
-from do_conv.gluon.models.planning import described
+from do_conv.gluon.models.planning import described_in_place
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul, to_convert
 
@@ -21,7 +20,7 @@ def planned(net: Any, where: Where, d_mul: DMul) -> dict[Any, tuple[str, Any]]:
             a rule.
     """
     kernels: dict[Any, tuple[str, Any]] = {}
-    for layer, row in to_convert(opened(described(net)), where, d_mul, "kernel"):
+    for layer, row in to_convert(described_in_place(net), where, d_mul, "kernel"):
         rules.built(row.name, layer.weight._data is not None)
         kernels.setdefault(layer.weight, (row.name, row.spec))
     return kernels

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from do_conv.core import rules
+from do_conv.core.errors import broken
 from do_conv.core.rules import CompositionName, Door
 from do_conv.core.spec import Shape
 from do_conv.models import reasons
@@ -46,8 +47,9 @@ def plan(
             own order, such as `(1, 224, 224, 3)`; for several inputs a list or dict of shapes.
             Without it the shape the model was made for is taken, and a batch of 1; where that
             leaves a size open they are not counted. Nothing is computed: Keras infers the shapes.
-            A layer inside `TimeDistributed` is counted for one step, of a separable layer the
-            depthwise part, and a layer without variables not at all.
+            A subclassed model must have been built. A layer inside `TimeDistributed` is counted for
+            one step, of a separable layer the depthwise part, and a layer without variables not at
+            all.
         where, d_mul, composition: as for `convert`.
         door: "layers" for W and D' in layers, as `convert` makes them, or "optimizer" for W and D'
             in a `DOConvOptimizer`.
@@ -82,10 +84,12 @@ def _in_place(model: Any) -> Iterator[Convolution]:
         if isinstance(layer, CONVOLUTIONS) and id(layer) not in seen:
             seen.add(id(layer))
             is_ours = isinstance(layer, Composed)
+            reason = _reason_for_kernel(layer, id(layer) in computed)
             yield Convolution(
                 name,
                 layer,
-                _reason_for_kernel(layer, id(layer) in computed),
+                # A Keras optimizer has no variables of what is frozen when it is built.
+                reason or (None if layer.trainable else reasons.FROZEN),
                 _count(layer),
                 spec_of=None if is_ours else functools.partial(spec_of, layer),
                 becomes=type(layer),
@@ -180,27 +184,48 @@ def _positions(model: Any, input_shape: Any) -> dict[int, list[Shape]]:
     layers = [layer for _, layer, _ in named_layers(model)]
     convolutions = {id(layer): layer for layer in layers if isinstance(layer, CONVOLUTIONS)}
 
-    def keep(layer: Any) -> None:
-        infer, channels = layer.compute_output_shape, input_channels(layer)
+    def keep(layer: Any, name: str) -> None:
+        method, channels = getattr(layer, name), input_channels(layer)
         rank, last = len(layer.kernel_size), layer.data_format == "channels_last"
 
-        @functools.wraps(infer)
-        def recorded(input_shape: Any) -> Any:
+        @functools.wraps(method)
+        def recorded(*args: Any, **options: Any) -> Any:
+            given = [*args, *options.values()][0]
+            inputs = getattr(given, "shape", given)
             if channels is not None:
-                rules.input_shape(input_shape, rank, channels, channels_last=last)
-            out = infer(input_shape)
-            shape = input_shape if is_transposed(layer) else out
+                rules.input_shape(inputs, rank, channels, channels_last=last)
+            out = method(*args, **options)
+            shape = inputs if is_transposed(layer) else getattr(out, "shape", out)
             size = tuple(shape[1:-1] if last else shape[2:])
             sizes.setdefault(id(layer), []).append(size)
             return out
 
-        layer.compute_output_shape = recorded
+        setattr(layer, name, recorded)
 
-    for layer in convolutions.values():
-        keep(layer)
+    hooks = [*itertools.product(convolutions.values(), ("compute_output_shape", "call"))]
+    for layer, name in hooks:
+        keep(layer, name)
     try:
-        model.compute_output_shape(_with_another_batch(model, input_shape))
+        _infer(model, _with_another_batch(model, input_shape))
     finally:
-        for layer in convolutions.values():
-            del layer.compute_output_shape
+        for layer, name in hooks:
+            delattr(layer, name)
     return sizes
+
+
+def _infer(model: Any, input_shape: Any) -> None:
+    """Let Keras infer the shapes inside of a model.
+
+    Raises:
+        DOConvError: if it is a subclassed model with layers that are not built.
+    """
+    try:
+        model.compute_output_shape(input_shape)
+    except NotImplementedError:  # only the code of a subclassed model says what follows what
+        if not all(layer.built for layer in model._flatten_layers()):
+            raise broken(
+                "a subclassed model to count multiply-accumulates of must have its variables",
+                f"'{model.name}', of which a layer has none",
+                "call it on a batch first, or leave input_shape out",
+            ) from None
+        model(keras.tree.map_shape_structure(keras.KerasTensor, input_shape))

@@ -156,13 +156,7 @@ class Doors(Holder):
         there = {id(kernel) for kernel in found.values()}
         for kernel in self._trained:
             why = refused.get(id(kernel)) or (None if id(kernel) in there else "of another model")
-            if why is not None:
-                raise broken(
-                    "a kernel that goes on as a layer must be one that convert replaces, in "
-                    "float32 or float64",
-                    f"that of layer '{kernel.name}', {why}",
-                    "go on with the optimizer, or take a part of the kernels with where",
-                )
+            checks.kernel_for_a_layer(kernel.name, why, "optimizer")
         return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
+from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.core.rules import CompositionName, Door
 from do_conv.core.spec import Shape
@@ -54,7 +55,8 @@ def plan(
             model = copied(model)
         positions = _positions(model, input_shape)
     batch = 1 if input_shape is None else input_shape[0]
-    return planned(described(model), where, d_mul, composition, positions, batch, door)
+    found = described(model) if rules.door(door) == "layers" else described_in_place(model)
+    return planned(found, where, d_mul, composition, positions, batch, door)
 
 
 def described(model: nn.Module) -> Description:
@@ -63,20 +65,34 @@ def described(model: nn.Module) -> Description:
     Raises:
         DOConvError: if it is a program of TorchScript, whose layers cannot be replaced.
     """
+    return _described(model, _reason, class_for)
+
+
+def described_in_place(model: nn.Module) -> Description:
+    """`described` where the layers stay: a class with a forward pass of its own is no hindrance."""
+    return _described(model, _reason_for_kernel, lambda kind: kind)
+
+
+def _described(
+    model: nn.Module, reason_for: Callable[[Any], str | None], becomes: Callable[[type], type]
+) -> Description:
     if isinstance(model, torch.jit.ScriptModule):
         raise broken(
             "a model to over-parameterize must be made of Python modules",
             f"a {type(model).__name__} of TorchScript",
             "give the model that was scripted or traced, and load the weights into it",
         )
-    return Description(list(_convolutions(model)), _count(model.parameters()), holders(model))
+    convolutions = list(_convolutions(model, reason_for, becomes))
+    return Description(convolutions, _count(model.parameters()), holders(model))
 
 
-def _convolutions(model: nn.Module) -> Iterator[Convolution]:
+def _convolutions(
+    model: nn.Module, reason_for: Callable[[Any], str | None], becomes: Callable[[type], type]
+) -> Iterator[Convolution]:
     for name, layer in model.named_modules():
         if isinstance(layer, _ConvNd):
-            reason = _reason(layer)
-            ours = None if reason else class_for(type(layer))
+            reason = reason_for(layer)
+            ours = None if reason else becomes(type(layer))
             has_sizes = not isinstance(layer, Composed) and reason != reasons.NO_CHANNELS
             yield Convolution(
                 name,
@@ -92,6 +108,12 @@ def _convolutions(model: nn.Module) -> Iterator[Convolution]:
 
 def _reason(layer: Any) -> str | None:
     """Why a convolution has to be left, or None."""
+    reason = _reason_for_kernel(layer)
+    return reason or (None if reads_weight(type(layer)) else reasons.UNREAD_WEIGHT)
+
+
+def _reason_for_kernel(layer: Any) -> str | None:
+    """Why the kernel of a convolution cannot have a D', or None."""
     if isinstance(layer, Composed):
         return reasons.HAS_DEPTHWISE
     if "weight" not in layer._parameters:
@@ -102,7 +124,7 @@ def _reason(layer: Any) -> str | None:
         return reasons.ONE_POSITION
     if type(layer).__module__.startswith("torch.ao."):
         return reasons.QUANTISED
-    return None if reads_weight(type(layer)) else reasons.UNREAD_WEIGHT
+    return None
 
 
 def _count(parameters: Iterable[Any]) -> int:

@@ -14,12 +14,14 @@ from do_conv.adapter import DELTA
 from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
+from do_conv.models import checks
 from do_conv.models.sharing import readers
 from do_conv.torch.layout import laid_out_like
 from do_conv.torch.models.classes import class_for
 from do_conv.torch.models.copies import copied
 from do_conv.torch.models.folding import fold, fold_inside
 from do_conv.torch.models.guards import guard
+from do_conv.torch.models.planning import described
 from do_conv.torch.models.sharding import check_whole
 from do_conv.torch.models.structure import holders, unwrapped
 from do_conv.torch.optimizer import watch
@@ -54,12 +56,16 @@ class Doors(Wrapper):
             the network with layers, and its optimizer, of the class of the one inside.
 
         Raises:
-            DOConvError: if somebody else has written a kernel since the last step, or the optimizer
-                has a state that is not divided among parameters.
+            DOConvError: if somebody else has written a kernel since the last step, the optimizer
+                has a state that is not divided among parameters, or a kernel is one of a layer that
+                `convert` leaves.
         """
         _check_states(self.optimizer)
         check_whole(self.model, "make layers before fully_shard")
         watch.check(list(self._trained.values()), is_late=lambda _: False)
+        for one in described(self.model).convolutions:
+            if one.reason is not None and one.weight in self._trained:
+                checks.kernel_for_a_layer(one.name, f"because {one.reason}", "optimizer")
         its = self
         if not inplace:
             memo: dict[int, Any] = {}

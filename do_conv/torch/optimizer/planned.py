@@ -9,7 +9,7 @@ from do_conv.core import rules
 from do_conv.core.spec import Spec
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul, to_convert
-from do_conv.torch.models.planning import described
+from do_conv.torch.models.planning import described_in_place
 from do_conv.torch.models.sharding import check_not_flat, reshard
 
 
@@ -18,7 +18,7 @@ def planned(model: nn.Module, where: Where, d_mul: DMul) -> dict[Tensor, tuple[s
     check_not_flat(model)
     reshard(model)
     kernels: dict[Tensor, tuple[str, Spec]] = {}
-    for layer, row in to_convert(described(model), where, d_mul, "kernel"):
+    for layer, row in to_convert(described_in_place(model), where, d_mul, "kernel"):
         rules.built(row.name, not is_lazy(layer.weight))
         assert row.spec is not None
         kernels.setdefault(layer.weight, (row.name, row.spec))
