@@ -40,14 +40,15 @@ class _Job(ctypes.Structure):
 class Rule(ctypes.Structure):
     """How a step updates an array, in the terms of `torch.optim`; the rest is zero.
 
-    Adam: is_adam, is_decoupled (as AdamW's decay is), rate, decay, beta1, beta2, epsilon, and
-    correction1 and correction2, `1 - beta**t`. SGD: rate, decay, momentum, added (a factor of what
-    the momentum takes up), is_nesterov, is_first (there is no momentum before this step).
+    Both: rate, scale (a factor of the gradient), decay. Adam: is_adam, is_decoupled (as AdamW's
+    decay is), beta1, beta2, epsilon, and correction1 and correction2, `1 - beta**t`. SGD: momentum,
+    added (a factor of what the momentum takes up), is_nesterov, is_first (there is no momentum
+    before this step).
     """
 
     _fields_ = [
         *[(n, ctypes.c_int) for n in ("is_adam", "is_first", "is_nesterov", "is_decoupled")],
-        *[(n, ctypes.c_double) for n in ("rate", "decay", "momentum", "added")],
+        *[(n, ctypes.c_double) for n in ("rate", "scale", "decay", "momentum", "added")],
         *[(n, ctypes.c_double) for n in ("beta1", "beta2", "epsilon")],
         *[(n, ctypes.c_double) for n in ("correction1", "correction2")],
     ]

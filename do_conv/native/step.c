@@ -19,7 +19,7 @@ enum { WIDE = 288 /* numbers of a row that a thread takes at a time, at most */ 
 /* How an array is updated, in the terms of `torch.optim`. */
 typedef struct {
     int is_adam, is_first, is_nesterov, is_decoupled;
-    double rate, decay, momentum, added; /* of SGD the last two */
+    double rate, scale, decay, momentum, added; /* of SGD the last two */
     double beta1, beta2, epsilon;            /* of Adam */
     double correction1, correction2;         /* of Adam: 1 - beta1^t and 1 - beta2^t */
 } Rule;
@@ -38,9 +38,9 @@ typedef struct {
 INLINE void update_sgd(const Rule *rule, REAL *restrict array, const REAL *restrict grad,
                        REAL *restrict momentum, Index numbers, int is_first, int is_nesterov) {
     const REAL rate = rule->rate, decay = rule->decay, kept = rule->momentum;
-    const REAL added = rule->added;
+    const REAL scale = rule->scale, added = rule->added;
     for (Index i = 0; i < numbers; i++) {
-        REAL along = grad[i] + decay * array[i];
+        REAL along = scale * grad[i] + decay * array[i];
         if (momentum) {
             REAL moved = is_first ? along : kept * momentum[i] + added * along;
             momentum[i] = moved;
@@ -55,10 +55,11 @@ INLINE void update_adam(const Rule *rule, REAL *restrict array, const REAL *rest
     const REAL rate = rule->rate / rule->correction1, root = sqrt(rule->correction2);
     const REAL beta2 = rule->beta2, epsilon = rule->epsilon;
     const REAL rest1 = 1 - rule->beta1, rest2 = 1 - rule->beta2; /* rounded once, of doubles */
+    const REAL scale = rule->scale;
     const REAL decay = rule->is_decoupled ? 0 : rule->decay;
     const REAL kept = rule->is_decoupled ? 1 - rule->rate * rule->decay : 1;
     for (Index i = 0; i < numbers; i++) {
-        REAL along = grad[i] + decay * array[i];
+        REAL along = scale * grad[i] + decay * array[i];
         mean[i] += rest1 * (along - mean[i]);
         square[i] = beta2 * square[i] + rest2 * along * along;
         REAL size = sizeof(REAL) == sizeof(float) ? sqrtf(square[i]) : sqrt(square[i]);

@@ -24,7 +24,8 @@ OPTIMIZERS = {
         "sgd",
         lambda: {**SGD, "lr_scheduler": mx.lr_scheduler.FactorScheduler(2, 0.5)},
     ),
-    "adam": ("adam", {"learning_rate": 0.01, "epsilon": 1e-4}),
+    "nesterov": ("nag", SGD),
+    "adam": ("adam", {"learning_rate": 0.01, "epsilon": 1e-4, "wd": 0.01}),
 }
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 

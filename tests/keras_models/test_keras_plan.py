@@ -213,7 +213,7 @@ class Subclassed(keras.Model):
 
 def test_a_subclassed_model_that_has_been_called():
     model = Subclassed()
-    with pytest.raises(DOConvError, match="must have its variables.*call it on a batch first"):
+    with pytest.raises(DOConvError, match=r"must have its variables.*call it on a batch first"):
         plan(model, door="optimizer", input_shape=(2, 8, 8, 3))
     model(np.zeros((1, 8, 8, 3), "float32"))
     before = [np.array(value) for value in model.get_weights()]

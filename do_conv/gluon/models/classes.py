@@ -59,7 +59,7 @@ def plain_base(kind: Any) -> Any:
 
 def is_transposed(layer: Any) -> bool:
     """Whether a convolution is a transposed one."""
-    return bool(layer._op_name == "Deconvolution")
+    return bool(layer._op_name.lower() == "deconvolution")  # as MXNet 1 and its NumPy name it
 
 
 def reads_weight(layer: Any) -> bool:

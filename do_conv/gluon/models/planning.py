@@ -71,9 +71,7 @@ def described(model: Any) -> Description:
 
 
 def described_in_place(model: Any) -> Description:
-    """`described` where the layers stay: with the convolutions inside of graphs, and with those that
-    have a forward pass of their own.
-    """
+    """`described` where the layers stay: convolutions in graphs, and any forward pass, will do."""
     return opened(_described(model, _reason_for_kernel, lambda kind: kind))
 
 

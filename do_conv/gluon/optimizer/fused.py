@@ -1,4 +1,4 @@
-"""SGD on a CPU: W, D' and W' in one pass of the C loops.
+"""SGD and Adam on a CPU: W, D' and W' by the C loops.
 
 A step by MXNet's operators reads and writes each array several times, and memory is what a step
 waits for. The optimizer's own state is used, under its own numbers, so each step can go either way.
@@ -6,6 +6,7 @@ waits for. The optimizer's own state is used, under its own numbers, so each ste
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -37,12 +38,9 @@ def steppable(trainer: Any, kernels: Iterable[TrainedKernel], places: list[Any])
 
 
 def _is_usual(optimizer: Any) -> bool:
-    return (
-        type(optimizer) is mx.optimizer.SGD
-        and optimizer.momentum >= 0
-        and _rounded(optimizer.rescale_grad) != 0
-        and not optimizer.clip_gradient
-    )
+    # NAG goes the other way: MXNet's operator reads the weight again once it has written it.
+    is_known = type(optimizer) in (mx.optimizer.SGD, mx.optimizer.Adam)
+    return is_known and getattr(optimizer, "momentum", 0) >= 0 and not optimizer.clip_gradient
 
 
 def _is_readable(kernel: TrainedKernel, updaters: Iterable[Any], numbers: Iterable[int]) -> bool:
@@ -63,11 +61,17 @@ def _is_readable(kernel: TrainedKernel, updaters: Iterable[Any], numbers: Iterab
 
 
 def _is_like(state: Any, array: Any) -> bool:
-    """Whether a momentum, if there is one, is as large as its array."""
-    return state is None or (
-        isinstance(state, mx.nd.NDArray)
-        and (state.shape, state.dtype, state.stype) == (array.shape, array.dtype, array.stype)
+    """Whether the arrays of a state, if there are any, are as large as its array."""
+    return all(
+        isinstance(one, mx.nd.NDArray)
+        and (one.shape, one.dtype, one.stype) == (array.shape, array.dtype, array.stype)
+        for one in _arrays_of(state)
     )
+
+
+def _arrays_of(state: Any) -> tuple[Any, ...]:
+    """The momentum of SGD, if there is one, or the two averages of Adam."""
+    return state if isinstance(state, tuple) else () if state is None else (state,)
 
 
 def step(trainer: Any, kernels: Numbered) -> None:
@@ -92,15 +96,15 @@ def step(trainer: Any, kernels: Numbered) -> None:
         kernel.values.mark()
 
 
-# The update rule of an array, and its momentum.
-_Update = tuple[native.Rule, Any]
+# The update rule of an array, and the arrays of its state.
+_Update = tuple[native.Rule, tuple[Any, ...]]
 
 
 def _step(kernel: TrainedKernel, i: int, *updates: _Update) -> native.Step:
     spec = kernel.spec
     arrays = kernel.weight, kernel.delta, kernel.parameter
     weight, delta, composed = (loops.address(array.list_data()[i]) for array in arrays)
-    states = [(None if state is None else loops.address(state), None) for _, state in updates]
+    states = [tuple(map(loops.address, state)) for _, state in updates]
     return native.Step(
         weight=weight,
         delta=delta,
@@ -123,17 +127,37 @@ def _updates(optimizer: Any, updater: Any, arrays: Mapping[int, Any]) -> dict[in
     optimizer._set_current_context(arrays[numbers[0]].context.device_id)
     optimizer._update_count(numbers)
     rates, decays = optimizer._get_lrs(numbers), optimizer._get_wds(numbers)
-    scale, momentum = _rounded(optimizer.rescale_grad), _rounded(optimizer.momentum)
+    own = _adam if type(optimizer) is mx.optimizer.Adam else _sgd
     found = {}
-    for number, rate, decay in zip(
-        numbers, map(_rounded, rates), map(_rounded, decays), strict=True
-    ):
-        rule = native.Rule(rate=rate * scale, decay=decay / scale)
-        state = _state(updater, number, arrays[number])
-        if momentum:  # MXNet multiplies momentum by the rate: it is the change of the array
-            rule.added, rule.rate, rule.momentum = -rule.rate, -1, momentum
-        found[number] = rule, state if momentum else None
+    for number, rate, decay in zip(numbers, rates, decays, strict=True):
+        rule = own(optimizer, rate, optimizer._index_update_count[number])
+        rule.scale, rule.decay = _rounded(optimizer.rescale_grad), _rounded(decay)
+        state = _arrays_of(_state(updater, number, arrays[number]))
+        found[number] = rule, state if rule.is_adam or rule.momentum else ()
     return found
+
+
+def _sgd(optimizer: Any, rate: float, _: int) -> native.Rule:
+    rate, momentum = _rounded(rate), _rounded(optimizer.momentum)
+    if not momentum:
+        return native.Rule(rate=rate)
+    # MXNet multiplies momentum by the rate: it is the change of the array.
+    return native.Rule(rate=-1, momentum=momentum, added=-rate)
+
+
+def _adam(optimizer: Any, rate: float, count: int) -> native.Rule:
+    beta1, beta2 = optimizer.beta1, optimizer.beta2
+    # MXNet corrects both averages by the rate.
+    rate *= math.sqrt(1 - beta2**count) / (1 - beta1**count)
+    return native.Rule(
+        is_adam=1,
+        rate=_rounded(rate),
+        beta1=_rounded(beta1),
+        beta2=_rounded(beta2),
+        epsilon=_rounded(optimizer.epsilon),
+        correction1=1,
+        correction2=1,
+    )
 
 
 def _rounded(number: float) -> float:

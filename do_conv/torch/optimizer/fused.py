@@ -115,6 +115,7 @@ def _is_usual(group: Mapping[str, Any]) -> bool:
 def _sgd(state: Any, array: Tensor, group: Mapping[str, Any]) -> tuple[native.Rule, _Addresses]:
     rule = native.Rule(
         rate=group["lr"],
+        scale=1,
         decay=group["weight_decay"],
         momentum=group["momentum"],
         added=1 - group["dampening"],
@@ -140,6 +141,7 @@ def _adam(state: Any, array: Tensor, group: Mapping[str, Any]) -> tuple[native.R
         is_adam=1,
         is_decoupled=group["decoupled_weight_decay"],
         rate=group["lr"],
+        scale=1,
         decay=group["weight_decay"],
         beta1=beta1,
         beta2=beta2,
