@@ -79,7 +79,7 @@ def _network(group: paper.Table) -> str:
 
 
 def _of_tasks(found: dict[str, runs.Experiment]) -> Iterator[tuple[str, ...]]:
-    """The tasks that are measured by an accuracy."""
+    """The project's own tasks: by accuracy, or by PSNR where images are restored."""
     names = {f"{name}-{network}": f"{name}, {tasks.NETWORKS[network]}"
              for name, networks in tasks.PUBLISHED.items() for network in networks}  # fmt: skip
     for share in tasks.SHARES:
@@ -88,6 +88,10 @@ def _of_tasks(found: dict[str, runs.Experiment]) -> Iterator[tuple[str, ...]]:
     for name, label in names.items():
         if name in found:
             yield from _line(f"{label}, {_epochs(found[name])}", found[name], 1, None)
+    for name, what, _ in tasks.RESTORED.values():
+        if name in found:
+            label = f"{what} in photographs, PSNR in dB, {_epochs(found[name])}"
+            yield from _line(label, found[name].by("psnr"), 1, None)
 
 
 def _of_digits(found: dict[str, runs.Experiment]) -> Iterator[tuple[str, ...]]:
