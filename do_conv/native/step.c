@@ -1,6 +1,7 @@
-/* One step of an optimizer on W and D', given the gradient of W': the gradients of both, their update,
-   and W' composed anew, in one pass over the kernel. Kernels of a network are stepped together, so
-   that threads share out the channels of all.
+/* One step of an optimizer on W and D', given the gradient of W', by blocks of channels. A block is
+   passed twice: for the gradients of both and their update, then to compose W' of the new D', which
+   all rows have to give first. Kernels of a network are stepped together, so that threads share out
+   the channels of all.
 
    Arrays are contiguous, and D_mul is |K|: W, its state, W' and its gradient are `(G, rows,
    channels, area)`, D' and its state `(G, channels, area, area)`, with the names of `loops.c`. W' and

@@ -1,5 +1,6 @@
 """Saving, resuming, kernels that somebody else writes, and what Keras does around a step."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -59,6 +60,23 @@ def test_training_resumed_from_a_weights_file_is_equal_to_the_bit(network, train
 
 
 @pytest.mark.filterwarnings("ignore:Skipping variable loading:UserWarning")  # of the inner one
+@pytest.mark.parametrize("init", ["identity", "he"])
+def test_a_model_saved_or_copied_before_its_first_step_trains_on(network, train, tmp_path, init):
+    model = network("float32")
+    model.compile(DOConvOptimizer(adamw(), model, depthwise_init=init), "mse")
+    model.save(tmp_path / "model.keras")
+    others = keras.models.load_model(tmp_path / "model.keras"), copy.deepcopy(model)
+    train(model, epochs=1)
+    for other in others:
+        start = other.get_weights()
+        train(other, epochs=1)
+        assert list(other.optimizer.kernels) == list(model.optimizer.kernels)
+        assert not any(map(np.array_equal, start, other.get_weights()))
+        # A start of He is drawn anew.
+        assert init == "he" or same(other.get_weights(), model.get_weights())
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading:UserWarning")  # of the inner one
 def test_the_state_of_a_plain_optimizer_is_not_taken(network, train, tmp_path):
     plain = network("float32")
     train(plain, adamw(), epochs=1)
@@ -89,8 +107,18 @@ def test_the_configuration_holds_the_kernels_and_not_the_model(network, when):
     ] or when != "after"
     assert made.kernels["conv"].depthwise_delta.shape == (2, 2, 4, 5)
     other = keras.optimizers.deserialize(config)
+    assert repr(other) == repr(copy.deepcopy(other)) == "DOConvOptimizer(AdamW, 2 kernels)"
+    assert keras.optimizers.serialize(other) == config
     with pytest.raises(DOConvError, match=r"'conv\.kernel'"):
         other.build(network("float32").trainable_variables[1:])
+    narrower = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Conv2D(4, 2)])
+    config["config"]["kernels"] = config["config"]["kernels"][:1]
+    with pytest.raises(
+        DOConvError, match=r"must have shape \(2, 2, 2, 4\); received .*\(2, 2, 2, 8\)"
+    ):
+        keras.optimizers.deserialize(config).build(
+            [keras.Variable(np.zeros((2, 2, 2, 8), "float32")), *narrower.variables]
+        )
 
 
 def written(model, name="conv"):
@@ -112,6 +140,37 @@ def test_a_kernel_that_somebody_else_wrote_is_not_overwritten(network, train, ea
     assert "take_weights()" in str(error.value)
     assert same(model.get_weights(), before)
     assert same(state(optimizer), kept)
+
+
+def test_steps_that_are_left_out_beside_fit_are_noticed_by_a_check(network, train, batches):
+    model = network("float32")
+    optimizer = DOConvOptimizer(adamw(), model)
+    train(model, optimizer, epochs=1, count=1)
+    optimizer.check_weights()
+    before = written(model).get_weights()
+    x, y = batches(1)
+    if BACKEND == "torch":  # it runs at once
+        with pytest.raises(DOConvError, match="layer 'conv' written since"):
+            model.train_on_batch(x, y)
+    else:
+        model.train_on_batch(x, y)
+    assert same(model.get_weights(), before)
+    with pytest.raises(DOConvError, match="layer 'conv' written since"):
+        optimizer.check_weights()
+
+
+def test_a_start_of_he_is_refused_once_gradients_were_taken(network, train, numbers):
+    model = network("float32", kinds=("conv",))
+    before = model.get_weights()
+    optimizer = DOConvOptimizer(adamw(), model, depthwise_init="he")
+    grads = [keras.ops.ones_like(one) for one in model.trainable_variables]
+    with pytest.raises(DOConvError, match=r"call optimizer.build\(model.trainable_variables\)"):
+        optimizer.apply(grads, model.trainable_variables)
+    assert not optimizer.built
+    assert same(model.get_weights(), before)
+    optimizer.build(model.trainable_variables)
+    optimizer.apply(grads, model.trainable_variables)
+    assert not np.array_equal(numbers(model.get_layer("conv").kernel), before[0])
 
 
 def test_new_kernels_are_taken_or_the_old_ones_restored(network, train, numbers):

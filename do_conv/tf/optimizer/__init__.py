@@ -115,7 +115,7 @@ class DOConvOptimizer(Doors):
         Raises:
             DOConvError: if somebody else has written a kernel since the last step. In a compiled
                 step the network and the optimizer are left as they are, and `fit` raises it at its
-                end.
+                end, or `check_weights`. If a start of He would write the kernels only now.
         """
         grads = list(grads)
         if not grads or (trainable_variables is None and not self.built):
@@ -123,6 +123,7 @@ class DOConvOptimizer(Doors):
             return
         given = self._trainable_variables if trainable_variables is None else trainable_variables
         variables = list(given)
+        self._check_start(grads, variables)
         self.build(variables)
         self._check_variables_are_known(variables)
         as_composed = self._is_as_composed()
@@ -152,6 +153,20 @@ class DOConvOptimizer(Doors):
             return apply(kept[1], grads, kept[0])
 
         return at_most_once(as_composed, step, (trained, own))
+
+    def _check_start(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
+        """Refuse gradients that were taken before a He start has written the kernels."""
+        if self.built or self.depthwise_init == "identity":
+            return
+        of_kernels = [grads[place] for place, *_ in self._found(variables)]
+        values = [ops.all(ops.isfinite(grad)) for grad in of_kernels if grad is not None]
+        # A step that is compiled runs later, when the kernels have been written.
+        if any(not is_symbolic(value) for value in values):
+            raise broken(
+                "a start of He must write the kernels before their gradients are taken",
+                "gradients for an optimizer that has not been built",
+                "call optimizer.build(model.trainable_variables) before the first step",
+            )
 
     def _found(self, variables: Sequence[Any] | None = None) -> Planned:
         """The planned kernels among variables; without any, among those of the model."""
@@ -190,7 +205,7 @@ class DOConvOptimizer(Doors):
             DOConvError: if somebody else has written a kernel, and compiled steps were left out.
         """
         try:
-            self._check()
+            self.check_weights()
         except TypeError:  # A step has failed, and jax's variables have no values: Keras raises it.
             return
         if self.built and self.optimizer.use_ema:

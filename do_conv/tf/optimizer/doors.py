@@ -54,7 +54,7 @@ class Doors(Holder):
         check_model(model)
         rules.built(self.name, self.built)
         check_known(model, "go on with the optimizer, or use do_conv.tf's layers in its code")
-        self._check()
+        self.check_weights()
         kernels = self._in_layers(model)
 
         def replace(layer: Any) -> Any:
@@ -115,6 +115,7 @@ class Doors(Holder):
         variables = _trained_by(plain, pairs)
         places = {id(variable): place for place, variable in enumerate(variables)}
         own = cls(anew(optimizer), None)
+        own._model = lambda: plain
         own._find = lambda _: [
             (places[id(twins[id(kernel_of(layer))])], name, layer.spec) for name, layer in held
         ]

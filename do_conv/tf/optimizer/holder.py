@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
 
+from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.models import checks
 from do_conv.tf.optimizer.kernels import TrainedKernel
@@ -19,11 +20,42 @@ class Holder(Wrapper):
 
     depthwise_init: DepthwiseInit
     _trained: list[TrainedKernel]
+    _model: Callable[[], Any]
+
+    def __new__(cls, optimizer: Any = None, model: Any = None, **options: Any) -> Any:
+        """Keep the model of the constructor, for `trained_model`."""
+        made = super().__new__(cls)
+        # A closure: neither Keras nor TensorFlow shall track the model as part of this.
+        vars(made)["_model"] = lambda: model
+        return made
 
     @property
     def kernels(self) -> dict[str, TrainedKernel]:
         """The kernels that have W and D', by the name of their layer."""
         return {kernel.name: kernel for kernel in self._trained}
+
+    def trained_model(self) -> Any:
+        """The model whose kernels these are.
+
+        Raises:
+            DOConvError: if the optimizer has not been built, or was made from its configuration,
+                as `load_model` makes it.
+        """
+        if not self.built:
+            raise broken(
+                "an optimizer has W and D' to save, or to load, once it is built",
+                f"a {type(self).__name__} that has not been built",
+                "call optimizer.build(model.trainable_variables) first",
+            )
+        model = self._model()
+        if model is None:
+            raise broken(
+                "an optimizer whose W and D' are saved or loaded must know its model",
+                f"a {type(self).__name__} that was made from its configuration, without the model",
+                "save the network that its to_layers(model) returns, or make a new "
+                "DOConvOptimizer for the model",
+            )
+        return model
 
     def _expanded(self, variables: Sequence[Any]) -> list[Any]:
         """The variables with W in the place of W', and every D' behind them."""
@@ -34,8 +66,15 @@ class Holder(Wrapper):
     def _is_as_composed(self) -> Any:
         return ops.all(ops.stack([kernel.is_as_composed() for kernel in self._trained]))
 
-    def _check(self) -> None:
-        """Refuse kernels that somebody else has written."""
+    def check_weights(self) -> None:
+        """Refuse kernels that somebody else has written since the last step.
+
+        A compiled step cannot raise: it is left out. `fit` calls this at its end; call it after
+        `train_on_batch`, or in a compiled loop of your own.
+
+        Raises:
+            DOConvError: if there are such kernels.
+        """
         if self._trained and not bool(self._is_as_composed()):
             self._refuse()
 
@@ -45,6 +84,16 @@ class Holder(Wrapper):
         many = "kernels" if len(others) > 1 else "a kernel"
         listed = f"{many} of layer {', '.join(others)} written since"
         checks.kernels_as_composed(listed, "optimizer")
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read W and D'; one that was saved before it was built starts from the network's kernels.
+
+        Keras builds an optimizer before it loads the network's weights.
+        """
+        if self.built and len(store.keys()) == self._count_unbuilt:
+            self.take_weights()
+        else:
+            super().load_own_variables(store)
 
     def take_weights(self) -> None:
         """Start from the kernels that the network has now, as when the optimizer was built."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -48,15 +49,17 @@ def saved(kernels: Planned) -> list[dict[str, Any]]:
     return configs
 
 
-def loaded(configs: Sequence[Mapping[str, Any]], variables: Sequence[Any]) -> Planned:
-    """The way back, for the variables of a model like the one that was saved.
+def loaded(configs: Sequence[Mapping[str, Any]], variables: Sequence[Any] | None = None) -> Planned:
+    """The way back, for the variables of a model like the one that was saved, if they are there.
 
     Raises:
         DOConvError: if a variable has another shape.
     """
     kernels = [(one["place"], one["layer"], Spec(**one["spec"])) for one in configs]
-    for place, name, spec in kernels:
+    for place, name, spec in kernels if variables is not None else ():
         shape = tuple(variables[place].shape) if place < len(variables) else ()
-        expected = tuple(spec.kernel_size)
-        rules.stored_shape(f"{name}.kernel", expected, shape[: spec.rank])
+        expected = (*spec.kernel_size, spec.group_channels, spec.rows)
+        # Depthwise and transposed layers have other axes behind those of the positions.
+        is_like = shape[: spec.rank] == spec.kernel_size and math.prod(shape) == math.prod(expected)
+        rules.stored_shape(f"{name}.kernel", expected, expected if is_like else shape)
     return kernels

@@ -21,6 +21,7 @@ class Wrapper(keras.optimizers.Optimizer):
     def __init__(self, optimizer: Any, name: str | None) -> None:
         super().__init__(learning_rate=0.0, name=name)
         self.optimizer = _wrappable(optimizer)
+        self._count_unbuilt = len(self._variables)
 
     @property
     def variables(self) -> list[Any]:

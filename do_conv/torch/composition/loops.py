@@ -86,10 +86,15 @@ class _Eager(torch.autograd.Function):
 composed = _Eager.apply  # as `formula.composed`, in eager mode
 
 
-def compose(weight: Tensor, delta: Tensor, is_added: bool) -> Tensor:
-    """W D', and W if that is added, `(C_out, C_in/G, *K)`, in the memory format of W."""
+def compose(
+    weight: Tensor, delta: Tensor, is_added: bool, written: Tensor | None = None
+) -> Tensor:
+    """W D', and W if that is added, `(C_out, C_in/G, *K)`, in the memory format of W.
+
+    `written` is where to write it, in that format; None is a new tensor.
+    """
     laid_out = memory_format(is_added, weight)
-    written = like_composed(weight, delta, is_added)
+    written = like_composed(weight, delta, is_added) if written is None else written
     weight, delta = _resolved(weight, laid_out), _resolved(delta)
     native.compose(
         *_call(weight, delta, is_added), is_last=laid_out is torch.channels_last,

@@ -1,4 +1,4 @@
-"""SGD, Adam and AdamW on a CPU: W, D' and W' in one pass of the C loops.
+"""SGD, Adam and AdamW on a CPU: W, D' and W' by the C loops.
 
 A step by the optimizer itself reads and writes each array several times, and memory is what a step
 waits for. The optimizer's own state is used, under its own names, so each step can go either way.

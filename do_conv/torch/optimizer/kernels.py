@@ -156,9 +156,28 @@ class TrainedKernel:
         """W', of W and D' as they are now, in the kernel's dtype."""
         return compose_spec(self.weight, self.delta, self.spec).to(self.parameter.dtype)
 
+    @torch.no_grad()
     def compose(self) -> None:
         """Write W', of W and D' as they are now, into the network."""
-        self.write(self.composed())
+        self.check_place()
+        if not self._loops_can_write():
+            self.write(self.composed())
+            return
+        loops.compose(self.weight, self.delta, True, self.parameter)
+        # The C loops write behind PyTorch's back: count it as a write.
+        torch.autograd.graph.increment_version(self.parameter)
+        self.mark()
+
+    def _loops_can_write(self) -> bool:
+        """Whether the C loops can compose in the memory of W'."""
+        return (
+            self.loops_pay
+            and self.spec.has_plain_weight
+            and type(self.parameter) in (Tensor, nn.Parameter)
+            and self.parameter.dtype == self.weight.dtype
+            and self.parameter.is_contiguous()
+            and not self.parameter.is_neg()
+        )
 
     @torch.no_grad()
     def write(self, composed: Tensor) -> None:
