@@ -28,6 +28,10 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
                 steps = alone(name, size, batch, mode)
                 found = take_turns(steps, 5 * SECONDS, lambda run: run(), quick)
                 yield {"step": "the optimizer's step in it", **about, "found": found}
+            if evaluating := getattr(framework, "evaluating_trained", None):
+                steps = evaluating(name, size, batch, mode)
+                found = take_turns(steps, 5 * SECONDS, framework.timed, quick)
+                yield {"step": "evaluation between steps", **about, "found": found}
         if quick:
             break
 

@@ -122,11 +122,23 @@ def by_door() -> str:
     for framework, shown in FRAMEWORKS.items():
         for row in load(f"optimizer-{framework}")["rows"]:
             if row["step"] == "training":
-                network = f"{shown}, {_about(row)}"
-                ratios = (f"{row['found'][name]['ratio']:.2f}" for name in ("DO-Conv", "optimizer"))
-                lines.append((network, *ratios))
+                ratios = {kind: one["ratio"] for kind, one in row["found"].items()}
+                cells = [f"{ratios[kind]:.2f}" for kind in ("DO-Conv", "optimizer")]
+                default = ratios.get("plain, not fused")
+                cells.append(f"{ratios['optimizer'] / default:.2f}" if default else "")
+                lines.append((f"{shown}, {_about(row)}", *cells))
     files = [f"optimizer-{framework}" for framework in FRAMEWORKS]
-    return _with_machine(table(("", "layers", "the optimizer"), lines), files)
+    head = ("", "layers", "the optimizer", "the optimizer, to plain with PyTorch's default")
+    return _with_machine(table(head, lines), files)
+
+
+def between_steps() -> str:
+    """A table: evaluation in the middle of training, as ratios to a plain network."""
+    lines = [
+        (_about(row), *(f"{row['found'][kind]['ratio']:.2f}" for kind in ("DO-Conv", "optimizer")))
+        for row in load("optimizer-torch")["rows"] if row["step"] == "evaluation between steps"
+    ]  # fmt: skip
+    return _with_machine(table(("PyTorch", "layers", "the optimizer"), lines), ["optimizer-torch"])
 
 
 def optimizers() -> str:

@@ -13,6 +13,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "costs": costs.by_framework,
     "by estimate": costs.by_estimate,
     "costs by door": costs.by_door,
+    "between steps": costs.between_steps,
     "optimizers": costs.optimizers,
     "parts": costs.parts,
     "memory": costs.memory,

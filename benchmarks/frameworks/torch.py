@@ -274,6 +274,16 @@ def stepping_network(name: str, size: int, batch: int, mode: str) -> dict[str, C
     return {kind: partial(step, *one) for kind, one in optimized.items()}
 
 
+def evaluating_trained(name: str, size: int, batch: int, mode: str) -> dict[str, Callable[[], Any]]:
+    """Ten batches through a network between two training steps."""
+    steps = {}
+    for kind, (run, x, optimizer) in _optimized(name, size, batch, mode).items():
+        if "not" not in kind:
+            _update(run, x, optimizer)()
+            steps[kind] = _batches(run.eval(), x)
+    return steps
+
+
 def _optimized(
     name: str, size: int, batch: int, mode: str
 ) -> dict[str, tuple[Any, Tensor, torch.optim.Optimizer]]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, AdamW, lr_scheduler
+from torch.utils._python_dispatch import TorchDispatchMode
 from twins import difference, network, parameters_of, same_bits, train, twins
 
 from do_conv import DOConvError
@@ -121,6 +122,38 @@ def test_the_network_stays_plain():
     assert {id(p) for p in model.parameters()} == {
         id(p) for group in optimizer.param_groups for p in group["params"]
     }
+
+
+class Operators(TorchDispatchMode):
+    """The operators that are called, in their order."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def operators_of(model, is_training):
+    model.train(is_training)
+    with Operators() as called:
+        out = model(torch.ones(2, *SHAPE))
+        if is_training:
+            out.sum().backward()
+    return called.names
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_between_steps_the_operators_are_those_of_the_plain_network(is_training):
+    model, optimizer = made()
+    train(model, optimizer, SHAPE, 2)
+    optimizer.zero_grad()
+    expected = operators_of(network(torch.float32), is_training)
+    assert "aten.convolution.default" in expected
+    assert operators_of(model, is_training) == expected
+    assert operators_of(convert(network(torch.float32)), is_training) != expected
 
 
 def test_a_compiled_model_trains_the_same():
