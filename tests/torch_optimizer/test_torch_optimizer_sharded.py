@@ -40,13 +40,13 @@ def refused(function, *arguments):
     return str(error.value)
 
 
-def sharded_too_late():
+def sharded_too_late(call=lambda optimizer: optimizer.step()):
     from torch.distributed.fsdp import fully_shard
 
     model = network()
     optimizer = optimizer_of(model, "momentum", {})
     fully_shard(model)
-    train(model, optimizer, steps=[0])
+    call(optimizer)
 
 
 def by_channels():
@@ -74,8 +74,9 @@ def refusals(rank):
     states = [optimizer_of(one, "sgd", {}).state_dict() for one in (model, plain)]
     load = [optimizer_of(one, "sgd", {}).load_state_dict for one in (plain, model)]
     return {
-        "too late": refused(sharded_too_late), "channels": refused(by_channels),
-        "flat": refused(flat), "lbfgs": refused(joined),
+        "too late": refused(sharded_too_late),
+        "clipped too late": refused(sharded_too_late, lambda its: its.clip_grad_norm_(1.0)),
+        "channels": refused(by_channels), "flat": refused(flat), "lbfgs": refused(joined),
         "sharded state": refused(load[0], states[0]), "whole state": refused(load[1], states[1]),
     }  # fmt: skip
 
@@ -239,6 +240,7 @@ def test_exception_a_kernel_that_one_process_has_written(two):
     ("name", "words"),
     [
         ("too late", "call fully_shard first, then make the optimizer"),
+        ("clipped too late", "call fully_shard first, then make the optimizer"),
         ("channels", r"divided by its first axis, .* layer '' in placements \(Shard\(dim=1\)"),
         ("flat", "divide the model with fully_shard, the newer FSDP"),
         ("lbfgs", "step on each parameter by itself; received an LBFGS"),

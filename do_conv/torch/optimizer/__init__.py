@@ -187,7 +187,11 @@ class DOConvOptimizer(Doors):
 
         Returns:
             the norm that they had, of all parameters of the optimizer together.
+
+        Raises:
+            DOConvError: if `fully_shard` has divided the model since the optimizer was made.
         """
+        collectives.check_order(self.model, self._trained.values())
         self._differentiate()
         with self._expanded():
             inside = [p for group in self.param_groups for p in group["params"]]
