@@ -155,7 +155,10 @@ class Adapter(Protocol):
         """An over-parameterized layer of a case, with parameters."""
 
     def model_layers(self, model: Any) -> Iterator[ModelLayer]:
-        """Each layer with arrays of its own, a shared one once, in the model's order.
+        """Each layer with arrays of its own, a shared one once, in the order of the model.
+
+        Of an optimizer of kernels, those of its network, with W and D' in the place of kernels:
+        whatever is written to one of them composes the kernel.
 
         Raises:
             DOConvError: if a layer has no parameters yet.
@@ -190,12 +193,6 @@ class Adapter(Protocol):
         self, model: Any, options: Options, d_mul: Callable[[Spec], int] | None
     ) -> Any:
         """The backend's optimizer of the W and D' of a plain model's kernels."""
-
-    def kernel_layers(self, model: Any, optimizer: Any) -> Iterator[ModelLayer]:
-        """`model_layers` of a plain model, with the W and D' of its optimizer as arrays.
-
-        Whatever is written to one of them composes the kernel.
-        """
 
     def trainer(
         self, model: Any, loss: Loss, options: Options, by: Any = None

@@ -15,8 +15,8 @@ def kernel_changes(source: str | Path) -> dict[str, np.ndarray]:
     """`do_conv.core.composition.kernel_change` of each over-parameterized layer of a file.
 
     Args:
-        source: a `.pt`, `.pth`, `.safetensors`, `.weights.h5`, `.params` or `.states` file; with W
-            and D' of layers, or of a `DOConvOptimizer` or `DOConvTrainer`.
+        source: a `.pt`, `.pth`, `.safetensors`, `.weights.h5`, `.keras`, `.params` or `.states`
+            file; with W and D' of layers, or of a `DOConvOptimizer` or `DOConvTrainer`.
 
     Returns:
         by the layer's name, in the file's order, an array of the kernel's shape.

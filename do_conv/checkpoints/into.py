@@ -42,9 +42,9 @@ def import_authors(
 
     `import_authors(source, target)` writes a checkpoint for our layers. `import_authors(model,
     path)` loads the checkpoint at `path` into a PyTorch module, Keras model or Gluon block, whose
-    layers may be do_conv's or plain, or into a `DOConvOptimizer` of PyTorch or a `DOConvTrainer`; a
-    plain layer takes the composed kernel. The outputs are the same. The report has notes on layers
-    that need a person's attention.
+    layers may be do_conv's or plain, or into a `DOConvOptimizer` or `DOConvTrainer`; a plain layer
+    takes the composed kernel. The outputs are the same. The report has notes on layers that need a
+    person's attention.
 
     Args:
         source: a `.pt`, `.pth`, `.ckpt`, `.safetensors`, `.h5`, `.weights.h5`, `.params` or `.npz`

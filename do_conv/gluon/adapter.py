@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,13 +14,13 @@ import numpy as np
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 
-from do_conv.adapter import SGD, Adam, Dense, Loss, ModelLayer, Options
+from do_conv.adapter import SGD, Adam, Dense, Loss, Options
 from do_conv.core.spec import Shape, Spec
 from do_conv.gluon.layer_arrays import model_layers
 from do_conv.parity.cases import Case
 
 __all__ = [
-    "composed_kernel", "differentiate", "in_own_order", "kernel_layers", "kernel_optimizer",
+    "composed_kernel", "differentiate", "in_own_order", "kernel_optimizer",
     "layer", "model_layers", "network", "no_optimizer", "not_offered", "offers_features",
     "optimizer", "precision", "run", "trainer", "versions",
 ]  # fmt: skip
@@ -178,11 +178,6 @@ def _named(options: Options) -> tuple[str, dict[str, Any]]:
     if isinstance(options, SGD):
         return "nag" if options.is_nesterov else "sgd", {**common, "momentum": options.momentum}
     return "adam", {**common, "epsilon": options.epsilon}
-
-
-def kernel_layers(model: Any, optimizer: Any) -> Iterator[ModelLayer]:
-    """The layers of the network, with the W and D' of a `DOConvTrainer`."""
-    return model_layers(optimizer)
 
 
 def trainer(

@@ -56,7 +56,7 @@ def train_kernels(adapter: Adapter, options: Options, run: Run) -> Parameters:
         first, second = (adapter.layer(case, dtype).fold() for case in LAYERS)
         network = adapter.network([first, "relu", second])
         optimizer = adapter.kernel_optimizer(network, options, _d_mul)
-        arrays = _arrays(adapter.kernel_layers(network, optimizer))
+        arrays = _arrays(adapter.model_layers(optimizer))
         _train(adapter, network, options, run, arrays, optimizer)
         kernels = {
             f"{case.name}.kernel": layer.arrays["weight"].read()

@@ -17,12 +17,12 @@ from do_conv.core import layouts
 from do_conv.core.convolution import Window
 from do_conv.core.spec import Spec
 from do_conv.parity.cases import Case
-from do_conv.tf.layer_arrays import VariableArray, kernel_layers, model_layers
+from do_conv.tf.layer_arrays import VariableArray, model_layers
 from do_conv.tf.models.classes import input_channels
 from do_conv.tf.models.planning import in_own_order
 
 __all__ = [
-    "composed_kernel", "differentiate", "in_own_order", "kernel_layers", "kernel_optimizer",
+    "composed_kernel", "differentiate", "in_own_order", "kernel_optimizer",
     "layer", "model_layers", "network", "no_optimizer", "not_offered", "offers_features",
     "optimizer", "precision", "run", "trainer", "versions",
 ]  # fmt: skip

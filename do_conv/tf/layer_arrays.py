@@ -16,12 +16,13 @@ from do_conv.core import layouts, rules
 from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.tf.base import OverParameterized
 from do_conv.tf.composed import Composed
+from do_conv.tf.models.classes import CONVOLUTIONS, is_transposed, kernel_of
 from do_conv.tf.models.structure import check_model
+from do_conv.tf.optimizer import DOConvOptimizer
+from do_conv.tf.optimizer.kernels import TrainedKernel
 
-_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-_CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, *_TRANSPOSED, *_DEPTHWISE)
 _NORMALIZATIONS = {
     layers.BatchNormalization: {
         "weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
@@ -58,11 +59,16 @@ def model_layers(model: Any) -> Iterator[ModelLayer]:
     """Each layer with variables of its own, a shared one once, in the model's order.
 
     A separable layer with a kernel for each of its parts is two: its depthwise part, which may have
-    a D', and its pointwise one.
+    a D', and its pointwise one. Of a `DOConvOptimizer`, the layers of its model; a kernel's are W
+    and D'. Whatever is written to one of them composes the kernel.
 
     Raises:
-        DOConvError: if a layer has not been built, or it is no model.
+        DOConvError: if a layer or the optimizer has not been built, or it is no model.
     """
+    kernels: dict[int, TrainedKernel] = {}
+    if isinstance(model, DOConvOptimizer):
+        kernels = {id(kernel.variable): kernel for kernel in model.kernels.values()}
+        model = model.trained_model()
     check_model(model)
     seen: set[int] = set()
     for name, layer in _named(model, ""):
@@ -70,28 +76,30 @@ def model_layers(model: Any) -> Iterator[ModelLayer]:
             continue
         seen.add(id(layer))
         rules.built(layer.name, layer.built or not _may_have_variables(layer))
-        yield from _layers_of(name, layer)
+        has_kernel = kernels and isinstance(layer, CONVOLUTIONS)
+        if has_kernel and (kernel := kernels.get(id(kernel_of(layer)))) is not None:
+            yield from _trained(name, layer, kernel)
+        else:
+            yield from _layers_of(name, layer, _kind(layer))
 
 
-def kernel_layers(model: Any, optimizer: Any) -> Iterator[ModelLayer]:
-    """The layers of a plain model, with the W and D' of its `DOConvOptimizer`, which is built.
-
-    Whatever is written to one of them composes the kernel.
-    """
-    kernels = {id(kernel.variable): kernel for kernel in optimizer.kernels.values()}
-    for layer in model_layers(model):
-        weight: Any = layer.arrays.get("weight")
-        kernel = None if weight is None else kernels.get(id(weight.variable))
-        if kernel is None or layer.description is None:
-            yield layer
-            continue
-        layout = weight.to_core, weight.from_core
-        parts = {
-            "weight": _array(kernel.kernel, layout, kernel.compose),
-            DELTA: _array(kernel.depthwise_delta, _DELTA, kernel.compose),
-        }
-        description = replace(layer.description, d_mul=kernel.spec.d_mul)
-        yield ModelLayer(layer.name, description, {**layer.arrays, **parts})
+def _trained(name: str, layer: Any, kernel: TrainedKernel) -> Iterator[ModelLayer]:
+    """A plain layer, of any subclass, with W and D' in the place of its kernel."""
+    kind = next(base for base in type(layer).__mro__ if base in CONVOLUTIONS)
+    first, *others = _layers_of(name, layer, kind)
+    weight: Any = first.arrays["weight"]
+    layout = weight.to_core, weight.from_core
+    parts = {
+        "weight": _array(kernel.kernel, layout, kernel.compose),
+        DELTA: _array(kernel.depthwise_delta, _DELTA, kernel.compose),
+    }
+    arrays: list[Any] = [array for one in (first, *others) for array in one.arrays.values()]
+    known = {id(array.variable) for array in arrays}
+    more = {one.name: _array(one, _SAME) for one in _variables(layer) if id(one) not in known}
+    assert first.description is not None
+    description = replace(first.description, d_mul=kernel.spec.d_mul)
+    yield ModelLayer(first.name, description, {**first.arrays, **parts, **more})
+    yield from others
 
 
 def _named(layer: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -104,14 +112,18 @@ def _named(layer: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def _may_have_variables(layer: Any) -> bool:
     others = (layers.Dense, layers.PReLU, *_NORMALIZATIONS)
-    return isinstance(layer, (*_CONVOLUTIONS, *_SEPARABLE, *others))
+    return isinstance(layer, (*CONVOLUTIONS, *others))
 
 
-def _layers_of(name: str, layer: Any) -> Iterator[ModelLayer]:
-    """A layer's arrays, as one layer or, of a separable one, as two."""
-    kind = layer._plain if isinstance(layer, Composed) else type(layer)
+def _kind(layer: Any) -> Any:
+    """The plain class of a layer; None if it applies another kernel than it stores."""
     if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
-        kind = None  # the applied kernel differs
+        return None
+    return layer._plain if isinstance(layer, Composed) else type(layer)
+
+
+def _layers_of(name: str, layer: Any, kind: Any) -> Iterator[ModelLayer]:
+    """The arrays of a layer of a plain class, as one layer or, of a separable one, as two."""
     if kind in _SEPARABLE and isinstance(layer, Composed) and not _is_delta(layer):
         yield _trained_pair(name, layer)
     elif kind in _SEPARABLE:
@@ -121,8 +133,8 @@ def _layers_of(name: str, layer: Any) -> Iterator[ModelLayer]:
         yield ModelLayer(array_name(name, "pointwise"), Description("convolution", ones), arrays)
     elif kind in _DEPTHWISE:
         yield _depthwise(name, layer, layer.kernel, layer.bias)
-    elif kind in _CONVOLUTIONS:
-        what = "transposed" if kind in _TRANSPOSED else "convolution"
+    elif kind in CONVOLUTIONS:
+        what = "transposed" if is_transposed(layer) else "convolution"
         arrays = {"weight": _array(layer.kernel, _KERNEL), **_delta(layer), **_bias(layer.bias)}
         size, groups = tuple(layer.kernel_size), getattr(layer, "groups", 1)
         yield ModelLayer(name, Description(what, size, groups, _d_mul(layer)), arrays)
@@ -212,9 +224,13 @@ def _prelu(name: str, layer: Any) -> Iterator[ModelLayer]:
 
 def _unknown(name: str, layer: Any) -> Iterator[ModelLayer]:
     """The variables of a layer that other frameworks do not have, without those it holds."""
-    own = [*layer._trainable_variables, *layer._non_trainable_variables]
-    if own:
+    if own := _variables(layer):
         yield ModelLayer(name, None, {one.name: _array(one, _SAME) for one in own})
+
+
+def _variables(layer: Any) -> list[Any]:
+    """The variables of a layer, without those of what it holds."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def _array(variable: Any, layout: Layout, then: Callable[[], None] = lambda: None) -> VariableArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from do_conv.adapter import SGD, Dense, Loss, ModelLayer, Options
+from do_conv.adapter import SGD, Dense, Loss, Options
 from do_conv.core.spec import Shape, Spec
 from do_conv.parity.cases import Case
 from do_conv.torch.layer_arrays import model_layers
 
 __all__ = [
-    "composed_kernel", "differentiate", "in_own_order", "kernel_layers", "kernel_optimizer",
+    "composed_kernel", "differentiate", "in_own_order", "kernel_optimizer",
     "layer", "model_layers", "network", "no_optimizer", "not_offered", "offers_features",
     "optimizer", "precision", "run", "trainer", "versions",
 ]  # fmt: skip
@@ -150,11 +150,6 @@ def kernel_optimizer(
 ) -> Optimizer:
     """`DOConvOptimizer`."""
     return do_torch.DOConvOptimizer(optimizer(model, options), model, d_mul=d_mul)
-
-
-def kernel_layers(model: nn.Module, optimizer: Any) -> Iterator[ModelLayer]:
-    """The layers of the network, with the W and D' of a `DOConvOptimizer`."""
-    return model_layers(optimizer)
 
 
 def trainer(

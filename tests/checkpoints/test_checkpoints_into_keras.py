@@ -10,7 +10,7 @@ from keras import layers, ops
 
 from do_conv import DOConvError, checkpoints
 from do_conv.cli import main
-from do_conv.tf import convert
+from do_conv.tf import DOConvOptimizer, convert
 from do_conv.tf.authors import DOConv2D
 
 pytestmark = pytest.mark.usefixtures("one_reader")
@@ -134,6 +134,19 @@ def test_a_model_of_either_kind(make, path, theirs, expected):
     if make is DOConv2D:
         np.testing.assert_array_equal(convs[1].kernel, theirs.layers[4].kernel)
         assert np.any(convs[1].depthwise_delta)
+
+
+def test_an_optimizer_takes_w_and_d(path, theirs, expected):
+    model = built(plain)
+    name = model.layers[4].name
+    inner = keras.optimizers.SGD(0.1)
+    optimizer = DOConvOptimizer(inner, model, where=name, d_mul=18)
+    optimizer.build(model.trainable_variables)
+    checkpoints.import_authors(optimizer, path)
+    assert_output(model, expected)
+    kernel = optimizer.kernels[name]
+    np.testing.assert_array_equal(ops.convert_to_numpy(kernel.kernel), theirs.layers[4].kernel)
+    assert np.any(ops.convert_to_numpy(kernel.depthwise_delta))
 
 
 def test_a_file_of_a_whole_model_and_layers_of_both_kinds(theirs, expected, tmp_path):

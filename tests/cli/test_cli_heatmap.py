@@ -2,13 +2,16 @@
 
 import json
 import pickle
+import zipfile
 
+import keras
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from do_conv import checkpoints, cli
+from do_conv import checkpoints, cli, tf
+from do_conv.core import layouts
 from do_conv.core.composition import kernel_change
 from do_conv.torch import DepthwiseSeparableConv2d, DOConv1d, DOConv2d, DOConvOptimizer
 
@@ -162,6 +165,84 @@ def test_the_states_of_a_gluon_trainer(tmp_path, capsys):
         weight, delta = (part.data().asnumpy().astype("float64") for _, part in kernel.parts)
         change = kernel_change(weight, delta, kernel.spec.groups)
         np.testing.assert_allclose(found[name], change, rtol=1e-6)
+
+
+def keras_model(around=lambda optimizer: optimizer):
+    """A plain model and its optimizer, which is built, from a start that is drawn."""
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.layers.Conv2D(4, 3, groups=2, name="conv"),
+        keras.layers.DepthwiseConv2D(2, name="depthwise"),
+        keras.layers.Conv2DTranspose(3, 2, name="up"),
+    ]
+    model = keras.Sequential([keras.Input((8, 8, 4)), *layers])
+    inner = keras.optimizers.Adam(0.1)
+    optimizer = tf.DOConvOptimizer(inner, model, depthwise_init="he", d_mul=lambda s: s.area + 1)
+    model.compile(around(optimizer), "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model, optimizer
+
+
+def assert_changes(found, names, optimizer):
+    assert list(found) == names
+    to_core = layouts.kernel_from_keras, layouts.delta_from_keras
+    for name, kernel in zip(names, optimizer.kernels.values(), strict=True):
+        arrays = [keras.ops.convert_to_numpy(part).astype("float64") for part in kernel.parts]
+        weight, delta = (of(array) for of, array in zip(to_core, arrays, strict=True))
+        change = kernel_change(weight, delta, len(delta) // weight.shape[1])
+        np.testing.assert_allclose(found[name], change, rtol=1e-6)
+
+
+@pytest.mark.parametrize("around", [lambda one: one, keras.optimizers.LossScaleOptimizer])
+def test_a_keras_file_with_an_optimizer(around, tmp_path, capsys):
+    """A file of weights has no names of layers; a whole model has them in its configuration."""
+    model, optimizer = keras_model(around)
+    model.save_weights(tmp_path / "training.weights.h5")
+    model.save(tmp_path / "training.keras")
+    numbered = [f"kernel {number}" for number in range(3)]
+    assert_changes(drawn(tmp_path / "training.weights.h5", capsys), numbered, optimizer)
+    assert_changes(drawn(tmp_path / "training.keras", capsys), list(optimizer.kernels), optimizer)
+    assert list(optimizer.kernels) == ["conv", "depthwise", "up"]
+
+
+def test_a_keras_optimizer_in_a_neutral_file(tmp_path, capsys):
+    _, optimizer = keras_model()
+    checkpoints.save(optimizer, tmp_path / "training.safetensors")
+    found = drawn(tmp_path / "training.safetensors", capsys)
+    assert_changes(found, list(optimizer.kernels), optimizer)
+
+
+def test_a_keras_model_with_layers(tmp_path, capsys):
+    conv = tf.DOConv2D(4, 3, depthwise_init="he")
+    model = keras.Sequential([keras.Input((8, 8, 3)), conv])
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+    model.optimizer.build(model.trainable_variables)
+    for path in (tmp_path / "model.weights.h5", tmp_path / "model.keras"):
+        model.save_weights(path) if path.name.endswith(".h5") else model.save(path)
+        assert list(drawn(path, capsys)) == ["layers/do_conv2d"]
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        (None, "File is not a zip file"),
+        ({"config.json": b"{}"}, "There is no item named 'model.weights.h5'"),
+        ({"config.json": b"{", "model.weights.h5": b""}, "Expecting property name"),
+        ({"config.json": b"{}", "model.weights.h5": b"no HDF5"}, "signature"),
+        ({"config.json": b"{}", "model.weights.h5": bytes(10**7)}, "larger than what is stored"),
+    ],
+)
+def test_exception_a_damaged_keras_archive(members, said, tmp_path, capsys):
+    path = tmp_path / "bad.keras"
+    path.write_bytes(b"no archive")
+    if members is not None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+    assert cli.main(["heatmap", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "must be a whole Keras archive file" in error
+    assert said in error
 
 
 class Harmful:

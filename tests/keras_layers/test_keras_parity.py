@@ -24,12 +24,11 @@ def test_training(dtype):
     assert [result for result in results if not result.holds] == []
 
 
-def test_training_in_the_optimizer_is_training_in_layers():
-    """By one optimizer, since each of them is compiled twice: `do-conv parity` takes all."""
-    chosen = {"AdamW": doors.OPTIMIZERS["AdamW"]}
-    results = list(comparison.compare_doors("keras", KERAS, "float64", chosen))
+@pytest.mark.parametrize("dtype", comparison.TOLERANCES)
+def test_training_in_the_optimizer_is_training_in_layers(dtype):
+    results = list(comparison.compare_doors("keras", KERAS, dtype))
     assert [result for result in results if not result.holds] == []
-    assert len(results) == 8
+    assert len(results) == 8 * len(doors.OPTIMIZERS)
 
 
 def test_weight_decay_pulls_the_kernel_to_w():

@@ -1,4 +1,4 @@
-"""Training beside a plain model is that of the model with our layers."""
+"""The kernels that the optimizer trains, their starts, and the options of each."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from do_conv import DOConvError
 from do_conv.core.composition import compose_spec_gradients
 from do_conv.core.layouts import delta_from_keras, kernel_from_keras
 from do_conv.core.spec import Spec
-from do_conv.tf import DOConvOptimizer, convert, fold, plan
+from do_conv.tf import DOConvOptimizer, plan
 from do_conv.tf.composition import gradients
 from do_conv.tf.optimizer.compiled import on_arrays
 
@@ -17,77 +17,6 @@ optimizers = keras.optimizers
 
 def sgd(**more):
     return optimizers.SGD(0.02, momentum=0.9, weight_decay=1e-2, **more)
-
-
-# The optimizer, how far it may be from the layers, and D_mul.
-OPTIMIZERS = {
-    "sgd": (sgd, 1e-12),
-    "nesterov": (lambda: sgd(nesterov=True, clipnorm=0.1), 1e-12),
-    "adam": (lambda: optimizers.Adam(1e-3, gradient_accumulation_steps=2), 1e-10),
-    "adamw": (
-        lambda: optimizers.AdamW(
-            optimizers.schedules.ExponentialDecay(1e-3, 5, 0.5), use_ema=True, ema_momentum=0.9
-        ),
-        1e-10,
-    ),
-}
-
-
-def both(network, train, make, epochs=5, wrap=lambda one: one, **options):
-    """A converted network after training, folded, and the plain one with the same starts."""
-    converted = convert(network(), **options)
-    starts = {one.name: variables_of(one) for one in converted.layers if "dense" not in one.name}
-    train(converted, wrap(make()), epochs=epochs)
-    plain = network()
-    optimizer = DOConvOptimizer(make(), plain, **options)
-    optimizer.build(plain.trainable_variables)
-    for name, kernel in optimizer.kernels.items():
-        kernel.kernel.assign(starts[name][0])  # slots of W are drawn anew
-    train(plain, wrap(optimizer), epochs=epochs)
-    return fold(converted), plain, optimizer
-
-
-def variables_of(layer):
-    kernel = getattr(layer, "depthwise_kernel", getattr(layer, "kernel", None))
-    return [] if kernel is None else [keras.ops.convert_to_numpy(kernel).copy()]
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_training_is_that_of_the_layers(network, train, apart, name):
-    make, tolerance = OPTIMIZERS[name]
-    folded, plain, optimizer = both(network, train, make)
-    assert list(optimizer.kernels) == ["conv", "depthwise", "separable", "up"]
-    assert apart(plain, network()) > 1e-3
-    assert apart(plain, folded) < tolerance
-    assert int(optimizer.iterations) == (10 if name == "adam" else 20)
-
-
-def test_slots_beyond_the_kernel_are_trained_as_in_the_layers(network, train, apart):
-    folded, plain, optimizer = both(network, train, sgd, d_mul=lambda spec: 2 * spec.area + 1)
-    assert optimizer.kernels["conv"].kernel.shape == (9, 2, 4)
-    assert apart(plain, folded) < 1e-12
-
-
-def test_float32_is_near(network, train, apart):
-    def narrow(kinds=("conv", "up")):
-        return network("float32", kinds)
-
-    for make in (sgd, lambda: optimizers.AdamW(1e-3, epsilon=1e-4)):
-        folded, plain, _ = both(narrow, train, make)
-        assert apart(plain, folded) < 1e-5
-
-
-def test_a_subclassed_model_is_trained_like_its_layers_in_a_graph(
-    network, subclassed, train, apart
-):
-    plain, model = network(), subclassed()
-    model(np.zeros((1, 4, 4, 4)))
-    model.set_weights(plain.get_weights())
-    train(plain, DOConvOptimizer(sgd(), plain))
-    optimizer = DOConvOptimizer(sgd(), model)
-    train(model, optimizer)
-    assert len(optimizer.kernels) == 4
-    assert apart(plain, model) < 1e-12
 
 
 def test_a_model_may_be_built_by_its_first_batch(subclassed, train):

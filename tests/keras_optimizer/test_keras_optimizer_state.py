@@ -142,6 +142,21 @@ def test_a_kernel_that_somebody_else_wrote_is_not_overwritten(network, train, ea
     assert same(state(optimizer), kept)
 
 
+def test_weights_of_the_optimizer_can_be_set(network, train):
+    model = network("float32")
+    train(model, DOConvOptimizer(adamw(), model), epochs=1)
+    other = network("float32")
+    optimizer = DOConvOptimizer(adamw(), other)
+    other.compile(optimizer, "mse")
+    optimizer.build(other.trainable_variables)
+    other.set_weights(model.get_weights())
+    optimizer.set_weights(state(model.optimizer))
+    assert int(optimizer.iterations) == int(model.optimizer.iterations) > 0
+    train(model, epochs=1)
+    train(other, epochs=1)
+    assert same(model.get_weights(), other.get_weights())
+
+
 def test_steps_that_are_left_out_beside_fit_are_noticed_by_a_check(network, train, batches):
     model = network("float32")
     optimizer = DOConvOptimizer(adamw(), model)

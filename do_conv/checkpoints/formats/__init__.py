@@ -3,6 +3,7 @@
 torch         PyTorch's pickles, .pt, .pth and Lightning's .ckpt: tensors and plain containers only
 safetensors   .safetensors
 keras         Keras's weights, .weights.h5; for the authors' checkpoints also .h5
+keras_archive Keras's models, .keras: read only
 gluon         MXNet's .params, read and written without MXNet
 gluon_states  the states of a Gluon trainer, .states: read only
 npz           NumPy's archives of named arrays: for the authors' checkpoints only
@@ -35,7 +36,7 @@ FOLDED = {
     ".pth": "torch",
     ".pt": "torch",
 }
-DRAWN = {**FOLDED, ".states": "gluon_states"}
+DRAWN = {**FOLDED, ".keras": "keras_archive", ".states": "gluon_states"}
 # Lightning's files end in `.ckpt`.
 IMPORTED = {**FOLDED, ".h5": "keras", ".npz": "npz", ".ckpt": "torch"}
 

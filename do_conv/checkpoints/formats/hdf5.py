@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 # The largest compression ratio that is believed.
-_MOST_EXPANSION = 1000
+MOST_EXPANSION = 1000
 _SMALL = 1 << 20
 _SECONDS = 60.0
 _BYTES_PER_SECOND = 10_000_000
@@ -99,7 +99,7 @@ def _check(group: Any, h5py: Any, around: tuple[int, ...] = ()) -> None:
             if member.external or member.is_virtual:
                 raise ValueError("it has arrays in other files")
             size = (member.size or 0) * member.dtype.itemsize
-            if size > max(_SMALL, _MOST_EXPANSION * member.id.get_storage_size()):
+            if size > max(_SMALL, MOST_EXPANSION * member.id.get_storage_size()):
                 raise ValueError("an array larger than what is stored of it")
             for _ in member.attrs.items():
                 pass

@@ -6,6 +6,7 @@ The state's names are the paths of the arrays. Groups, attributes, chunks and co
 from __future__ import annotations
 
 import io
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from do_conv.checkpoints.formats import Checkpoint, hdf5
 from do_conv.checkpoints.formats.bfloat16 import narrowed, widened
 from do_conv.checkpoints.keras_names import KERAS
+from do_conv.checkpoints.layers import DELTA
 from do_conv.core.errors import require_installed
 
 KIND = "HDF5"
@@ -49,8 +51,14 @@ class Dataset:
         return bool(self.dtype.itemsize == 2 and noted == "bfloat16")
 
 
-def read(path: Path) -> Checkpoint:
-    """The one state of a file; the rest is its groups, with their attributes."""
+def read(path: Path, layers: Sequence[str] = ()) -> Checkpoint:
+    """The one state of a file; the rest is its groups, with their attributes.
+
+    Args:
+        path: the file.
+        layers: the names of the layers whose kernels an optimizer trains as W and D'. The file does
+            not have them; without them kernels are numbered.
+    """
     require_installed("h5py", extra="files", user="an HDF5 file")
     import h5py
 
@@ -58,7 +66,34 @@ def read(path: Path) -> Checkpoint:
     state: dict[str, Dataset] = {}
     with h5py.File(io.BytesIO(hdf5.clean_copy(path)), "r") as file:
         _read_group("", file, groups, state)
-    return Checkpoint([state], groups)
+    trained = list(_trained(groups, state))
+    if len(set(layers)) != len(trained):
+        layers = [f"kernel {number}" for number in range(len(trained))]
+    kernels = {
+        f"{layer}/vars/{name}": part
+        for layer, parts in zip(layers, trained, strict=True)
+        for name, part in zip(("0", DELTA), parts, strict=True)
+    }
+    return Checkpoint([state], groups, [kernels])
+
+
+def _trained(groups: Collection[str], state: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """W and D' of each kernel of a `DOConvOptimizer`, which has another optimizer inside.
+
+    After two variables that every optimizer has, it stores three of each kernel: W, D', and a
+    sample of W'.
+    """
+    for group in groups:
+        owner = group.removesuffix("vars")
+        if owner == group or f"{owner}optimizer/vars" not in groups:
+            continue
+        own: list[Any] = []
+        while (path := f"{group}/{len(own)}") in state:
+            own.append(state[path])
+        kernels = [own[start : start + 3] for start in range(2, len(own), 3)]
+        axes = [[len(shape(part)) for part in kernel] for kernel in kernels]
+        if all(len(one) == 3 and min(one[:2]) > 2 and one[2] == 1 for one in axes):
+            yield from ((weight, delta) for weight, delta, _ in kernels)
 
 
 def _read_group(

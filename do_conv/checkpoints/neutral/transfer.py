@@ -32,12 +32,13 @@ def save(model: Any, path: str | Path) -> None:
 
     Args:
         model: a PyTorch module, Keras model or layer, or Gluon block, with over-parameterized
-            layers or without; or PyTorch's `DOConvOptimizer`, or a `DOConvTrainer`, for its network
-            with W and D' in the place of its kernels.
+            layers or without; or a `DOConvOptimizer` or `DOConvTrainer`, for its network with W and
+            D' in the place of its kernels.
         path: a name that ends in `.safetensors`.
 
     Raises:
-        DOConvError: if a layer has no parameters yet, or the file cannot be written.
+        DOConvError: if a layer has no parameters yet, the file cannot be written, or a Keras
+            optimizer has not been built or has no model.
         MissingFrameworkError: if safetensors is not installed.
     """
     layers = layers_of(model)
@@ -60,8 +61,8 @@ def load(model: Any, path: str | Path, *, match: Match = "name") -> dict[str, st
 
     Args:
         model: a PyTorch module, Keras model or layer, or Gluon block, whose layers have parameters;
-            or PyTorch's `DOConvOptimizer`, or a `DOConvTrainer`, which takes W and D' and writes W'
-            into its network.
+            or a `DOConvOptimizer` or `DOConvTrainer`, which takes W and D' and writes W' into its
+            network; a Keras optimizer must have been built.
         path: a neutral file.
         match: "name" pairs layers of the same name; "order" pairs them in the order they have in
             both models, and refuses a pair of different kinds or shapes; a dict has the model's

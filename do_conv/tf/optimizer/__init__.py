@@ -77,9 +77,9 @@ class DOConvOptimizer(Doors):
         super().__init__(optimizer, name)
         self.depthwise_init = rules.depthwise_init(depthwise_init)
         self._find = None
+        self._model = lambda: model
         if model is not None:
             check_model(model)
-            # A closure: neither Keras nor TensorFlow shall track the model as part of this.
             self._find = functools.partial(planned, model, where, d_mul)
             if model.built:
                 self._find(model.trainable_variables)  # bad options are refused at once

@@ -20,14 +20,9 @@ class Holder(Wrapper):
 
     depthwise_init: DepthwiseInit
     _trained: list[TrainedKernel]
-    _model: Callable[[], Any]
-
-    def __new__(cls, optimizer: Any = None, model: Any = None, **options: Any) -> Any:
-        """Keep the model of the constructor, for `trained_model`."""
-        made = super().__new__(cls)
-        # A closure: neither Keras nor TensorFlow shall track the model as part of this.
-        vars(made)["_model"] = lambda: model
-        return made
+    _model: Callable[
+        [], Any
+    ]  # a closure: Keras and TensorFlow shall not track it as a part of this
 
     @property
     def kernels(self) -> dict[str, TrainedKernel]:

@@ -56,7 +56,9 @@ def loaded(configs: Sequence[Mapping[str, Any]], variables: Sequence[Any] | None
         DOConvError: if a variable has another shape.
     """
     kernels = [(one["place"], one["layer"], Spec(**one["spec"])) for one in configs]
-    for place, name, spec in kernels if variables is not None else ():
+    if variables is None:
+        return kernels
+    for place, name, spec in kernels:
         shape = tuple(variables[place].shape) if place < len(variables) else ()
         expected = (*spec.kernel_size, spec.group_channels, spec.rows)
         # Depthwise and transposed layers have other axes behind those of the positions.

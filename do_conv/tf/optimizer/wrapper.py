@@ -28,6 +28,12 @@ class Wrapper(keras.optimizers.Optimizer):
         """Its own variables, then those of the optimizer inside."""
         return [*self._variables, *self.optimizer.variables]
 
+    def set_weights(self, weights: Any) -> None:
+        """Set the values of `variables`."""
+        count = len(self._variables)
+        super().set_weights(weights[:count])
+        self.optimizer.set_weights(weights[count:])
+
     @property
     def learning_rate(self) -> Any:
         """That of the optimizer inside."""

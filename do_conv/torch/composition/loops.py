@@ -86,9 +86,7 @@ class _Eager(torch.autograd.Function):
 composed = _Eager.apply  # as `formula.composed`, in eager mode
 
 
-def compose(
-    weight: Tensor, delta: Tensor, is_added: bool, written: Tensor | None = None
-) -> Tensor:
+def compose(weight: Tensor, delta: Tensor, is_added: bool, written: Tensor | None = None) -> Tensor:
     """W D', and W if that is added, `(C_out, C_in/G, *K)`, in the memory format of W.
 
     `written` is where to write it, in that format; None is a new tensor.

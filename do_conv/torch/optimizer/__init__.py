@@ -43,7 +43,7 @@ from do_conv.torch.optimizer.doors import Doors
 from do_conv.torch.optimizer.groups import Expanded, are_zero, rate_of, scheduled
 from do_conv.torch.optimizer.kernels import TrainedKernel
 from do_conv.torch.optimizer.planned import planned
-from do_conv.torch.optimizer.sharded import kernel_of
+from do_conv.torch.optimizer.sharded import ShardedKernel, kernel_of
 
 
 class DOConvOptimizer(Doors):
@@ -150,9 +150,9 @@ class DOConvOptimizer(Doors):
             DOConvError: if somebody else has written a kernel since the last step, or
                 `fully_shard` has divided it. Nothing has changed then.
         """
-        # `torch.distributed.checkpoint` makes the state that it loads into by a step with rates of
-        # zero, maybe after it has loaded the model. Such a step changes no W and no D'.
-        is_moving = closure is not None or not are_zero(self.param_groups)
+        # `torch.distributed.checkpoint` makes the state that it loads into by a step with rates and
+        # gradients of zero, maybe after it has loaded the model. It changes no W and no D'.
+        is_moving = closure is not None or not are_zero(self.param_groups) or self._has_gradients()
         collectives.check_order(self.model, self._trained.values())
         kernels = list(self._trained.values())
         if closure is None:
@@ -202,6 +202,14 @@ class DOConvOptimizer(Doors):
             (p for group in self.param_groups for p in group["params"]), max_norm, norm
         )
         return norm
+
+    def _has_gradients(self) -> bool:
+        """Whether a kernel that this process has as a whole has a gradient that is not zero."""
+        return any(
+            bool(kernel.grad.any())
+            for kernel in self._trained.values()
+            if kernel.parameter.grad is not None and not isinstance(kernel, ShardedKernel)
+        )
 
     def _step_fused(self) -> list[TrainedKernel]:
         """Step the kernels that the C loops can step, and return them."""

@@ -127,7 +127,7 @@ def _sgd(state: Any, array: Tensor, group: Mapping[str, Any]) -> tuple[native.Ru
     rule.is_first = own.get("momentum_buffer") is None
     if rule.is_first:
         own["momentum_buffer"] = torch.empty_like(array)
-    return rule, (own["momentum_buffer"].data_ptr(), None)
+    return rule, (_address(own, "momentum_buffer", array), None)
 
 
 def _adam(state: Any, array: Tensor, group: Mapping[str, Any]) -> tuple[native.Rule, _Addresses]:
@@ -149,4 +149,10 @@ def _adam(state: Any, array: Tensor, group: Mapping[str, Any]) -> tuple[native.R
         correction1=1 - beta1**count,
         correction2=1 - beta2**count,
     )
-    return rule, (own["exp_avg"].data_ptr(), own["exp_avg_sq"].data_ptr())
+    return rule, (_address(own, "exp_avg", array), _address(own, "exp_avg_sq", array))
+
+
+def _address(state: Any, name: str, array: Tensor) -> int:
+    """Where an array of a state is, which may have come in another layout than that of W."""
+    state[name] = state[name].to(array.dtype).contiguous()
+    return int(state[name].data_ptr())

@@ -15,7 +15,9 @@ def gradients(weight: Tensor, delta: Tensor, grad: Tensor, spec: Spec) -> tuple[
     else:
         # Contiguous as W is: an optimizer steps tensors of the same strides together.
         with without_autocast(grad):
-            of_weight, of_delta = formula.gradients(weight, delta, grad.contiguous(), spec)
+            # Of complex numbers PyTorch's gradients are conjugated.
+            given = weight.conj().resolve_conj(), delta.conj().resolve_conj()
+            of_weight, of_delta = formula.gradients(*given, grad.contiguous(), spec)
     if not spec.has_plain_weight:
         of_weight = of_weight.contiguous()
         _whole_blocks(of_weight, spec).add_(grad.flatten(2).unsqueeze(2))

@@ -86,10 +86,9 @@ def scheduled(options: Mapping[str, Any], group: Mapping[str, Any], first: Any) 
 
 def are_zero(groups: Iterable[Mapping[str, Any]]) -> bool:
     """Whether all rates are zero; one on an accelerator is not asked for."""
-    rates = [group.get("lr", 1) for group in groups]
-    return all(not isinstance(r, Tensor) or r.device.type == "cpu" for r in rates) and not any(
-        rates
-    )
+    rates = [group.get("lr") for group in groups]
+    is_known = all(not isinstance(r, Tensor) or r.device.type == "cpu" for r in rates)
+    return is_known and all(rate is not None and not rate for rate in rates)
 
 
 def lists_of(group: Mapping[str, Any]) -> list[str]:

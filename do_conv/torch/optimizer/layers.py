@@ -114,7 +114,9 @@ def _difference(
     of_weight: Mapping[str, Any], of_delta: Mapping[str, Any], names: Iterable[str]
 ) -> dict[str, Any]:
     """The options of a group of D' that differ, with the rate it would have at the first of W."""
-    options = {name: of_delta[name] for name in names if of_delta[name] != of_weight[name]}
+    # A copy of an optimizer may have defaults that its groups lack.
+    both = [name for name in names if name in of_weight and name in of_delta]
+    options = {name: of_delta[name] for name in both if of_delta[name] != of_weight[name]}
     first = of_weight.get("initial_lr", of_weight.get("lr"))
     if "lr" in options and of_weight["lr"]:
         options["lr"] = of_delta["lr"] * (first / of_weight["lr"])

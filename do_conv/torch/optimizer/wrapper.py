@@ -137,6 +137,18 @@ def check_inner(optimizer: Optimizer, depthwise_options: Mapping[str, Any] | Non
     Raises:
         DOConvError: if it is such an optimizer.
     """
+    if not hasattr(optimizer, "param_groups") or isinstance(optimizer, type):
+        raise broken(
+            "a DOConvOptimizer must be given an optimizer of torch.optim, or of the same kind",
+            f"a {type(optimizer).__name__}",
+            "give the optimizer first, made from the model's parameters, then the model",
+        )
+    if isinstance(optimizer, LBFGS) and any(optimizer.state.values()):
+        raise broken(
+            "an optimizer that has trained must have a state for each parameter",
+            "an LBFGS that has stepped, which has one for all",
+            "make a new LBFGS",
+        )
     if isinstance(optimizer, Wrapper):
         raise broken(
             "a DOConvOptimizer must hold another kind of optimizer",
