@@ -12,11 +12,10 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 PYTEST := $(BIN)/python -m pytest
 KERAS_OWN := tests/framework_suites/test_keras_own.py
 KERAS_TESTS := tests/keras_layers tests/keras_models tests/keras_optimizer $(KERAS_OWN)
-COVERAGE := --cov=do_conv --cov-append --cov-report=
 
 TOOLS := $(VENV)/integrations
 
-.PHONY: install demo test test-frameworks test-zoo test-integrations lint docs docs-check results bench lock clean
+.PHONY: install demo test coverage test-frameworks test-zoo test-integrations lint docs docs-check results bench lock clean
 
 install: $(STAMP)
 
@@ -34,10 +33,15 @@ demo: $(STAMP)
 
 # Keras chooses its backend when it is imported: a process for each of the three.
 test: $(STAMP)
-	rm -f .coverage
 	KERAS_BACKEND=torch $(PYTEST) -q $(COVERAGE) $(KERAS_TESTS)
 	KERAS_BACKEND=jax $(PYTEST) -q -n 2 $(COVERAGE) $(KERAS_TESTS)
-	KERAS_BACKEND=tensorflow $(PYTEST) -n 2 $(COVERAGE) --cov-report=term tests
+	KERAS_BACKEND=tensorflow $(PYTEST) -n 2 $(COVERAGE) tests
+
+# The same tests, which take longer, and what lines and branches of do_conv none of them runs.
+coverage: $(STAMP)
+	rm -f .coverage
+	$(MAKE) test COVERAGE="--cov=do_conv --cov-append --cov-report="
+	$(BIN)/coverage report
 
 # All of the frameworks' own tests, with our layers in place of theirs; the first case of each is
 # among the tests.
