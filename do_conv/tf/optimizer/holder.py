@@ -20,9 +20,7 @@ class Holder(Wrapper):
 
     depthwise_init: DepthwiseInit
     _trained: list[TrainedKernel]
-    _model: Callable[
-        [], Any
-    ]  # a closure: Keras and TensorFlow shall not track it as a part of this
+    _model: Callable[[], Any]  # a closure: neither Keras nor TensorFlow shall track the model
 
     @property
     def kernels(self) -> dict[str, TrainedKernel]:

@@ -159,10 +159,10 @@ class TrainedKernel:
     @torch.no_grad()
     def compose(self) -> None:
         """Write W', of W and D' as they are now, into the network."""
-        self.check_place()
         if not self._loops_can_write():
             self.write(self.composed())
             return
+        self.check_place()
         loops.compose(self.weight, self.delta, True, self.parameter)
         # The C loops write behind PyTorch's back: count it as a write.
         torch.autograd.graph.increment_version(self.parameter)
