@@ -13,28 +13,18 @@ os.environ["KERAS_BACKEND"] = "jax"
 import jax
 import keras
 import numpy as np
+from of_two_devices import compiled, network, x, y
 
 from do_conv import DOConvError
-from do_conv.tf import DOConvOptimizer
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_disable_most_optimizations", True)
-random = np.random.default_rng(0)
-x, y = random.standard_normal((16, 4, 4, 4)), random.standard_normal((16, 2))
 
 
 def trained(scope):
     with scope:
-        keras.utils.set_random_seed(1)
-        layers = [
-            keras.layers.Conv2D(4, 2, groups=2, activation="tanh", name="conv", dtype="float64"),
-            keras.layers.Flatten(dtype="float64"),
-            keras.layers.Dense(2, dtype="float64"),
-        ]
-        model = keras.Sequential([keras.Input((4, 4, 4), dtype="float64"), *layers])
-        inner = keras.optimizers.SGD(0.02, momentum=0.9, weight_decay=1e-2)
-        model.compile(DOConvOptimizer(inner, model, depthwise_init="he"), "mse")
-        model.optimizer.build(model.trainable_variables)
+        model = network()
+        compiled(model)
         start = values(model)
         model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
     return model, start
