@@ -97,10 +97,14 @@ class DOConvOptimizer(Doors):
         with at_once():
             found = self._found(variables)
             remedy = "give it the variables of the model that are trained"
-            checks.something_to_optimize(len(found), type(self.optimizer).__name__, remedy)
+            count, inside = len(found.kernels), type(self.optimizer).__name__
+            checks.something_to_optimize(count, inside, remedy)
+            places = [place for place, *_ in found.kernels]
+            self._frozen = [number for number, place in enumerate(places) if place is None]
             self._trained = [
-                TrainedKernel(self, variables[place], name, place, spec)
-                for place, name, spec in found
+                TrainedKernel(self, variables[place], name, spec)
+                for place, name, spec in found.kernels
+                if place is not None
             ]
             for kernel in self._trained:
                 kernel.start(self.depthwise_init)
@@ -158,7 +162,8 @@ class DOConvOptimizer(Doors):
         """Refuse gradients that were taken before a He start has written the kernels."""
         if self.built or self.depthwise_init == "identity":
             return
-        of_kernels = [grads[place] for place, *_ in self._found(variables)]
+        places = [place for place, *_ in self._found(variables).kernels]
+        of_kernels = [grads[place] for place in places if place is not None]
         values = [ops.all(ops.isfinite(grad)) for grad in of_kernels if grad is not None]
         # A step that is compiled runs later, when the kernels have been written.
         if any(not is_symbolic(value) for value in values):
@@ -177,6 +182,13 @@ class DOConvOptimizer(Doors):
                 "leave the model out in from_config only",
             )
         return self._find(variables)
+
+    def _still_trained(self) -> Planned:
+        """The kernels, with their places among the variables that have not been frozen since."""
+        variables = [variable for variable in self._trainable_variables if variable.trainable]
+        places = {self._var_key(variable): place for place, variable in enumerate(variables)}
+        kernels = [(places.get(self._var_key(k.variable)), k.name, k.spec) for k in self._trained]
+        return Planned(kernels, len(variables))
 
     def _step(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
         """The step of the optimizer inside on W and D', then W'."""
@@ -219,12 +231,11 @@ class DOConvOptimizer(Doors):
 
     def get_config(self) -> dict[str, Any]:
         """The optimizer inside, and the place and sizes of each kernel; never the model."""
-        kernels = [(kernel.place, kernel.name, kernel.spec) for kernel in self._trained]
         return {
             "name": self.name,
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
             "depthwise_init": self.depthwise_init,
-            "kernels": saved(kernels if self.built else self._found()),
+            **saved(self._still_trained() if self.built else self._found()),
         }
 
     @classmethod
@@ -237,11 +248,12 @@ class DOConvOptimizer(Doors):
         )
         init, name = config["depthwise_init"], config["name"]
         made = cls(inner, None, depthwise_init=init, name=name)
-        made._find = functools.partial(loaded, config["kernels"])
+        made._find = functools.partial(loaded, config)
         return made
 
     def __repr__(self) -> str:
         """The optimizer inside, and how many kernels are trained as W and D'."""
         inside = type(self.optimizer).__name__
-        count = len(self._trained if self.built or self._find is None else self._found())
+        has_kernels = self.built or self._find is None
+        count = len(self._trained if has_kernels else self._found().kernels)
         return f"{type(self).__name__}({inside}, {counted(count, 'kernel')})"

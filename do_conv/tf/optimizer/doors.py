@@ -21,7 +21,7 @@ from do_conv.tf.models.planning import described
 from do_conv.tf.models.structure import check_known, check_model, named_layers
 from do_conv.tf.optimizer.holder import Holder
 from do_conv.tf.optimizer.kernels import TrainedKernel
-from do_conv.tf.optimizer.planned import Find
+from do_conv.tf.optimizer.planned import Find, Planned
 from do_conv.tf.optimizer.states import anew, carry
 from do_conv.tf.optimizer.wrapper import Wrapper
 
@@ -116,9 +116,10 @@ class Doors(Holder):
         places = {id(variable): place for place, variable in enumerate(variables)}
         own = cls(anew(optimizer), None)
         own._model = lambda: plain
-        own._find = lambda _: [
+        kernels: list[tuple[int | None, str, Any]] = [
             (places[id(twins[id(kernel_of(layer))])], name, layer.spec) for name, layer in held
         ]
+        own._find = lambda _: Planned(kernels, len(variables))
         own.build(variables)
         of_variables = {id(kernel.variable): kernel for kernel in own._trained}
         inner: list[tuple[Any, Any]] = []

@@ -10,7 +10,7 @@ from keras import ops
 from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.models import checks
-from do_conv.tf.optimizer.kernels import TrainedKernel
+from do_conv.tf.optimizer.kernels import VARIABLES, TrainedKernel
 from do_conv.tf.optimizer.states import states_of
 from do_conv.tf.optimizer.wrapper import Wrapper
 
@@ -20,6 +20,7 @@ class Holder(Wrapper):
 
     depthwise_init: DepthwiseInit
     _trained: list[TrainedKernel]
+    _frozen: Sequence[int] = ()  # the numbers of kernels that were frozen when they were saved
     _model: Callable[[], Any]  # a closure: neither Keras nor TensorFlow shall track the model
 
     @property
@@ -57,6 +58,8 @@ class Holder(Wrapper):
         return [own.get(self._var_key(variable), variable) for variable in variables] + deltas
 
     def _is_as_composed(self) -> Any:
+        if not self._trained:  # all were frozen
+            return True
         return ops.all(ops.stack([kernel.is_as_composed() for kernel in self._trained]))
 
     def check_weights(self) -> None:
@@ -86,7 +89,17 @@ class Holder(Wrapper):
         if self.built and len(store.keys()) == self._count_unbuilt:
             self.take_weights()
         else:
-            super().load_own_variables(store)
+            super().load_own_variables(self._without_frozen(store))
+
+    def _without_frozen(self, store: Any) -> Any:
+        """The variables of a file, without those of kernels that were frozen when it was saved."""
+        count = len(self._variables) + VARIABLES * len(self._frozen)
+        if not self._frozen or len(store.keys()) != count:
+            return store
+        first = [self._count_unbuilt + VARIABLES * number for number in self._frozen]
+        left_out = {number for start in first for number in range(start, start + VARIABLES)}
+        kept = (number for number in range(count) if number not in left_out)
+        return {str(place): store[str(number)] for place, number in enumerate(kept)}
 
     def take_weights(self) -> None:
         """Start from the kernels that the network has now, as when the optimizer was built."""

@@ -14,6 +14,8 @@ from do_conv.tf.composition import compose_spec, gradients
 from do_conv.tf.optimizer.compiled import all_before_any, on_arrays
 from do_conv.tf.starts import DeltaStart, weight_for
 
+# How many variables of the optimizer a kernel has: W, D', and the values that were written last.
+VARIABLES = 3
 # How many values of a kernel are compared before each step, and how near they have to be, as a
 # share of the largest: what is compiled may round the kernel and the values it kept differently.
 SAMPLE = 16
@@ -25,15 +27,14 @@ class TrainedKernel:
 
     Attributes:
         name: the name of the layer whose kernel it is.
-        place: its number among the variables that the optimizer was built for.
         spec: the sizes.
         variable: W', the network's own variable.
         kernel: W, in the shape of W' or with D_mul in place of *K, under the constraint of W'.
         depthwise_delta: D', `(*K, C_in, D_mul)`, for a transposed layer `(*K, filters, D_mul)`.
     """
 
-    def __init__(self, optimizer: Any, variable: Any, name: str, place: int, spec: Spec) -> None:
-        self.name, self.place, self.spec, self.variable = name, place, spec, variable
+    def __init__(self, optimizer: Any, variable: Any, name: str, spec: Spec) -> None:
+        self.name, self.spec, self.variable = name, spec, variable
         self._dtype = keras.backend.standardize_dtype(variable.dtype)
         # A kernel of a narrow dtype has its W and D' in float32.
         dtype = "float64" if self._dtype == "float64" else "float32"

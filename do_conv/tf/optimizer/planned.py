@@ -5,17 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from do_conv.core import rules
+from do_conv.core.errors import broken
 from do_conv.core.spec import Spec
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul, decisions
 from do_conv.tf.models.classes import kernel_of
 from do_conv.tf.models.planning import described_in_place
 
-# A kernel's place among the variables, the name of its layer, and its sizes.
-Planned = list[tuple[int, str, Spec]]
+
+class Planned(NamedTuple):
+    """The kernels that have W and D'.
+
+    Attributes:
+        kernels: of each its place among the variables that are trained, None if it is frozen, the
+            name of its layer, and its sizes.
+        among: how many variables are trained.
+    """
+
+    kernels: list[tuple[int | None, str, Spec]]
+    among: int
+
+
 # Gives the planned kernels among variables; without any, among those of the model.
 Find = Callable[..., Planned]
 
@@ -37,31 +50,41 @@ def planned(
             place = places.get(id(kernel_of(layer)))
             if place is not None:
                 found.setdefault(place, (row.name, row.spec))
-    return [(place, name, spec) for place, (name, spec) in found.items()]
+    return Planned([(place, name, spec) for place, (name, spec) in found.items()], len(among))
 
 
-def saved(kernels: Planned) -> list[dict[str, Any]]:
-    """The planned kernels as a configuration."""
+def saved(kernels: Planned) -> dict[str, Any]:
+    """The planned kernels as a part of a configuration."""
     configs = []
-    for place, name, spec in kernels:
+    for place, name, spec in kernels.kernels:
         sizes = {**asdict(spec), "kernel_size": list(spec.kernel_size)}
         configs.append({"place": place, "layer": name, "spec": sizes})
-    return configs
+    return {"kernels": configs, "variables": kernels.among}
 
 
-def loaded(configs: Sequence[Mapping[str, Any]], variables: Sequence[Any] | None = None) -> Planned:
+def loaded(config: Mapping[str, Any], variables: Sequence[Any] | None = None) -> Planned:
     """The way back, for the variables of a model like the one that was saved, if they are there.
 
     Raises:
-        DOConvError: if a variable has another shape.
+        DOConvError: if there are more or fewer variables, or one has another shape.
     """
-    kernels = [(one["place"], one["layer"], Spec(**one["spec"])) for one in configs]
+    kernels = [(one["place"], one["layer"], Spec(**one["spec"])) for one in config["kernels"]]
+    among = config["variables"]
     if variables is None:
-        return kernels
+        return Planned(kernels, among)
+    if len(variables) != among:
+        raise broken(
+            f"an optimizer that was saved with {among} trained variables must be built for as many",
+            f"{len(variables)}",
+            "freeze what was frozen then, or load the model with compile=False and make a new "
+            "DOConvOptimizer for it",
+        )
     for place, name, spec in kernels:
-        shape = tuple(variables[place].shape) if place < len(variables) else ()
+        if place is None:
+            continue
+        shape = tuple(variables[place].shape)
         expected = (*spec.kernel_size, spec.group_channels, spec.rows)
         # Depthwise and transposed layers have other axes behind those of the positions.
         is_like = shape[: spec.rank] == spec.kernel_size and math.prod(shape) == math.prod(expected)
         rules.stored_shape(f"{name}.kernel", expected, expected if is_like else shape)
-    return kernels
+    return Planned(kernels, among)
