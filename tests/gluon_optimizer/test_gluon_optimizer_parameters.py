@@ -265,3 +265,11 @@ def test_networks_of_numpy_arrays():
             assert type(net[0].weight.data()) is expected
     for name, value in found[0].items():
         np.testing.assert_allclose(found[1][name], value, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [gluon.Trainer, None], ids=["a trainer", "none"])
+def test_exception_an_optimizer_that_is_none(wrong):
+    net = network()
+    given = wrong and wrong(net.collect_params(), "sgd", SGD)
+    with pytest.raises(DOConvError, match=r"an optimizer of MXNet, or its name; received a \w+"):
+        DOConvTrainer(net, given)

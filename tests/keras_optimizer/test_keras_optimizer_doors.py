@@ -19,8 +19,14 @@ def adamw():
     return optimizers.AdamW(schedule, use_ema=True, gradient_accumulation_steps=2)
 
 
+def multi():
+    """W and D' of one layer, by their paths, are Adam's."""
+    of_paths = {"(.*/)?conv/.*": optimizers.Adam(1e-3)}
+    return optimizers.MultiOptimizer(optimizers.OptimizerMap(sgd(), of_paths))
+
+
 # The optimizer, and how far its training may be after the way through the other door.
-OPTIMIZERS = {"sgd": (sgd, 1e-12), "adamw": (adamw, 1e-10)}
+OPTIMIZERS = {"sgd": (sgd, 1e-12), "adamw": (adamw, 1e-10), "multi": (multi, 1e-10)}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -250,6 +250,20 @@ def test_new_kernels_are_taken_or_the_old_ones_restored(network, train, numbers)
     assert not same(model.get_weights(), before)
 
 
+def test_new_kernels_are_taken_into_each_of_several_optimizers(network, train, numbers):
+    model = network("float32", kinds=("conv", "up"))
+    inside = optimizers.Adam(1e-3), optimizers.SGD(1e-2, momentum=0.9)
+    of_paths = optimizers.OptimizerMap(inside[1], {"(.*/)?conv/.*": inside[0]})
+    train(model, DOConvOptimizer(optimizers.MultiOptimizer(of_paths), model), epochs=1)
+    model.optimizer.take_weights()
+    # Each has the kernel first, its bias second, and D' last.
+    for momenta in (inside[0]._momentums, inside[0]._velocities, inside[1].momentums):
+        are_there = [numbers(one).any() for one in momenta]
+        assert [are_there[0], are_there[1], are_there[-1]] == [False, True, False]
+    for kernel in model.optimizer.kernels.values():
+        assert not numbers(kernel.depthwise_delta).any()
+
+
 def test_the_averages_of_new_kernels_begin_there(network, train, numbers):
     model = network("float32", kinds=("conv",))
     optimizer = DOConvOptimizer(adamw(use_ema=True), model)

@@ -27,12 +27,19 @@ def adamw():
     return optimizers.AdamW(schedule, weight_decay=0.1, use_ema=True, ema_momentum=0.9)
 
 
+def multi():
+    """W and D' of one layer, by their paths, are Adam's."""
+    of_paths = {"(.*/)?conv/.*": optimizers.Adam(1e-3)}
+    return optimizers.MultiOptimizer(optimizers.OptimizerMap(optimizers.SGD(0.02), of_paths))
+
+
 # The optimizer, and how far it may be from the layers. A clip changes about half of the gradients.
 OPTIMIZERS = {
     "sgd": (lambda: sgd(global_clipnorm=1.0), 1e-12),
     "nesterov": (nesterov, 1e-12),
     "adam": (lambda: adam(gradient_accumulation_steps=2), 1e-10),
     "adamw": (adamw, 1e-10),
+    "multi": (multi, 1e-10),
 }
 
 

@@ -9,7 +9,7 @@ from doors import HALF, SHAPE, assert_same, both_halves, from_layers, to_layers
 from torch import nn
 from torch.nn.utils import prune
 from torch.optim import LBFGS, SGD, AdamW
-from torch.optim.lr_scheduler import StepLR
+from torch.optim.lr_scheduler import LambdaLR, StepLR
 from twins import difference, network, same_bits, train, twins
 
 from do_conv import DOConvError
@@ -93,6 +93,43 @@ def test_a_schedule_goes_on_in_place():
         train(layers, expected, SHAPE, 3, seed)
     assert inner.param_groups[0]["lr"] == 0.0025
     assert_same(model, layers, 1e-12)
+
+
+def test_a_schedule_that_is_made_anew_is_that_of_the_layers():
+    """D' has its own first rate in it."""
+    halving = lambda one: LambdaLR(one, lambda step: 0.5**step)  # noqa: E731
+    layers, model = convert(network()), network()
+    expected = with_deltas_apart(layers)
+    inner = SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=0.01)
+    options = {"lr": 0.1, "weight_decay": 0}
+    optimizer = DOConvOptimizer(inner, model, depthwise_options=options)
+    for net, its in ((model, optimizer), (layers, expected)):
+        schedule = halving(its)
+        train(net, its, SHAPE, 3)
+        schedule.step()
+    converted, its = optimizer.to_layers()
+    for net, one in ((converted, its), (layers, expected)):
+        schedule = halving(one)
+        train(net, one, SHAPE, 3, seed=2)
+        schedule.step()
+        assert [group["lr"] for group in one.param_groups] == [0.025, 0.05]
+    assert_same(converted, layers, 1e-12)
+
+
+def test_exception_the_groups_that_a_schedule_counts_on_are_not_changed_in_place():
+    model, layers = network(), convert(network())
+    inner, expected = SGD(model.parameters(), 0.05), with_deltas_apart(layers)
+    optimizer = DOConvOptimizer(inner, model, depthwise_options={"lr": 0.1})
+    for one in (optimizer, expected):
+        StepLR(one, 1, 0.5)
+    with pytest.raises(DOConvError, match=r"must keep its groups .*; leave out inplace"):
+        optimizer.to_layers(inplace=True)
+    with pytest.raises(DOConvError, match=r"must keep its groups .*; leave out inplace"):
+        DOConvOptimizer.from_layers(expected, layers, inplace=True)
+    assert type(model[0]) is nn.Conv2d
+    assert type(layers[0]) is DOConv2d
+    train(model, optimizer, SHAPE, 1)
+    train(layers, expected, SHAPE, 1)
 
 
 def test_the_optimizer_itself_trains_the_layers_that_it_became():

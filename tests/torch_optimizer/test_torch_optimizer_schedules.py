@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch.optim import SGD, AdamW, lr_scheduler
-from twins import difference, network, train
+from twins import difference, network, same_bits, train
 
+from do_conv import DOConvError
 from do_conv.torch import DOConvOptimizer, convert, parameter_groups
 
 SHAPE = (3, 8, 8)
@@ -87,3 +88,50 @@ def test_a_rate_that_is_a_tensor():
         scheduler = lr_scheduler.ExponentialLR(inner, 0.8)
         train(net, Scheduled(inner, scheduler), SHAPE)
     assert difference(model, optimizer, layers) <= 1e-12
+
+
+def test_the_rate_of_d_is_resumed_with_the_first_rate_of_its_group():
+    """Whatever rate the optimizer was made with that loads the state."""
+    options = {"lr": 0.002}
+    make = lambda net, rate: DOConvOptimizer(  # noqa: E731
+        SGD(net.parameters(), rate), net, depthwise_options=options
+    )
+    model, resumed = network(), network()
+    optimizer = make(model, 0.01)
+    optimizer.param_groups[0]["lr"] = 0.005  # a schedule by hand
+    train(model, optimizer, SHAPE, 2)
+    others = make(resumed, 0.005), make(network(), 0.005)
+    resumed.load_state_dict(model.state_dict())
+    others[0].load_state_dict(optimizer.state_dict())
+    for net, its in ((model, optimizer), (resumed, others[0])):
+        train(net, its, SHAPE, 2, seed=2)
+    assert same_bits(model.state_dict(), resumed.state_dict())
+    converted, inner = optimizer.to_layers()
+    assert [group["lr"] for group in inner.param_groups] == [0.005, 0.001]
+    assert {*inner.param_groups[0]} == {*SGD(converted.parameters(), 1.0).param_groups[0]}
+
+
+def test_a_state_without_a_first_rate_keeps_that_of_the_optimizer():
+    model, options = network(), {"lr": 0.002}
+    plain = DOConvOptimizer(SGD(model.parameters(), 0.005), model)
+    optimizer = DOConvOptimizer(SGD(model.parameters(), 0.01), model, depthwise_options=options)
+    optimizer.load_state_dict(plain.state_dict())
+    _, inner = optimizer.to_layers()
+    assert [group["lr"] for group in inner.param_groups] == [0.005, 0.001]
+
+
+REFUSED = {
+    "a misspelt name": ({"weight_decy": 0}, r"momentum, .*weight_decay.*; received 'weight_decy'"),
+    "a list": (["lr"], "must be a mapping .*; received a list"),
+    "a function": (lambda kernel: {}, "must be a mapping .*; received a function"),
+    "a negative rate": ({"lr": -0.1}, r"the lr of D' must be zero or positive; received -0\.1"),
+    "not a number": ({"weight_decay": float("nan")}, "the weight_decay of D' .*; received nan"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_exception_options_of_d_that_are_none(name):
+    options, match = REFUSED[name]
+    model = network()
+    with pytest.raises(DOConvError, match=match):
+        DOConvOptimizer(SGD(model.parameters(), 0.01), model, depthwise_options=options)

@@ -19,7 +19,7 @@ from do_conv.core import rules
 from do_conv.core.rules import DepthwiseInit
 from do_conv.gluon.optimizer import doors, fused, states
 from do_conv.gluon.optimizer.kernels import TrainedKernel, check, finish
-from do_conv.gluon.optimizer.options import check_store, planned
+from do_conv.gluon.optimizer.options import check_optimizer, check_store, planned
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.table import counted
@@ -72,6 +72,7 @@ class DOConvTrainer(gluon.Trainer):
         depthwise_init: DepthwiseInit = "identity",
         **trainer_options: Any,
     ) -> None:
+        check_optimizer(optimizer)
         has_workers = check_store(trainer_options)
         start = rules.depthwise_init(depthwise_init)
         found = planned(net, where, d_mul)

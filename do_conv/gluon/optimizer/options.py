@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import mxnet as mx
+
 from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.gluon.models.planning import described_in_place
@@ -24,6 +26,20 @@ def planned(net: Any, where: Where, d_mul: DMul) -> dict[Any, tuple[str, Any]]:
         rules.built(row.name, layer.weight._data is not None)
         kernels.setdefault(layer.weight, (row.name, row.spec))
     return kernels
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Refuse anything but a name of an optimizer, or one of MXNet.
+
+    Raises:
+        DOConvError: if it is something else.
+    """
+    if not isinstance(optimizer, (str, mx.optimizer.Optimizer)):
+        raise broken(
+            "a DOConvTrainer must be given an optimizer of MXNet, or its name",
+            f"a {type(optimizer).__name__}",
+            'give it as to a gluon.Trainer: DOConvTrainer(net, "sgd", {"learning_rate": 0.1})',
+        )
 
 
 def check_store(options: Mapping[str, Any]) -> bool:

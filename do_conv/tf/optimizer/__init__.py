@@ -29,6 +29,7 @@ from do_conv.tf.optimizer.compiled import at_most_once, at_once, is_symbolic, st
 from do_conv.tf.optimizer.doors import Doors
 from do_conv.tf.optimizer.kernels import TrainedKernel
 from do_conv.tf.optimizer.planned import Planned, loaded, planned, saved
+from do_conv.tf.optimizer.states import uses_averages
 
 
 @keras.saving.register_keras_serializable("do_conv")
@@ -207,7 +208,7 @@ class DOConvOptimizer(Doors):
             stepped += [] if grad is None else [kernel]
         self.optimizer.apply(*zip(*inner, *deltas, strict=True))
         # With `use_ema` the averages overwrite every kernel's W and D'.
-        for kernel in self._trained if self.optimizer.use_ema else stepped:
+        for kernel in self._trained if uses_averages(self.optimizer) else stepped:
             kernel.compose()
 
     def finalize_variable_values(self, var_list: Any) -> None:
@@ -220,7 +221,7 @@ class DOConvOptimizer(Doors):
             self.check_weights()
         except TypeError:  # A step has failed, and jax's variables have no values: Keras raises it.
             return
-        if self.built and self.optimizer.use_ema:
+        if self.built and uses_averages(self.optimizer):
             variables = self._expanded(var_list)
             self.optimizer.finalize_variable_values(variables)
             for variable in variables:

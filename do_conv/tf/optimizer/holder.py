@@ -11,7 +11,7 @@ from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.models import checks
 from do_conv.tf.optimizer.kernels import VARIABLES, TrainedKernel
-from do_conv.tf.optimizer.states import states_of
+from do_conv.tf.optimizer.states import divided, states_of
 from do_conv.tf.optimizer.wrapper import Wrapper
 
 
@@ -120,8 +120,8 @@ class Holder(Wrapper):
         self._exclude_both()
 
     def _exclude_both(self) -> None:
-        excluded: set[Any] = getattr(self.optimizer, "_exclude_from_weight_decay", set())
-        for kernel in self._trained:
-            if self._var_key(kernel.variable) in excluded:
-                parts = kernel.kernel, kernel.depthwise_delta
-                excluded.update(self._var_key(part) for part in parts)
+        for inside, _ in divided(self.optimizer, []):
+            excluded: set[Any] = getattr(inside, "_exclude_from_weight_decay", set())
+            for kernel in self._trained:
+                if self._var_key(kernel.variable) in excluded:
+                    excluded.update(self._var_key(part) for part in kernel.parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import keras
@@ -43,18 +44,17 @@ class TrainedKernel:
         delta = (*spec.kernel_size, spec.depthwise_channels, spec.d_mul)
         size = int(np.prod(shape))
         self._places = np.linspace(0, size - 1, min(size, SAMPLE)).astype(int)
-        with keras.name_scope(variable.path.replace("/", "_")):
-            self.kernel = optimizer.add_variable(
-                slots, dtype=dtype, name="kernel", aggregation="mean",
-                layout=getattr(variable, "_layout", None) if slots == shape else None,
-            )  # fmt: skip
-            self.kernel.constraint = variable.constraint
-            self.depthwise_delta = optimizer.add_variable(
-                delta, dtype=dtype, name="depthwise_delta", aggregation="mean"
-            )
-            self._written = optimizer.add_variable(
-                self._places.shape, dtype=dtype, name="written", aggregation="only_first_replica"
-            )
+        self.kernel = _added(
+            optimizer, variable.path, slots, dtype,
+            layout=getattr(variable, "_layout", None) if slots == shape else None,
+        )  # fmt: skip
+        self.kernel.constraint = variable.constraint
+        scope = variable.path.rpartition("/")[0]
+        self.depthwise_delta = _added(optimizer, f"{scope}/depthwise_delta", delta, dtype)
+        name = f"{variable.path}_written".replace("/", "_")
+        self._written = optimizer.add_variable(
+            self._places.shape, dtype=dtype, name=name, aggregation="only_first_replica"
+        )
 
     def start(self, depthwise_init: DepthwiseInit) -> None:
         """Take the kernel as the one that D = I gives, then start D'."""
@@ -105,3 +105,19 @@ class TrainedKernel:
     @staticmethod
     def _tensor(variable: Any) -> Any:
         return ops.convert_to_tensor(variable)
+
+
+def _added(optimizer: Any, path: str, shape: Any, dtype: str, layout: Any = None) -> Any:
+    """A variable of an optimizer, with the path that a layer's has.
+
+    Optimizers inside choose by it, and `add_variable` would put the optimizer's name before it.
+    """
+    *scopes, name = filter(None, path.split("/"))
+    with contextlib.ExitStack() as stack:
+        for scope in scopes:
+            stack.enter_context(keras.name_scope(scope))
+        variable = keras.Variable(
+            "zeros", shape, dtype, trainable=False, aggregation="mean", layout=layout, name=name
+        )
+    optimizer._track_variable(variable)
+    return variable

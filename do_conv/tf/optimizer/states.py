@@ -19,8 +19,30 @@ def anew(optimizer: Any) -> Any:
     return type(optimizer).from_config(optimizer.get_config())
 
 
+def uses_averages(optimizer: Any) -> bool:
+    """Whether averages overwrite variables."""
+    return any(one.use_ema for one, _ in divided(optimizer, []))
+
+
+def divided(optimizer: Any, variables: Sequence[Any]) -> Iterator[tuple[Any, list[Any]]]:
+    """A built optimizer with its variables; of a `MultiOptimizer` each of those it has."""
+    if not hasattr(optimizer, "optimizers"):
+        yield optimizer, [*variables]
+        return
+    numbers = [optimizer._var_to_optimizer_idx[optimizer._var_key(one)] for one in variables]
+    for number, one in enumerate(optimizer.optimizers):
+        pairs = zip(numbers, variables, strict=True)
+        yield one, [variable for its, variable in pairs if its == number]
+
+
 def states_of(optimizer: Any, variables: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     """Each state that a built optimizer has of these variables, with one as it starts."""
+    for one, its in divided(optimizer, variables):
+        if its:
+            yield from _states_of(one, its)
+
+
+def _states_of(optimizer: Any, variables: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     fresh = anew(optimizer)
     fresh.build(list(variables))
     places = [optimizer._get_variable_index(variable) for variable in variables]
@@ -44,6 +66,15 @@ def carry(source: Any, target: Any, variables: Sequence[tuple[Any, Any]]) -> Non
     Raises:
         DOConvError: if there is a state that does not belong to one variable.
     """
+    twins = {id(old): new for old, new in variables}
+    theirs = (one for one, _ in divided(target, []))
+    for one, other in zip(divided(source, [old for old, _ in variables]), theirs, strict=True):
+        _carry(one[0], other, [(old, twins[id(old)]) for old in one[1]])
+    if hasattr(source, "optimizers"):
+        target.iterations.assign(ops.convert_to_numpy(source.iterations))
+
+
+def _carry(source: Any, target: Any, variables: Sequence[tuple[Any, Any]]) -> None:
     to_target = [
         (source._get_variable_index(old), target._get_variable_index(new)) for old, new in variables
     ]

@@ -15,6 +15,7 @@ watch        whether somebody else has written a kernel
 wrapper      the groups and the state of the optimizer inside, as the network's parameters see them
 groups       W and D' in the place of their kernel while the optimizer inside works
 states       what a state dict holds of a kernel
+live         the state as others read and change it
 doors        training that goes on in layers, or has begun in them
 layers       W and D' of layers in an optimizer
 fused        steps of SGD and Adam by the C loops
@@ -24,6 +25,7 @@ collectives  what such processes do together
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -40,8 +42,9 @@ from do_conv.table import counted
 from do_conv.torch.models.structure import unwrapped
 from do_conv.torch.optimizer import collectives, fused, together, watch
 from do_conv.torch.optimizer.doors import Doors
-from do_conv.torch.optimizer.groups import Expanded, are_zero, rate_of, scheduled
+from do_conv.torch.optimizer.groups import Expanded, are_zero, remember_rate, scheduled
 from do_conv.torch.optimizer.kernels import TrainedKernel
+from do_conv.torch.optimizer.live import forget, nested
 from do_conv.torch.optimizer.planned import planned
 from do_conv.torch.optimizer.sharded import ShardedKernel, kernel_of
 
@@ -91,7 +94,7 @@ class DOConvOptimizer(Doors):
         depthwise_init: DepthwiseInit = "identity",
         depthwise_options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(optimizer, dict(depthwise_options or {}))
+        super().__init__(optimizer, {} if depthwise_options is None else depthwise_options)
         self._depthwise_init = rules.depthwise_init(depthwise_init)
         self.model = unwrapped(model)
         self._planned = planned(self.model, where, d_mul)
@@ -101,17 +104,18 @@ class DOConvOptimizer(Doors):
             len(self._trained), type(optimizer).__name__, "make it from model.parameters()"
         )
 
-    def _adopt(self, group: Mapping[str, Any]) -> None:
+    def _adopt(self, group: dict[str, Any]) -> None:
         """Give W and D' to the planned kernels among the parameters of a group."""
-        self._rates.append(rate_of(group))
+        remember_rate(group, self.depthwise_options)
         found = [p for p in group["params"] if p in self._planned and p not in self._trained]
         made = [
             kernel_of(self.optimizer, p, *self._planned[p], self._depthwise_init) for p in found
         ]
         for kernel in made:
-            inherited = kernel.inherited(self.optimizer.state.pop(kernel.parameter, {}))
-            if inherited:
-                self.optimizer.state[kernel.weight] = inherited
+            for one in nested(self.optimizer):
+                inherited = kernel.inherited(one.state.pop(kernel.parameter, {}))
+                if inherited:
+                    one.state[kernel.weight] = inherited
         collectives.start_equally(made)
         self._trained.update(zip(found, made, strict=True))
 
@@ -129,8 +133,7 @@ class DOConvOptimizer(Doors):
         """Start from the kernels that the network has now, as when the optimizer was made."""
         for kernel in self._trained.values():
             kernel.start()
-            for _, part in kernel.parts:
-                self.optimizer.state.pop(part, None)
+            forget(self.optimizer, [part for _, part in kernel.parts])
         collectives.start_equally(self._trained.values())
 
     def restore_weights(self) -> None:
@@ -150,24 +153,30 @@ class DOConvOptimizer(Doors):
             DOConvError: if somebody else has written a kernel since the last step, or
                 `fully_shard` has divided it. Nothing has changed then.
         """
+        collectives.check_order(self.model, self._trained.values())
+        if closure is None or not fused.can(self.optimizer):
+            return self._step(closure)
+        own = watch.check(list(self._trained.values()))
+        with torch.enable_grad():  # these evaluate once, before they do anything else
+            loss = closure()
+        self._step(None, own)
+        return loss
+
+    def _step(self, closure: Callable[[], Any] | None, own: watch.Own | None = None) -> Any:
         # `torch.distributed.checkpoint` makes the state that it loads into by a step with rates and
         # gradients of zero, maybe after it has loaded the model. It changes no W and no D'.
         is_moving = closure is not None or not are_zero(self.param_groups) or self._has_gradients()
-        collectives.check_order(self.model, self._trained.values())
         kernels = list(self._trained.values())
         if closure is None:
             kernels = [k for k in kernels if is_moving and k.parameter.grad is not None]
-        own = watch.check(kernels)
+        own = watch.check(kernels) if own is None else own
         try:
-            if closure is None:
-                self._differentiate(self._step_fused() if is_moving else ())
-                with self._expanded():
-                    loss = self.optimizer.step()
-            else:
-                with self._expanded() as expanded:
-                    loss = self.optimizer.step(self._evaluation(closure, expanded, own))
-            moved = (k for k in self._trained.values() if is_moving and k.weight.grad is not None)
-            together.compose(moved, own)
+            stepped = self._step_fused() if closure is None and is_moving else []
+            self._differentiate(stepped)
+            with self._expanded() as expanded:
+                evaluate = closure and self._evaluation(closure, expanded, own)
+                loss = self.optimizer.step(evaluate) if evaluate else self.optimizer.step()
+            together.compose((k for k in kernels if k not in stepped), own)
         finally:
             for kernel in self._trained.values():
                 kernel.forget_gradients()
@@ -214,13 +223,13 @@ class DOConvOptimizer(Doors):
     def _step_fused(self) -> list[TrainedKernel]:
         """Step the kernels that the C loops can step, and return them."""
         groups: list[fused.Group] = []
-        for group, rate in zip(self.param_groups, self._rates, strict=True):
+        for group in self.param_groups:
             kernels = [
                 self._trained[p]
                 for p in group["params"]
                 if p.grad is not None and p in self._trained
             ]
-            delta_options = {**group, **scheduled(self.depthwise_options, group, rate)}
+            delta_options = {**group, **scheduled(self.depthwise_options, group)}
             groups.append((kernels, group, delta_options))
         return fused.step(self.optimizer, groups)
 
@@ -242,6 +251,9 @@ class DOConvOptimizer(Doors):
 
         def evaluate() -> Any:
             together.compose(self._trained.values(), own)
+            for kernel in self._trained.values():
+                if kernel.weight.grad is None:  # zeroed by an optimizer that has read it, as SAM
+                    kernel.parameter.grad = None
             expanded.contract()  # a closure calls `zero_grad`
             with torch.enable_grad():
                 loss = closure()
@@ -250,6 +262,22 @@ class DOConvOptimizer(Doors):
             return loss
 
         return evaluate
+
+    def __getattr__(self, name: str) -> Any:
+        """`train` and `eval` of an optimizer inside that has them, as schedule-free ones do."""
+        if name not in ("train", "eval") or "optimizer" not in vars(self):
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        return functools.partial(self._switch, getattr(self.optimizer, name))
+
+    @torch.no_grad()
+    def _switch(self, method: Callable[[], Any]) -> Any:
+        """Let the optimizer inside write other values into W and D', such as averages."""
+        kernels = list(self._trained.values())
+        own = watch.check(kernels)
+        with self._expanded():
+            result = method()
+        together.compose(kernels, own)
+        return result
 
     def __repr__(self) -> str:
         """The optimizer inside, and how many kernels are trained as W and D'."""

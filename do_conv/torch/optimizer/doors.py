@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -25,7 +25,14 @@ from do_conv.torch.models.planning import described
 from do_conv.torch.models.sharding import check_whole
 from do_conv.torch.models.structure import holders, unwrapped
 from do_conv.torch.optimizer import watch
-from do_conv.torch.optimizer.groups import lists_of, places_of, rate_of
+from do_conv.torch.optimizer.groups import (
+    forget_rates,
+    has_scheduler,
+    lists_of,
+    places_of,
+    remember_rate,
+    schedule_apart,
+)
 from do_conv.torch.optimizer.kernels import TrainedKernel
 from do_conv.torch.optimizer.layers import held_layers, options_of_deltas
 from do_conv.torch.optimizer.wrapper import Wrapper, check_inner
@@ -63,6 +70,7 @@ class Doors(Wrapper):
         _check_states(self.optimizer)
         check_whole(self.model, "make layers before fully_shard")
         watch.check(list(self._trained.values()), is_late=lambda _: False)
+        _check_schedulers(self.param_groups, inplace and bool(self.depthwise_options))
         for one in described(self.model).convolutions:
             if one.reason is not None and one.weight in self._trained:
                 checks.kernel_for_a_layer(one.name, f"because {one.reason}", "optimizer")
@@ -106,14 +114,19 @@ class Doors(Wrapper):
             optimizer = _copy_of(optimizer, memo)
         found = held_layers(model, optimizer.param_groups)
         options = options_of_deltas(found, optimizer.param_groups, optimizer.defaults)
+        deltas = {held.delta for held in found}
+        groups = [group["params"] for group in optimizer.param_groups if group["params"]]
+        are_apart = any(map(deltas.issuperset, groups))
+        _check_schedulers(optimizer.param_groups, inplace and are_apart)
         saved, numbers = optimizer.state_dict(), places_of(optimizer.param_groups)
         optimizer.zero_grad()
-        _leave_out(optimizer, {held.delta for held in found})
+        _leave_out(optimizer, deltas)
         model = fold(model, inplace=True, check_finite=False)
         its = cls.__new__(cls)
         Wrapper.__init__(its, optimizer, options)
         its.model, its._depthwise_init, its._has_state = model, "identity", True
-        its._rates = [rate_of(group) for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            remember_rate(group, options)
         its._planned = {held.parameter: (held.name, held.spec) for held in found}
         for held in found:
             values = held.weight, held.delta
@@ -129,7 +142,11 @@ class Doors(Wrapper):
     def _become_layers(self) -> None:
         """Turn the network's kernels into layers that hold W and D', and keep none here."""
         self.optimizer.zero_grad()
+        count = len(self.param_groups)
         self._expanded().expand()
+        for group in self.param_groups[count:]:
+            schedule_apart(group, self.depthwise_options)
+        forget_rates(self.param_groups)
         saved, numbers = self.optimizer.state_dict(), places_of(self.param_groups)
         of_layers: dict[Tensor, Tensor] = {}
         read_by = readers(holders(self.model))
@@ -144,7 +161,6 @@ class Doors(Wrapper):
             _sort(group, order, deltas)
         numbers = {of_layers.get(p, p): number for p, number in numbers.items()}
         _give_states(self.optimizer, saved, numbers)
-        self._rates = [rate_of(group) for group in self.param_groups]
         self._trained, self._planned, self.depthwise_options = {}, {}, {}
 
 
@@ -207,6 +223,20 @@ def _copy_of(optimizer: Optimizer, memo: dict[int, Any]) -> Optimizer:
     own = {k: v for k, v in vars(optimizer).items() if k not in vars(twin) and k != "step"}
     vars(twin).update(copy.deepcopy(own, memo))
     return twin
+
+
+def _check_schedulers(groups: Iterable[Mapping[str, Any]], changes_groups: bool) -> None:
+    """Refuse to change, in place, the number of groups that a scheduler counts on.
+
+    Raises:
+        DOConvError: if there is such a scheduler.
+    """
+    if changes_groups and has_scheduler(groups):
+        raise broken(
+            "an optimizer with a scheduler must keep its groups where it is changed in place",
+            "one in which D' has options, and so a group, of its own",
+            "leave out inplace, and make a scheduler for the optimizer that is returned",
+        )
 
 
 def _check_states(optimizer: Optimizer) -> None:

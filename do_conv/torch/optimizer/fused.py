@@ -23,6 +23,11 @@ _Addresses = tuple[int | None, int | None]
 Group = tuple[Iterable[TrainedKernel], Mapping[str, Any], Mapping[str, Any]]
 
 
+def can(optimizer: Optimizer) -> bool:
+    """Whether the loops can make the steps of this kind of optimizer."""
+    return type(optimizer) in (SGD, Adam, AdamW)
+
+
 @torch.no_grad()
 def step(optimizer: Optimizer, groups: Iterable[Group]) -> list[TrainedKernel]:
     """Step W and D' as the optimizer would, and write each W', where the loops can.
@@ -36,7 +41,7 @@ def step(optimizer: Optimizer, groups: Iterable[Group]) -> list[TrainedKernel]:
     """
     stepped: list[TrainedKernel] = []
     steps: dict[str, list[native.Step]] = {}
-    if type(optimizer) not in (SGD, Adam, AdamW):
+    if not can(optimizer):
         return stepped
     for kernels, *options in groups:
         for kernel in kernels if all(map(_is_usual, options)) else ():

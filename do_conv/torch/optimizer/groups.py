@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,7 +10,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from do_conv.adapter import DELTA, array_name
+from do_conv.core.errors import broken
 from do_conv.torch.optimizer.kernels import TrainedKernel
+
+# The first rate of a group, by a scheduler of PyTorch and without one.
+_BY_SCHEDULER, _FIRST = "initial_lr", "first_lr"
 
 
 class Expanded:
@@ -27,10 +32,8 @@ class Expanded:
         optimizer: Optimizer,
         trained: Mapping[Tensor, TrainedKernel],
         depthwise_options: Mapping[str, Any],
-        rates: list[Any],
     ) -> None:
         self._optimizer, self._trained, self._options = optimizer, trained, depthwise_options
-        self._rates = rates
         self.origins: list[int] = []
 
     def __enter__(self) -> Expanded:
@@ -54,8 +57,7 @@ class Expanded:
             if "param_names" in group:
                 deltas["param_names"] = [array_name(kernel.name, DELTA) for kernel in kernels]
             if self._options and kernels:
-                options = scheduled(self._options, group, self._rates[origin])
-                groups.append({**group, **options, **deltas})
+                groups.append({**group, **scheduled(self._options, group), **deltas})
                 self.origins.append(origin)
             else:
                 for name, members in deltas.items():
@@ -70,18 +72,42 @@ class Expanded:
                 group[name][:] = members
 
 
-def rate_of(group: Mapping[str, Any]) -> Any:
-    """The rate of a group, as it is now."""
-    rate = group.get("lr")
-    return rate.clone() if isinstance(rate, Tensor) else rate
+def remember_rate(group: dict[str, Any], options: Mapping[str, Any]) -> None:
+    """Keep the first rate of a group, which a rate of D' stands for: a state dict has it, too."""
+    if "lr" in options and "lr" in group:
+        group.setdefault(_FIRST, float(group["lr"]))
 
 
-def scheduled(options: Mapping[str, Any], group: Mapping[str, Any], first: Any) -> dict[str, Any]:
+def keep_rates(groups: Iterable[dict[str, Any]], before: Iterable[Mapping[str, Any]]) -> None:
+    """Give groups the first rates that they had before, where a state that was loaded has none."""
+    for group, old in zip(groups, before, strict=True):
+        if _FIRST in old:
+            group.setdefault(_FIRST, old[_FIRST])
+
+
+def forget_rates(groups: Iterable[dict[str, Any]]) -> None:
+    """Take out what `remember_rate` has kept."""
+    for group in groups:
+        group.pop(_FIRST, None)
+
+
+def scheduled(options: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
     """The options of D', with a rate that follows that of its group."""
-    first = group.get("initial_lr", first)
+    first = group.get(_BY_SCHEDULER, group.get(_FIRST))
     if "lr" not in options or not first:
         return dict(options)
     return {**options, "lr": options["lr"] * (group["lr"] / first)}
+
+
+def has_scheduler(groups: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a scheduler has been made for these groups."""
+    return any(_BY_SCHEDULER in group for group in groups)
+
+
+def schedule_apart(group: dict[str, Any], options: Mapping[str, Any]) -> None:
+    """Give a group of D' the first rate that a scheduler of its own would have given it."""
+    if "lr" in options and _BY_SCHEDULER in group:
+        group[_BY_SCHEDULER] = options["lr"]
 
 
 def are_zero(groups: Iterable[Mapping[str, Any]]) -> bool:
@@ -99,3 +125,33 @@ def lists_of(group: Mapping[str, Any]) -> list[str]:
 def places_of(groups: Iterable[Mapping[str, Any]]) -> dict[Tensor, int]:
     """The number of each parameter in a state dict."""
     return {p: place for place, p in enumerate(p for group in groups for p in group["params"])}
+
+
+def check_options(optimizer: Optimizer, options: Mapping[str, Any]) -> None:
+    """Refuse options of D' that are none of the optimizer's.
+
+    Raises:
+        DOConvError: if they are not.
+    """
+    if not isinstance(options, Mapping):
+        raise broken(
+            "depthwise_options must be a mapping of options of the optimizer",
+            f"a {type(options).__name__}",
+            'give a dict, such as {"weight_decay": 0}',
+        )
+    known = {*optimizer.defaults, *itertools.chain(*optimizer.param_groups)}
+    known -= {"params", "param_names", _BY_SCHEDULER, _FIRST}
+    for name, value in options.items():
+        if name not in known:
+            raise broken(
+                f"depthwise_options must be of {', '.join(sorted(known))}, as the options of "
+                f"{type(optimizer).__name__}",
+                f"'{name}'",
+                "correct it, or leave it out",
+            )
+        if name in ("lr", "weight_decay") and not value >= 0:
+            raise broken(
+                f"the {name} of D' must be zero or positive",
+                f"{value}",
+                "give such a number, or leave it out",
+            )

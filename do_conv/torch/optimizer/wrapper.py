@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,14 +9,15 @@ from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 from do_conv.core.errors import broken
-from do_conv.torch.optimizer.groups import Expanded, lists_of, places_of
+from do_conv.torch.optimizer.groups import Expanded, check_options, keep_rates, lists_of, places_of
 from do_conv.torch.optimizer.kernels import TrainedKernel
+from do_conv.torch.optimizer.live import Live, state_of
 from do_conv.torch.optimizer.states import check_saved, packed, unpacked
 
 # The attributes that a copy and a pickle hold.
 _SAVED = (
     "defaults", "optimizer", "depthwise_options", "_depthwise_init", "_planned", "_trained",
-    "_rates", "_has_state", "model",
+    "_has_state", "model",
 )  # fmt: skip
 
 
@@ -29,13 +29,13 @@ class Wrapper(Optimizer):
         depthwise_options: the options of D' that differ from those of its group.
     """
 
-    def __init__(self, optimizer: Optimizer, depthwise_options: dict[str, Any]) -> None:
+    def __init__(self, optimizer: Optimizer, depthwise_options: Mapping[str, Any]) -> None:
         check_inner(optimizer, depthwise_options)
+        check_options(optimizer, depthwise_options)
         # `__setstate__` makes the hooks; the constructor would also make parameter groups.
         self.__setstate__({"defaults": dict(optimizer.defaults)})
-        self.optimizer, self.depthwise_options = optimizer, depthwise_options
+        self.optimizer, self.depthwise_options = optimizer, dict(depthwise_options)
         self._trained: dict[Tensor, TrainedKernel] = {}
-        self._rates: list[Any] = []  # of each group at the start
         self._has_state = False
 
     @property
@@ -43,19 +43,22 @@ class Wrapper(Optimizer):
         """The groups of the optimizer inside; they hold the network's own parameters."""
         return self.optimizer.param_groups
 
-    @property
-    def state(self) -> dict[Any, Any]:  # type: ignore[override]
-        """The state of each parameter, once there is one; a kernel's has W, D' and that of both."""
-        inner = self.optimizer.state
-        if not (inner or self._has_state):
-            return {}
-        own = {part for kernel in self._trained.values() for _, part in kernel.parts}
-        state = {key: value for key, value in inner.items() if key not in own}
-        own_states = {p: packed(k, inner) for p, k in self._trained.items()}
-        return defaultdict(dict, {**state, **own_states})
+    @property  # type: ignore[override]
+    def state(self) -> Live:
+        """The state of each parameter, once there is one; a kernel's has W, D' and that of both.
+
+        Changes of its entries reach the optimizer inside. W and D' stay where they are removed.
+        """
+        return state_of(self.optimizer, self._trained, self._has_state)
+
+    @state.setter
+    def state(self, state: Mapping[Any, Any]) -> None:
+        own = self.state
+        own.clear()
+        own.update(state)
 
     def _expanded(self) -> Expanded:
-        return Expanded(self.optimizer, self._trained, self.depthwise_options, self._rates)
+        return Expanded(self.optimizer, self._trained, self.depthwise_options)
 
     def state_dict(self) -> dict[str, Any]:
         """The state: under the number of each kernel W, D', and what the optimizer has of both."""
@@ -109,6 +112,7 @@ class Wrapper(Optimizer):
         for parameter, kernel in loaded_kernels.items():
             check_saved(kernel, saved[parameter])
         state = {key: value for key, value in given["state"].items() if key not in set(numbers)}
+        before = [dict(group) for group in self.param_groups]
         with self._expanded() as expanded:
             inside = places_of(self.param_groups)
             for parameter, values in saved.items():
@@ -120,6 +124,7 @@ class Wrapper(Optimizer):
                 params = [inside[p] for p in group["params"]]
                 loaded_groups.append({**given["param_groups"][origin], **options, "params": params})
             self.optimizer.load_state_dict({**given, "state": state, "param_groups": loaded_groups})
+        keep_rates(self.param_groups, before)
         for parameter, kernel in loaded_kernels.items():
             kernel.load(*(saved[parameter][name] for name, _ in kernel.parts))
         self._has_state = True
