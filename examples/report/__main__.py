@@ -11,6 +11,7 @@ import numpy as np
 
 from do_conv.figures import change_picture, draw_curves
 from do_conv.files import replacing
+from examples import doors
 from examples.records import RESULTS
 from examples.report import page, paper, runs, sensitivity, tasks
 from examples.sensitivity.train import FOLDER
@@ -51,9 +52,14 @@ def alone(found: Mapping[str, runs.Experiment]) -> list[str]:
 
 
 def pictures(found: Mapping[str, runs.Experiment]) -> dict[str, list[str]]:
-    """The paths of each experiment's pictures from the page: its curves, and its heat map."""
+    """The paths of each experiment's pictures from the page: its curves, and its heat map.
+
+    Those of the two doors would look the same: the optimizer's are left out.
+    """
     paths: dict[str, list[str]] = {}
     for name, one in sorted(found.items()):
+        if one.door == doors.OPTIMIZER and name.removesuffix(f"-{doors.OPTIMIZER}") in found:
+            continue
         if one.runs["plain"] and one.runs["do-conv"]:
             paths[name] = [f"images/results/{name}.svg"]
         if one.kernel_change:

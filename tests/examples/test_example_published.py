@@ -79,9 +79,11 @@ def test_every_row_with_a_gain_is_read():
     assert {row["label"] for row in ROWS} <= set(FILES)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[row["label"] for row in ROWS])
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row['label']},{row['rest']}" for row in ROWS])
 def test_a_row_is_that_of_its_files(row):
     ours, plain, epochs, measure = FILES[row["label"]]
+    if "| optimizer |" in f"|{row['rest']}":
+        ours += "-optimizer"
     arms = of_both(ours, plain, epochs, measure)
     digits = 4 if measure == "ssim" else 2
     for values, name in zip(arms, ("plain", "ours"), strict=True):
