@@ -39,15 +39,13 @@ def with_layers(net: Any, kernels: Mapping[Any, TrainedKernel]) -> Any:
     read_by = readers(holders(net))
     left = {id(one.weight): one.reason for one in described(net).convolutions if one.reason}
     for parameter, kernel in kernels.items():
-        dtype = np.dtype(parameter.dtype)
-        refused = {
-            f"in {dtype}": np.dtype(kernel.weight.dtype) != dtype,
-            "inside of a graph": any(
-                isinstance(one, SymbolBlock) for one in read_by[id(parameter)]
-            ),
-            f"because {left.get(id(parameter))}": id(parameter) in left,
-        }
-        why = next((why for why, is_so in refused.items() if is_so), None)
+        why, dtype = None, np.dtype(parameter.dtype)
+        if np.dtype(kernel.weight.dtype) != dtype:
+            why = f"in {dtype}"
+        elif any(isinstance(layer, SymbolBlock) for layer in read_by[id(parameter)]):
+            why = "inside of a graph"
+        elif id(parameter) in left:
+            why = f"because {left[id(parameter)]}"
         checks.kernel_for_a_layer(kernel.name, why, "trainer")
     converted, copy_of = copied(net)
     for parameter, kernel in kernels.items():
