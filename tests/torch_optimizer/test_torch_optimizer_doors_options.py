@@ -132,6 +132,20 @@ def test_exception_the_groups_that_a_schedule_counts_on_are_not_changed_in_place
     train(layers, expected, SHAPE, 1)
 
 
+def test_parameters_beside_the_model_are_in_the_copy_too():
+    """A head, or a loss with weights: they are shared, not copied."""
+    model, layers, head = network(), convert(network()), nn.Linear(3, 2).double()
+    optimizer = DOConvOptimizer(momentum([*model.parameters(), *head.parameters()]), model)
+    _, inner = optimizer.to_layers()
+    _, its = DOConvOptimizer.from_layers(
+        momentum([*layers.parameters(), *head.parameters()]), layers
+    )
+    for one in (inner, its):
+        inside = {p for group in one.param_groups for p in group["params"]}
+        assert {*head.parameters()} <= inside
+        assert not {*model.parameters(), *layers.parameters()} & inside
+
+
 def test_the_optimizer_itself_trains_the_layers_that_it_became():
     model, optimizer, layers, expected = twins(network(), adamw)
     train(model, optimizer, SHAPE, HALF)

@@ -111,6 +111,28 @@ def test_the_rate_of_d_is_resumed_with_the_first_rate_of_its_group():
     assert {*inner.param_groups[0]} == {*SGD(converted.parameters(), 1.0).param_groups[0]}
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=20),
+        lambda o: lr_scheduler.CyclicLR(o, 0.001, 0.1, 5),
+    ],
+    ids=["one cycle", "cycles"],
+)
+def test_a_schedule_with_rates_of_its_own_keeps_the_proportion(schedule):
+    model = network()
+    optimizer = DOConvOptimizer(
+        SGD(model.parameters(), 0.1, momentum=0.9), model, depthwise_options={"lr": 0.01}
+    )
+    scheduler = schedule(optimizer)
+    for _ in range(6):
+        train(model, optimizer, SHAPE, 1)
+        scheduler.step()
+    of_weight, of_delta = (group["lr"] for group in optimizer.to_layers()[1].param_groups)
+    assert of_weight != 0.1
+    assert of_delta == pytest.approx(of_weight / 10, rel=1e-12)
+
+
 def test_a_state_without_a_first_rate_keeps_that_of_the_optimizer():
     model, options = network(), {"lr": 0.002}
     plain = DOConvOptimizer(SGD(model.parameters(), 0.005), model)

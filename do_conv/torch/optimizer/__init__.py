@@ -26,6 +26,7 @@ collectives  what such processes do together
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -44,9 +45,10 @@ from do_conv.torch.optimizer import collectives, fused, together, watch
 from do_conv.torch.optimizer.doors import Doors
 from do_conv.torch.optimizer.groups import Expanded, are_zero, remember_rate, scheduled
 from do_conv.torch.optimizer.kernels import TrainedKernel
-from do_conv.torch.optimizer.live import forget, nested
+from do_conv.torch.optimizer.live import forget, forget_others, nested
 from do_conv.torch.optimizer.planned import planned
 from do_conv.torch.optimizer.sharded import ShardedKernel, kernel_of
+from do_conv.torch.optimizer.wrapper import with_own_hooks
 
 
 class DOConvOptimizer(Doors):
@@ -96,6 +98,7 @@ class DOConvOptimizer(Doors):
     ) -> None:
         super().__init__(optimizer, {} if depthwise_options is None else depthwise_options)
         self._depthwise_init = rules.depthwise_init(depthwise_init)
+        forget_others(optimizer)
         self.model = unwrapped(model)
         self._planned = planned(self.model, where, d_mul)
         for group in optimizer.param_groups:
@@ -141,6 +144,7 @@ class DOConvOptimizer(Doors):
         for kernel in self._trained.values():
             kernel.compose()
 
+    @with_own_hooks
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Step W, D' and all other parameters, and write W' into the network.
@@ -156,32 +160,36 @@ class DOConvOptimizer(Doors):
         collectives.check_order(self.model, self._trained.values())
         if closure is None or not fused.can(self.optimizer):
             return self._step(closure)
-        own = watch.check(list(self._trained.values()))
+        own = watch.check(self._kernels())
         with torch.enable_grad():  # these evaluate once, before they do anything else
             loss = closure()
         self._step(None, own)
         return loss
 
-    def _step(self, closure: Callable[[], Any] | None, own: watch.Own | None = None) -> Any:
+    def _step(self, closure: Callable[[], Any] | None, asked: watch.Own | None = None) -> Any:
         # `torch.distributed.checkpoint` makes the state that it loads into by a step with rates and
         # gradients of zero, maybe after it has loaded the model. It changes no W and no D'.
         is_moving = closure is not None or not are_zero(self.param_groups) or self._has_gradients()
-        kernels = list(self._trained.values())
+        kernels = self._kernels()
         if closure is None:
-            kernels = [k for k in kernels if is_moving and k.parameter.grad is not None]
-        own = watch.check(kernels) if own is None else own
+            given = [k for k in self._trained.values() if k.parameter.grad is not None]
+            kernels = given if is_moving else []
+        own = watch.check(kernels, asked=asked)
         try:
             stepped = self._step_fused() if closure is None and is_moving else []
             self._differentiate(stepped)
             with self._expanded() as expanded:
-                evaluate = closure and self._evaluation(closure, expanded, own)
+                evaluate = closure and self._evaluation(closure, kernels, expanded, own)
                 loss = self.optimizer.step(evaluate) if evaluate else self.optimizer.step()
             together.compose((k for k in kernels if k not in stepped), own)
         finally:
-            for kernel in self._trained.values():
-                kernel.forget_gradients()
+            self._forget_gradients()
         self._has_state = True
         return loss
+
+    def _kernels(self) -> list[TrainedKernel]:
+        """The kernels that are not frozen."""
+        return [kernel for kernel in self._trained.values() if kernel.parameter.requires_grad]
 
     @torch.no_grad()
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> Tensor:
@@ -205,8 +213,7 @@ class DOConvOptimizer(Doors):
         with self._expanded():
             inside = [p for group in self.param_groups for p in group["params"]]
             norm = collectives.total_norm([p.grad for p in inside if p.grad is not None], norm_type)
-        for kernel in self._trained.values():
-            kernel.forget_gradients()
+        self._forget_gradients()
         collectives.clip(
             (p for group in self.param_groups for p in group["params"]), max_norm, norm
         )
@@ -244,39 +251,53 @@ class DOConvOptimizer(Doors):
         )
         collectives.sum_gradients(self._trained.values())
 
+    def _forget_gradients(self) -> None:
+        """Free the gradients of W and D', and zero those of W' that the optimizer inside zeroed."""
+        for kernel in self._trained.values():
+            kernel.follow_zeroing()
+            kernel.forget_gradients()
+
     def _evaluation(
-        self, closure: Callable[[], Any], expanded: Expanded, own: watch.Own
+        self,
+        closure: Callable[[], Any],
+        kernels: list[TrainedKernel],
+        expanded: Expanded,
+        own: watch.Own,
     ) -> Callable[[], Any]:
         """The closure between W' before it and the gradients of W and D' after it."""
 
         def evaluate() -> Any:
-            together.compose(self._trained.values(), own)
-            for kernel in self._trained.values():
-                if kernel.weight.grad is None:  # zeroed by an optimizer that has read it, as SAM
-                    kernel.parameter.grad = None
+            together.compose(kernels, own)
+            self._forget_gradients()
             expanded.contract()  # a closure calls `zero_grad`
             with torch.enable_grad():
                 loss = closure()
             expanded.expand()
+            watch.check(kernels, asked=own)
             self._differentiate()
             return loss
 
         return evaluate
 
     def __getattr__(self, name: str) -> Any:
-        """`train` and `eval` of an optimizer inside that has them, as schedule-free ones do."""
-        if name not in ("train", "eval") or "optimizer" not in vars(self):
-            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
-        return functools.partial(self._switch, getattr(self.optimizer, name))
+        """What the optimizer inside has beside a step, such as `train` and `eval`."""
+        if name.startswith("_") or "optimizer" not in vars(self) or hasattr(type(self), name):
+            return object.__getattribute__(self, name)  # raises
+        found = getattr(self.optimizer, name)
+        return functools.partial(self._call, found) if inspect.ismethod(found) else found
 
     @torch.no_grad()
-    def _switch(self, method: Callable[[], Any]) -> Any:
-        """Let the optimizer inside write other values into W and D', such as averages."""
-        kernels = list(self._trained.values())
+    def _call(self, method: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        """Let a method of the optimizer inside read and write W and D' in the place of W'."""
+        kernels = self._kernels()
         own = watch.check(kernels)
-        with self._expanded():
-            result = method()
-        together.compose(kernels, own)
+        self._differentiate()
+        try:
+            with self._expanded():
+                result = method(*given, **options)
+            together.compose(kernels, own)
+        finally:
+            self._forget_gradients()
         return result
 
     def __repr__(self) -> str:

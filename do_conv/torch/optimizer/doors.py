@@ -35,6 +35,7 @@ from do_conv.torch.optimizer.groups import (
 )
 from do_conv.torch.optimizer.kernels import TrainedKernel
 from do_conv.torch.optimizer.layers import held_layers, options_of_deltas
+from do_conv.torch.optimizer.live import nested
 from do_conv.torch.optimizer.wrapper import Wrapper, check_inner
 
 DoorsT = TypeVar("DoorsT", bound="Doors")
@@ -76,7 +77,7 @@ class Doors(Wrapper):
                 checks.kernel_for_a_layer(one.name, f"because {one.reason}", "optimizer")
         its = self
         if not inplace:
-            memo: dict[int, Any] = {}
+            memo = _shared(self.optimizer, self.model)
             copied(self.model, memo)
             _copy_of(self.optimizer, memo)
             its = copy.deepcopy(self, memo)
@@ -109,7 +110,7 @@ class Doors(Wrapper):
         model = unwrapped(model)
         check_whole(model, "move W and D' into an optimizer before fully_shard")
         if not inplace:
-            memo: dict[int, Any] = {}
+            memo = _shared(optimizer, model)
             model = copied(model, memo)
             optimizer = _copy_of(optimizer, memo)
         found = held_layers(model, optimizer.param_groups)
@@ -118,7 +119,7 @@ class Doors(Wrapper):
         groups = [group["params"] for group in optimizer.param_groups if group["params"]]
         are_apart = any(map(deltas.issuperset, groups))
         _check_schedulers(optimizer.param_groups, inplace and are_apart)
-        saved, numbers = optimizer.state_dict(), places_of(optimizer.param_groups)
+        saved, numbers = _saved(optimizer), places_of(optimizer.param_groups)
         optimizer.zero_grad()
         _leave_out(optimizer, deltas)
         model = fold(model, inplace=True, check_finite=False)
@@ -136,7 +137,7 @@ class Doors(Wrapper):
                 numbers[held.parameter], numbers[held.delta],
             )  # fmt: skip
         with its._expanded():
-            _give_states(optimizer, saved, numbers)
+            _give_states(saved, numbers)
         return model, its
 
     def _become_layers(self) -> None:
@@ -147,7 +148,7 @@ class Doors(Wrapper):
         for group in self.param_groups[count:]:
             schedule_apart(group, self.depthwise_options)
         forget_rates(self.param_groups)
-        saved, numbers = self.optimizer.state_dict(), places_of(self.param_groups)
+        saved, numbers = _saved(self.optimizer), places_of(self.param_groups)
         of_layers: dict[Tensor, Tensor] = {}
         read_by = readers(holders(self.model))
         for parameter, kernel in self._trained.items():
@@ -160,7 +161,7 @@ class Doors(Wrapper):
             group["params"][:] = [of_layers.get(p, p) for p in group["params"]]
             _sort(group, order, deltas)
         numbers = {of_layers.get(p, p): number for p, number in numbers.items()}
-        _give_states(self.optimizer, saved, numbers)
+        _give_states(saved, numbers)
         self._trained, self._planned, self.depthwise_options = {}, {}, {}
 
 
@@ -208,20 +209,44 @@ def _sort(group: dict[str, Any], order: dict[Tensor, int], deltas: set[Tensor]) 
             group[name][:] = [group[name][i] for i in by_place]
 
 
-def _give_states(optimizer: Optimizer, saved: dict[str, Any], numbers: dict[Tensor, int]) -> None:
-    """Load a state whose numbers are those that the parameters had before."""
+# The states of an optimizer, and of those that it is around.
+Saved = list[tuple[Optimizer, dict[str, Any]]]
+
+
+def _saved(optimizer: Optimizer) -> Saved:
+    _, *others = nested(optimizer)
+    return [(optimizer, optimizer.state_dict()), *((o, Optimizer.state_dict(o)) for o in others)]
+
+
+def _give_states(saved: Saved, numbers: dict[Tensor, int]) -> None:
+    """Load states whose numbers are those that the parameters had before."""
+    (outermost, of_outermost), *others = saved
+    shared = [one for one, _ in others if one.param_groups is outermost.param_groups]
     groups = [
         {**group, "params": [numbers[p] for p in group["params"]]}
-        for group in optimizer.param_groups
+        for group in outermost.param_groups
     ]
-    optimizer.load_state_dict({**saved, "param_groups": groups})
+    for one, state in others:
+        Optimizer.load_state_dict(one, {**state, "param_groups": groups})
+    outermost.load_state_dict({**of_outermost, "param_groups": groups})
+    for one in shared:
+        one.param_groups = outermost.param_groups
+
+
+def _shared(optimizer: Optimizer, model: nn.Module) -> dict[int, Any]:
+    """What copies of both have in common: the parameters that are none of the model."""
+    own = set(map(id, model.parameters()))
+    every = (p for group in optimizer.param_groups for p in group["params"])
+    return {id(p): p for p in every if id(p) not in own}
 
 
 def _copy_of(optimizer: Optimizer, memo: dict[int, Any]) -> Optimizer:
     """A copy with the attributes that `copy.deepcopy` leaves out, but not a scheduler's `step`."""
     twin = copy.deepcopy(optimizer, memo)
     own = {k: v for k, v in vars(optimizer).items() if k not in vars(twin) and k != "step"}
-    vars(twin).update(copy.deepcopy(own, memo))
+    for name, value in own.items():
+        is_one = isinstance(value, Optimizer)
+        vars(twin)[name] = _copy_of(value, memo) if is_one else copy.deepcopy(value, memo)
     return twin
 
 

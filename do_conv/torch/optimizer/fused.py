@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from do_conv import native
 from do_conv.torch.composition import loops
@@ -24,8 +25,12 @@ Group = tuple[Iterable[TrainedKernel], Mapping[str, Any], Mapping[str, Any]]
 
 
 def can(optimizer: Optimizer) -> bool:
-    """Whether the loops can make the steps of this kind of optimizer."""
-    return type(optimizer) in (SGD, Adam, AdamW)
+    """Whether the loops can make the steps of an optimizer: hooks need the gradients of a step."""
+    hooks = (
+        optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks,
+        _global_optimizer_pre_hooks, _global_optimizer_post_hooks,
+    )  # fmt: skip
+    return type(optimizer) in (SGD, Adam, AdamW) and not any(hooks)
 
 
 @torch.no_grad()
@@ -45,7 +50,7 @@ def step(optimizer: Optimizer, groups: Iterable[Group]) -> list[TrainedKernel]:
         return stepped
     for kernels, *options in groups:
         for kernel in kernels if all(map(_is_usual, options)) else ():
-            if _are_readable(kernel):
+            if _are_readable(kernel) and _is_state_readable(optimizer, kernel):
                 own = steps.setdefault(_name(kernel.weight.dtype), [])
                 own.append(_step(optimizer, kernel, *options))
                 stepped.append(kernel)
@@ -77,6 +82,19 @@ def _are_readable(kernel: TrainedKernel) -> bool:
             for array in (kernel.parameter, grad)
         )
     )
+
+
+def _is_state_readable(optimizer: Optimizer, kernel: TrainedKernel) -> bool:
+    """Whether the arrays of a state, which may have been loaded, are those of W and D'."""
+    names = ("momentum_buffer",) if type(optimizer) is SGD else ("exp_avg", "exp_avg_sq")
+    for _, part in kernel.parts:
+        state = optimizer.state.get(part) or {}
+        arrays = [state[name] for name in names if state.get(name) is not None]
+        if any(one.shape != part.shape or one.device != part.device for one in arrays):
+            return False
+        if state and type(optimizer) is not SGD and not {*names, "step"} <= state.keys():
+            return False
+    return True
 
 
 def _step(

@@ -73,9 +73,21 @@ class Expanded:
 
 
 def remember_rate(group: dict[str, Any], options: Mapping[str, Any]) -> None:
-    """Keep the first rate of a group, which a rate of D' stands for: a state dict has it, too."""
-    if "lr" in options and "lr" in group:
-        group.setdefault(_FIRST, float(group["lr"]))
+    """Keep the first rate of a group, which a rate of D' stands for: a state dict has it, too.
+
+    Raises:
+        DOConvError: if it is zero.
+    """
+    if "lr" not in options or group.get("lr") is None:
+        return
+    first = float(group.get(_BY_SCHEDULER, group["lr"]))
+    if not first:
+        raise broken(
+            "a group must have a first rate for which that of D' stands",
+            "a rate of 0",
+            "make the optimizer with its largest rate, then wrap it, then schedule it",
+        )
+    group.setdefault(_FIRST, first)
 
 
 def keep_rates(groups: Iterable[dict[str, Any]], before: Iterable[Mapping[str, Any]]) -> None:
@@ -93,10 +105,14 @@ def forget_rates(groups: Iterable[dict[str, Any]]) -> None:
 
 def scheduled(options: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
     """The options of D', with a rate that follows that of its group."""
-    first = group.get(_BY_SCHEDULER, group.get(_FIRST))
-    if "lr" not in options or not first:
-        return dict(options)
-    return {**options, "lr": options["lr"] * (group["lr"] / first)}
+    return {**options, **_of_delta(options, group, "lr")}
+
+
+def _of_delta(options: Mapping[str, Any], group: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Rates of D', each in proportion to that of its group."""
+    if "lr" not in options or _FIRST not in group:
+        return {}
+    return {n: options["lr"] * (group[n] / group[_FIRST]) for n in names if n in group}
 
 
 def has_scheduler(groups: Iterable[Mapping[str, Any]]) -> bool:
@@ -106,8 +122,7 @@ def has_scheduler(groups: Iterable[Mapping[str, Any]]) -> bool:
 
 def schedule_apart(group: dict[str, Any], options: Mapping[str, Any]) -> None:
     """Give a group of D' the first rate that a scheduler of its own would have given it."""
-    if "lr" in options and _BY_SCHEDULER in group:
-        group[_BY_SCHEDULER] = options["lr"]
+    group.update(_of_delta(options, group, _BY_SCHEDULER))
 
 
 def are_zero(groups: Iterable[Mapping[str, Any]]) -> bool:
@@ -138,6 +153,12 @@ def check_options(optimizer: Optimizer, options: Mapping[str, Any]) -> None:
             "depthwise_options must be a mapping of options of the optimizer",
             f"a {type(options).__name__}",
             'give a dict, such as {"weight_decay": 0}',
+        )
+    if options and hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
+        raise broken(
+            "depthwise_options needs an optimizer that keeps no averages in its groups",
+            f"a {type(optimizer).__name__}, which has train() and eval()",
+            "leave them out",
         )
     known = {*optimizer.defaults, *itertools.chain(*optimizer.param_groups)}
     known -= {"params", "param_names", _BY_SCHEDULER, _FIRST}

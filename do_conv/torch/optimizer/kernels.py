@@ -22,7 +22,7 @@ from do_conv.torch.starts import start_delta, weight_for
 _WIDE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 # How many values of a kernel are compared before each step.
 SAMPLE = 16
-Signs = tuple[int, int, int]
+Signs = tuple[int, ...]
 
 
 class TrainedKernel:
@@ -53,6 +53,7 @@ class TrainedKernel:
         self.depthwise_init = depthwise_init
         self._dtype = parameter.dtype
         self._signs: Signs | None = None
+        self._given: int | None = None  # the version of the gradient that W was given
         self._sample: Tensor | None = None
         self.written_sample = self.sample().clone()
         self.answer: Callable[[], bool] | None = None
@@ -145,11 +146,31 @@ class TrainedKernel:
     def differentiate(self) -> None:
         """Give W and D' their gradients, by the chain rule from that of W'."""
         grad = self.grad.to(self.weight.dtype)
-        self.weight.grad, self.delta.grad = gradients(self.weight, self.delta, grad, self.spec)
+        self.give(*gradients(self.weight, self.delta, grad, self.spec))
+
+    def give(self, of_weight: Tensor, of_delta: Tensor) -> None:
+        """Give W and D' their gradients."""
+        self.weight.grad, self.delta.grad = of_weight, of_delta
+        self._given = of_weight._version
+
+    def follow_zeroing(self) -> None:
+        """Zero the gradient of W' where the optimizer inside has zeroed the one that W has.
+
+        On an accelerator one that was zeroed in place is not seen: the program would have to wait.
+        """
+        if self._given is None or self.parameter.grad is None:
+            return
+        grad = self.weight.grad
+        if grad is None:
+            self.parameter.grad = None
+        elif grad._version != self._given and grad.device.type == "cpu":
+            numbers = self.held(grad).flatten()
+            if not numbers[:SAMPLE].any() and not numbers.any():
+                self.held(self.parameter.grad).zero_()
 
     def forget_gradients(self) -> None:
         """Free the gradients of W and D'."""
-        self.weight.grad = self.delta.grad = None
+        self.weight.grad = self.delta.grad = self._given = None
 
     @torch.no_grad()
     def composed(self) -> Tensor:
@@ -207,7 +228,7 @@ class TrainedKernel:
             DOConvError: if it has moved to another device or dtype.
         """
         self.check_place()
-        if self._signs == self._signs_now():
+        if self._signs == self._signs_now() or self.parameter.is_meta:
             return False
         # Saved values may come from a machine that rounds products differently.
         is_right = self._is_near if self._signs is None else _is_equal
@@ -244,9 +265,10 @@ class TrainedKernel:
         return bool((is_near | (composed == kernel) | (composed.isnan() & kernel.isnan())).all())
 
     def _signs_now(self) -> Signs:
-        """The signs of a write: the versions, and the memory."""
+        """The signs of a write: the versions, of W and D' too, and the memory."""
         kernel = self.held(self.parameter)
-        return self.parameter._version, kernel._version, kernel.data_ptr()
+        arrays = self.parameter, kernel, self.weight, self.delta
+        return *(array._version for array in arrays), kernel.data_ptr()
 
     def sample(self) -> Tensor:
         """Some values of the kernel, spread over its memory: a view."""

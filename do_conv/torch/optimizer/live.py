@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from do_conv.core.errors import broken
@@ -15,7 +16,14 @@ Trained = Mapping[Any, TrainedKernel]
 
 
 class Live(dict[Any, Any]):
-    """A dictionary that passes on each change. A copy of it is a plain one."""
+    """A dictionary that passes on each change. A copy of it is a plain one.
+
+    Args:
+        values: those that it has.
+        put: is given a key and its new value.
+        drop: is given a key that is removed.
+        absent: gives the value of a key that it has not, or that was set.
+    """
 
     def __init__(
         self,
@@ -30,7 +38,7 @@ class Live(dict[Any, Any]):
     def __setitem__(self, key: Any, value: Any) -> None:
         if self._put is not None:
             self._put(key, value)
-        super().__setitem__(key, value)
+        super().__setitem__(key, value if self._absent is None else self._absent(key))
 
     def __delitem__(self, key: Any) -> None:
         super().__delitem__(key)
@@ -46,8 +54,21 @@ class Live(dict[Any, Any]):
         return dict, (dict(self),)
 
     # Those of `dict` would pass nothing on.
-    pop, popitem, clear = MutableMapping.pop, MutableMapping.popitem, MutableMapping.clear
-    update, setdefault = MutableMapping.update, MutableMapping.setdefault
+    popitem, clear, update = MutableMapping.popitem, MutableMapping.clear, MutableMapping.update
+
+    def pop(self, key: Any, *default: Any) -> Any:
+        """Remove a key, and return its value or the default."""
+        if key not in self:
+            return {}.pop(key, *default)  # the default, or a KeyError
+        value = self[key]
+        del self[key]
+        return value
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """The value of a key, which is the default if there was none."""
+        if key not in self:
+            self[key] = default
+        return self[key]
 
     def __ior__(self, other: Any) -> Any:  # type: ignore[misc]
         self.update(other)
@@ -62,31 +83,44 @@ def state_of(optimizer: Optimizer, trained: Trained, has_kernels: bool) -> Live:
         trained: the kernels by their parameters.
         has_kernels: whether the kernels are there before the optimizer inside has a state.
     """
-    inside: dict[Any, Any] = {}
-    for one in nested(optimizer):
-        for key, value in one.state.items():
-            inside[key] = {**value, **inside[key]} if key in inside else value
     own = {part for kernel in trained.values() for _, part in kernel.parts}
-    state = {key: value for key, value in inside.items() if key not in own}
-    if inside or has_kernels:
-        state |= {p: _of_kernel(optimizer, kernel, inside) for p, kernel in trained.items()}
+    keys = {key: None for one in nested(optimizer) for key in one.state if key not in own}
+    has_kernels = has_kernels or any(one.state for one in nested(optimizer))
+
+    def of(key: Any) -> Any:
+        return _of_kernel(optimizer, trained[key]) if key in trained else _of_one(optimizer, key)
 
     def put(key: Any, values: Mapping[str, Any]) -> None:
-        if key not in trained:
-            optimizer.state[key] = values
-            return
-        of_kernel = _of_kernel(optimizer, trained[key], inside)
-        for name in of_kernel.keys() - values.keys():
-            del of_kernel[name]
-        of_kernel.update(values)
+        state = of(key)
+        for name in [name for name in state if name not in values]:
+            del state[name]
+        state.update(values)
 
     def drop(key: Any) -> None:
         forget(optimizer, [part for _, part in trained[key].parts] if key in trained else [key])
 
-    return Live(state, put, drop, lambda key: optimizer.state[key])
+    shown = [*keys, *(trained if has_kernels else ())]
+    return Live({key: of(key) for key in shown}, put, drop, of)
 
 
-def _of_kernel(optimizer: Optimizer, kernel: TrainedKernel, inside: Mapping[Any, Any]) -> Live:
+def _of_one(optimizer: Optimizer, key: Any) -> Any:
+    """The state of a parameter in an optimizer, and in those that it is around."""
+    holders = [one.state for one in nested(optimizer) if key in one.state]
+    if len(holders) < 2:
+        return (holders or [optimizer.state])[0][key]
+
+    def holder(name: str) -> Any:
+        return next((state[key] for state in holders if name in state[key]), holders[0][key])
+
+    values = {name: value for state in reversed(holders) for name, value in state[key].items()}
+    return Live(
+        values,
+        lambda name, value: holder(name).__setitem__(name, value),
+        lambda name: holder(name).__delitem__(name),
+    )
+
+
+def _of_kernel(optimizer: Optimizer, kernel: TrainedKernel) -> Live:
     parts = dict(kernel.parts)
 
     def place(name: str) -> tuple[Any, str]:
@@ -98,9 +132,7 @@ def _of_kernel(optimizer: Optimizer, kernel: TrainedKernel, inside: Mapping[Any,
                 "put another optimizer, such as Lookahead, inside of DOConvOptimizer, not around "
                 "it",
             )
-        states = [one.state for one in nested(optimizer)]
-        holds = [state for state in states if of_part in state.get(parts[part], {})]
-        return (holds or states)[0][parts[part]], of_part
+        return _of_one(optimizer, parts[part]), of_part
 
     def put(name: str, value: Any) -> None:
         if name in parts:
@@ -113,9 +145,14 @@ def _of_kernel(optimizer: Optimizer, kernel: TrainedKernel, inside: Mapping[Any,
     def drop(name: str) -> None:
         if name not in parts:  # W and D' stay
             state, of_part = place(name)
-            state.pop(of_part, None)
+            del state[of_part]
 
-    return Live(packed(kernel, inside), put, drop)
+    states: dict[Tensor, Any] = {
+        part: _of_one(optimizer, part)
+        for part in parts.values()
+        if any(part in one.state for one in nested(optimizer))
+    }
+    return Live(packed(kernel, states), put, drop)
 
 
 def nested(optimizer: Optimizer) -> Iterator[Optimizer]:
@@ -131,3 +168,11 @@ def forget(optimizer: Optimizer, parameters: Any) -> None:
     for one in nested(optimizer):
         for parameter in parameters:
             one.state.pop(parameter, None)
+
+
+def forget_others(optimizer: Optimizer) -> None:
+    """Let an optimizer forget what is none of its parameters, as W and D' of an earlier wrapper."""
+    known = {p for group in optimizer.param_groups for p in group["params"]}
+    for one in nested(optimizer):
+        for key in [key for key in one.state if isinstance(key, Tensor) and key not in known]:
+            del one.state[key]

@@ -119,7 +119,7 @@ class ShardedKernel(TrainedKernel):
             of_weight[rows], of_delta[channels] = gradients(
                 weight[rows], delta[channels], grad[rows], spec
             )
-        self.weight.grad, self.delta.grad = self._shard(of_weight), self._replica(of_delta)
+        self.give(self._shard(of_weight), self._replica(of_delta))
 
     @torch.no_grad()
     def composed(self) -> Tensor:

@@ -34,7 +34,7 @@ def differentiate(kernels: Iterable[TrainedKernel]) -> None:
         for kernel, of_weight, of_delta in zip(
             alike, of_weights.chunk(len(alike)), of_deltas.chunk(len(alike)), strict=True
         ):
-            kernel.weight.grad, kernel.delta.grad = of_weight, of_delta
+            kernel.give(of_weight, of_delta)
 
 
 @torch.no_grad()

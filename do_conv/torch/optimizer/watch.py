@@ -31,12 +31,16 @@ def _is_accelerator(device: torch.device) -> bool:
 
 @torch.no_grad()
 def check(
-    kernels: Sequence[TrainedKernel], is_late: Callable[[torch.device], bool] = _is_accelerator
+    kernels: Sequence[TrainedKernel],
+    is_late: Callable[[torch.device], bool] = _is_accelerator,
+    asked: Own | None = None,
 ) -> Own:
     """Refuse kernels that somebody else has written since they were composed.
 
     Args:
         kernels: those about to be stepped.
+        asked: of a check in the same step, before the network was evaluated. Their device is not
+            asked again.
         is_late: whether the answer of a device is read at the next call. Processes that share a
             kernel have to agree on it, and wait for it.
 
@@ -46,9 +50,9 @@ def check(
     Raises:
         DOConvError: if a kernel is foreign, or has moved to another device or dtype.
     """
-    found = {kernel for kernel in kernels if _was_foreign(kernel) or kernel.is_foreign()}
-    own: Own = {}
-    for alike, samples in _sampled(kernel for kernel in kernels if kernel not in found):
+    own: Own = dict(asked or {})
+    found = {k for k in kernels if (k not in own and _was_foreign(k)) or k.is_foreign()}
+    for alike, samples in _sampled(k for k in kernels if k not in found and k not in own):
         device, are_same = alike[0].parameter.device, _are_same(alike, samples)
         if is_late(device) and not isinstance(alike[0], ShardedKernel):
             own.update(zip(alike, are_same, strict=True))
@@ -56,7 +60,7 @@ def check(
                 answer = Answer(are_same)
                 for place, kernel in enumerate(alike):
                     kernel.answer = partial(answer.read, place)
-        else:
+        elif device.type != "meta":
             answers = zip(alike, are_same.tolist(), strict=True)
             found.update(kernel for kernel, is_same in answers if not is_same)
     found = collectives.agreed(found, kernels)

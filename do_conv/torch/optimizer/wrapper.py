@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import weakref
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -19,6 +21,24 @@ _SAVED = (
     "defaults", "optimizer", "depthwise_options", "_depthwise_init", "_planned", "_trained",
     "_has_state", "model",
 )  # fmt: skip
+# The optimizer around another.
+_HOLDERS: weakref.WeakValueDictionary[Optimizer, Wrapper] = weakref.WeakValueDictionary()
+
+
+def with_own_hooks(step: Callable[..., Any]) -> Any:
+    """A step with the hooks of its optimizer; the one inside calls those of all optimizers."""
+
+    @functools.wraps(step)
+    def hooked(self: Optimizer, *given: Any, **options: Any) -> Any:
+        for pre_hook in self._optimizer_step_pre_hooks.values():
+            given, options = pre_hook(self, given, options) or (given, options)
+        result = step(self, *given, **options)
+        for post_hook in self._optimizer_step_post_hooks.values():
+            post_hook(self, given, options)
+        return result
+
+    hooked.hooked = True  # type: ignore[attr-defined]  # or PyTorch would add those of all
+    return hooked
 
 
 class Wrapper(Optimizer):
@@ -36,6 +56,7 @@ class Wrapper(Optimizer):
         self.__setstate__({"defaults": dict(optimizer.defaults)})
         self.optimizer, self.depthwise_options = optimizer, dict(depthwise_options)
         self._trained: dict[Tensor, TrainedKernel] = {}
+        _HOLDERS[optimizer] = self
         self._has_state = False
 
     @property
@@ -142,7 +163,8 @@ def check_inner(optimizer: Optimizer, depthwise_options: Mapping[str, Any] | Non
     Raises:
         DOConvError: if it is such an optimizer.
     """
-    if not hasattr(optimizer, "param_groups") or isinstance(optimizer, type):
+    has_parts = all(hasattr(optimizer, name) for name in ("param_groups", "state", "defaults"))
+    if not has_parts or isinstance(optimizer, type):
         raise broken(
             "a DOConvOptimizer must be given an optimizer of torch.optim, or of the same kind",
             f"a {type(optimizer).__name__}",
@@ -153,6 +175,19 @@ def check_inner(optimizer: Optimizer, depthwise_options: Mapping[str, Any] | Non
             "an optimizer that has trained must have a state for each parameter",
             "an LBFGS that has stepped, which has one for all",
             "make a new LBFGS",
+        )
+    if getattr(optimizer, "is_second_order", False):
+        raise broken(
+            "the optimizer inside must step with the gradients of W and D' alone",
+            f"a {type(optimizer).__name__}, which differentiates them once more",
+            "train DO-Conv layers with it: do_conv.torch.convert(model)",
+        )
+    holder = _HOLDERS.get(optimizer)
+    if holder is not None and holder._trained:
+        raise broken(
+            "an optimizer may be inside of one DOConvOptimizer only",
+            f"a {type(optimizer).__name__} that is inside of another",
+            "use the one you have, or give a new optimizer",
         )
     if isinstance(optimizer, Wrapper):
         raise broken(
