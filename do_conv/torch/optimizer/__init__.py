@@ -280,7 +280,7 @@ class DOConvOptimizer(Doors):
         return evaluate
 
     def __getattr__(self, name: str) -> Any:
-        """What the optimizer inside has beside a step, such as `train` and `eval`."""
+        """An attribute of the optimizer inside, or a method such as `train` and `eval`."""
         if name.startswith("_") or "optimizer" not in vars(self) or hasattr(type(self), name):
             return object.__getattribute__(self, name)  # raises
         found = getattr(self.optimizer, name)

@@ -234,7 +234,7 @@ def _give_states(saved: Saved, numbers: dict[Tensor, int]) -> None:
 
 
 def _shared(optimizer: Optimizer, model: nn.Module) -> dict[int, Any]:
-    """What copies of both have in common: the parameters that are none of the model."""
+    """The parameters that are none of the model, which copies of both share."""
     own = set(map(id, model.parameters()))
     every = (p for group in optimizer.param_groups for p in group["params"])
     return {id(p): p for p in every if id(p) not in own}
