@@ -67,7 +67,7 @@ def model_layers(model: Any) -> Iterator[ModelLayer]:
     """
     kernels: dict[int, TrainedKernel] = {}
     if isinstance(model, DOConvOptimizer):
-        kernels = {id(kernel.variable): kernel for kernel in model.kernels.values()}
+        kernels = {id(kernel.parameter): kernel for kernel in model.kernels.values()}
         model = model.trained_model()
     check_model(model)
     seen: set[int] = set()
@@ -90,8 +90,8 @@ def _trained(name: str, layer: Any, kernel: TrainedKernel) -> Iterator[ModelLaye
     weight: Any = first.arrays["weight"]
     layout = weight.to_core, weight.from_core
     parts = {
-        "weight": _array(kernel.kernel, layout, kernel.compose),
-        DELTA: _array(kernel.depthwise_delta, _DELTA, kernel.compose),
+        "weight": _array(kernel.weight, layout, kernel.compose),
+        DELTA: _array(kernel.delta, _DELTA, kernel.compose),
     }
     arrays: list[Any] = [array for one in (first, *others) for array in one.arrays.values()]
     known = {id(array.variable) for array in arrays}

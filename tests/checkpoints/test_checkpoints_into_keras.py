@@ -145,8 +145,8 @@ def test_an_optimizer_takes_w_and_d(path, theirs, expected):
     checkpoints.import_authors(optimizer, path)
     assert_output(model, expected)
     kernel = optimizer.kernels[name]
-    np.testing.assert_array_equal(ops.convert_to_numpy(kernel.kernel), theirs.layers[4].kernel)
-    assert np.any(ops.convert_to_numpy(kernel.depthwise_delta))
+    np.testing.assert_array_equal(ops.convert_to_numpy(kernel.weight), theirs.layers[4].kernel)
+    assert np.any(ops.convert_to_numpy(kernel.delta))
 
 
 def test_a_file_of_a_whole_model_and_layers_of_both_kinds(theirs, expected, tmp_path):

@@ -134,7 +134,7 @@ def test_keras_optimizer(tmp_path, capsys):
     assert "14 kernels were trained as W and D'" in said
     assert "epoch 1: test accuracy" in said
     moved = [
-        abs(keras.ops.convert_to_numpy(kernel.depthwise_delta)).max() > 0
+        abs(keras.ops.convert_to_numpy(kernel.delta)).max() > 0
         for kernel in optimizer.kernels.values()
     ]
     assert len(moved) == 14

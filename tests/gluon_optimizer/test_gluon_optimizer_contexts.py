@@ -98,6 +98,16 @@ def test_exception_a_store_that_steps_itself(options):
         assert np.array_equal(value, before[name])
 
 
+@pytest.mark.parametrize("name", ["nadam", "sgld"])
+def test_exception_an_optimizer_whose_steps_differ_by_context(name):
+    options = {"learning_rate": 0.01}
+    with pytest.raises(
+        do_conv.DOConvError, match=r"the same step in each; received a (Nadam|SGLD)"
+    ):
+        DOConvTrainer(network(contexts=CONTEXTS[2]), name, options)
+    DOConvTrainer(network(contexts=CONTEXTS[1]), name, options)
+
+
 def test_exception_a_network_that_moves_afterwards():
     net = network()
     trainer = DOConvTrainer(net, "sgd", SGD)

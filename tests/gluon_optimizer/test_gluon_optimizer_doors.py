@@ -192,3 +192,10 @@ def test_kernels_that_somebody_else_has_written_or_that_are_in_a_graph(tmp_path)
     graph = gluon.SymbolBlock.imports(paths[0], ["data"], paths[1])
     with pytest.raises(DOConvError, match="that of layer 'net_conv0_fwd', inside of a graph"):
         DOConvTrainer(graph, "sgd", dict(SGD)).to_layers()
+
+
+def test_exception_arguments_in_the_order_of_other_frameworks():
+    net = convert(network())
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
+    with pytest.raises(DOConvError, match=r"the network, then its gluon\.Trainer; received a Hyb"):
+        DOConvTrainer.from_layers(trainer, net)

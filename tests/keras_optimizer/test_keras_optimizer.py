@@ -36,7 +36,7 @@ def test_convolutions_of_other_classes_have_kernels_too(train):
     model = keras.Sequential([keras.Input((4, 4, 4)), *layers])
     optimizer = DOConvOptimizer(optimizers.SGD(0.1), model)
     train(model, optimizer, epochs=1)
-    deltas = [kernel.depthwise_delta for kernel in optimizer.kernels.values()]
+    deltas = [kernel.delta for kernel in optimizer.kernels.values()]
     assert [tuple(one.shape) for one in deltas] == [(2, 2, 4, 4), (2, 3, 2)]
     assert min(abs(keras.ops.convert_to_numpy(one)).max() for one in deltas) > 1e-6
 
@@ -93,7 +93,7 @@ def test_an_identity_start_changes_no_bit_and_he_writes_at_once(network, numbers
         after = model.get_weights()
         kept = [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
         assert all(kept) == is_same
-        deltas = [numbers(k.depthwise_delta) for k in optimizer.kernels.values()]
+        deltas = [numbers(k.delta) for k in optimizer.kernels.values()]
         assert all(one.any() == (not is_same) for one in deltas)
 
 
@@ -102,7 +102,7 @@ def test_the_start_of_he_has_the_standard_deviation_of_table_7(numbers):
     optimizer = DOConvOptimizer(sgd(), model, depthwise_init="he")
     optimizer.build(model.trainable_variables)
     (kernel,) = optimizer.kernels.values()
-    delta = numbers(kernel.depthwise_delta).reshape(9, 256, 9).transpose(1, 2, 0)
+    delta = numbers(kernel.delta).reshape(9, 256, 9).transpose(1, 2, 0)
     np.testing.assert_allclose((delta + np.eye(9)).std(), (2 / 9) ** 0.5, rtol=0.03)
 
 
@@ -128,7 +128,7 @@ def test_a_kernel_without_a_gradient_stays(network, numbers):
         optimizer.apply(grads, model.trainable_variables)
     changed = [not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
     assert changed == [False] + [True] * (len(before) - 1)
-    assert not numbers(optimizer.kernels["conv"].depthwise_delta).any()
+    assert not numbers(optimizer.kernels["conv"].delta).any()
 
 
 def test_a_constraint_is_on_w(numbers, train):
@@ -137,8 +137,8 @@ def test_a_constraint_is_on_w(numbers, train):
     optimizer = DOConvOptimizer(optimizers.SGD(0.05), model)
     train(model, optimizer, epochs=2)
     (kernel,) = optimizer.kernels.values()
-    assert numbers(kernel.kernel).min() == 0
-    assert numbers(kernel.variable).min() < 0
+    assert numbers(kernel.weight).min() == 0
+    assert numbers(kernel.parameter).min() < 0
 
 
 def test_a_penalty_moves_d_through_the_composed_kernel(numbers):
@@ -151,7 +151,7 @@ def test_a_penalty_moves_d_through_the_composed_kernel(numbers):
     model.fit(np.zeros((4, 2, 2, 1)), np.zeros((4, 2)), batch_size=4, verbose=0)
     (kernel,) = optimizer.kernels.values()
     # The penalty's gradient is W' itself, which is W at first, and that of D' is W^T G.
-    delta = numbers(kernel.depthwise_delta).reshape(4, 4)
+    delta = numbers(kernel.delta).reshape(4, 4)
     np.testing.assert_allclose(delta, -0.1 * weight @ weight.T, rtol=0, atol=1e-7)
     assert abs(delta).max() > 1e-3
 
@@ -164,7 +164,7 @@ def test_a_kernel_without_decay_has_none_on_both(network, train, numbers):
         optimizer.exclude_from_weight_decay(**variables, **excluded)
         train(model, optimizer, epochs=1)
         kernel = optimizer.kernels["conv"]
-        return abs(numbers(kernel.kernel)).sum(), abs(numbers(kernel.depthwise_delta)).sum()
+        return abs(numbers(kernel.weight)).sum(), abs(numbers(kernel.delta)).sum()
 
     decayed, excluded = after(), after(kernel=True)
     names = after(var_names=["depthwise_delta"])
@@ -203,8 +203,12 @@ def test_bad_options_are_refused_at_once(network):
 
 
 def test_a_model_without_a_kernel_is_refused_and_so_is_none(network):
-    for where, model, sentence in (("nowhere", network(), "hold a kernel"), (None, None, "None")):
-        optimizer = DOConvOptimizer(sgd(), model, where=where)
+    frozen = network()
+    frozen.trainable = False
+    with pytest.raises(DOConvError, match="each left because it is frozen"):
+        DOConvOptimizer(sgd(), frozen)
+    for model, sentence in ((network(), "hold a kernel"), (None, "None")):
+        optimizer = DOConvOptimizer(sgd(), model)
         with pytest.raises(DOConvError, match=sentence):
             optimizer.build(network().trainable_variables)
         assert not optimizer.built

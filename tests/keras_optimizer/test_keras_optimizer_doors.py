@@ -179,3 +179,10 @@ def test_a_model_with_an_optimizer_of_its_kernels_is_converted_without_it(networ
     with pytest.warns(UserWarning, match="one with a DOConvOptimizer"):
         converted = convert(model)
     assert not converted.compiled
+
+
+def test_exception_an_optimizer_that_has_not_been_built(network):
+    model = network()
+    optimizer = DOConvOptimizer(sgd(), model)
+    with pytest.raises(DOConvError, match="has not been built; call optimizer"):
+        optimizer.to_layers(model)

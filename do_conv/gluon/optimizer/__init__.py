@@ -19,7 +19,13 @@ from do_conv.core import rules
 from do_conv.core.rules import DepthwiseInit
 from do_conv.gluon.optimizer import doors, fused, states
 from do_conv.gluon.optimizer.kernels import TrainedKernel, check, finish
-from do_conv.gluon.optimizer.options import check_optimizer, check_store, planned
+from do_conv.gluon.optimizer.options import (
+    check_contexts,
+    check_optimizer,
+    check_store,
+    check_trainer,
+    planned,
+)
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
 from do_conv.table import counted
@@ -78,6 +84,7 @@ class DOConvTrainer(gluon.Trainer):
         found = planned(net, where, d_mul)
         options = {**trainer_options, "update_on_kvstore": False}
         super().__init__(net.collect_params(), optimizer, optimizer_params, **options)
+        check_contexts(self._optimizer, found)
         kernels = {
             parameter: TrainedKernel(parameter, *name_and_spec, start)
             for parameter, name_and_spec in found.items()
@@ -185,9 +192,11 @@ class DOConvTrainer(gluon.Trainer):
         Raises:
             DOConvError: if a layer, or the trainer, breaks a rule.
         """
+        check_trainer(trainer)
         options = doors.options_of(trainer)
         check_store(options)
         plain, kernels = doors.without_layers(net, trainer)
+        check_contexts(options["optimizer"], kernels)
         its = cls.__new__(cls)
         gluon.Trainer.__init__(its, plain.collect_params(), **options, update_on_kvstore=False)
         its._take(plain, kernels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import mxnet as mx
@@ -39,6 +39,37 @@ def check_optimizer(optimizer: Any) -> None:
             "a DOConvTrainer must be given an optimizer of MXNet, or its name",
             f"a {type(optimizer).__name__}",
             'give it as to a gluon.Trainer: DOConvTrainer(net, "sgd", {"learning_rate": 0.1})',
+        )
+
+
+def check_contexts(optimizer: Any, kernels: Iterable[Any]) -> None:
+    """Refuse optimizers that would do other steps in each context.
+
+    `Nadam` has one schedule of its momentum for all of them, and `SGLD` draws noise in each.
+
+    Raises:
+        DOConvError: if it is one of these, and there are several contexts.
+    """
+    several = any(len(kernel.list_ctx()) > 1 for kernel in kernels)
+    if several and isinstance(optimizer, (mx.optimizer.Nadam, mx.optimizer.SGLD)):
+        raise broken(
+            "in several contexts an optimizer must do the same step in each",
+            f"a {type(optimizer).__name__}, which does not",
+            "take another optimizer, or one context",
+        )
+
+
+def check_trainer(trainer: Any) -> None:
+    """Refuse what is no trainer.
+
+    Raises:
+        DOConvError: if it is something else.
+    """
+    if not isinstance(trainer, mx.gluon.Trainer):
+        raise broken(
+            "from_layers must be given the network, then its gluon.Trainer",
+            f"a {type(trainer).__name__} as the trainer",
+            "give them in this order",
         )
 
 

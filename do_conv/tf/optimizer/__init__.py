@@ -28,7 +28,7 @@ from do_conv.tf.models.structure import check_model
 from do_conv.tf.optimizer.compiled import at_most_once, at_once, is_symbolic, step_if
 from do_conv.tf.optimizer.doors import Doors
 from do_conv.tf.optimizer.kernels import TrainedKernel
-from do_conv.tf.optimizer.planned import Planned, loaded, planned, saved
+from do_conv.tf.optimizer.planned import Planned, PlannedKernel, loaded, planned, saved
 from do_conv.tf.optimizer.states import uses_averages
 
 
@@ -100,12 +100,11 @@ class DOConvOptimizer(Doors):
             remedy = "give it the variables of the model that are trained"
             count, inside = len(found.kernels), type(self.optimizer).__name__
             checks.something_to_optimize(count, inside, remedy)
-            places = [place for place, *_ in found.kernels]
-            self._frozen = [number for number, place in enumerate(places) if place is None]
+            self._frozen = [i for i, one in enumerate(found.kernels) if one.place is None]
             self._trained = [
-                TrainedKernel(self, variables[place], name, spec)
-                for place, name, spec in found.kernels
-                if place is not None
+                TrainedKernel(self, variables[one.place], one.layer, one.spec)
+                for one in found.kernels
+                if one.place is not None
             ]
             for kernel in self._trained:
                 kernel.start(self.depthwise_init)
@@ -128,9 +127,16 @@ class DOConvOptimizer(Doors):
             return
         given = self._trainable_variables if trainable_variables is None else trainable_variables
         variables = list(given)
+        if len(grads) != len(variables):
+            raise broken(
+                f"a step on {len(variables)} variables must be given as many gradients",
+                f"{len(grads)}",
+                "give None for a variable without a gradient",
+            )
         self._check_start(grads, variables)
         self.build(variables)
         self._check_variables_are_known(variables)
+        self._take_first_weights()
         as_composed = self._is_as_composed()
         if not is_symbolic(as_composed):
             if not as_composed:
@@ -159,11 +165,34 @@ class DOConvOptimizer(Doors):
 
         return at_most_once(as_composed, step, (trained, own))
 
+    def _take_first_weights(self) -> None:
+        """Start from kernels that were written before the first step, when nothing can be lost.
+
+        Keras builds the optimizer of a copy, or of a model from a file, before it has its weights.
+        """
+        if (
+            is_symbolic(ops.convert_to_tensor(self.iterations))
+            and keras.backend.backend() != "tensorflow"
+        ):
+            return  # jax has no values here: the steps are left out, and `fit` refuses them
+        with at_once():
+            if (
+                not ops.convert_to_numpy(self.iterations)
+                and not self._has_started()
+                and not self._is_as_composed()
+            ):
+                self.take_weights()
+
+    def _has_started(self) -> bool:
+        """Whether a D' is not that of an identity start."""
+        deltas = (ops.convert_to_numpy(kernel.delta) for kernel in self._trained)
+        return self.depthwise_init != "identity" or any(delta.any() for delta in deltas)
+
     def _check_start(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
         """Refuse gradients that were taken before a He start has written the kernels."""
         if self.built or self.depthwise_init == "identity":
             return
-        places = [place for place, *_ in self._found(variables).kernels]
+        places = [one.place for one in self._found(variables).kernels]
         of_kernels = [grads[place] for place in places if place is not None]
         values = [ops.all(ops.isfinite(grad)) for grad in of_kernels if grad is not None]
         # A step that is compiled runs later, when the kernels have been written.
@@ -182,18 +211,31 @@ class DOConvOptimizer(Doors):
                 "None",
                 "leave the model out in from_config only",
             )
+        model = self._model()
+        if variables is None and model is not None and not model.built:
+            raise broken(
+                "a model must be built before the configuration of its optimizer is read, to be "
+                "saved or copied",
+                f"a {type(model).__name__} without variables",
+                "call it on a batch, or model.build(shape), first",
+            )
         return self._find(variables)
 
     def _still_trained(self) -> Planned:
         """The kernels, with their places among the variables that have not been frozen since."""
         variables = [variable for variable in self._trainable_variables if variable.trainable]
         places = {self._var_key(variable): place for place, variable in enumerate(variables)}
-        kernels = [(places.get(self._var_key(k.variable)), k.name, k.spec) for k in self._trained]
+        kernels = [
+            PlannedKernel(
+                places.get(self._var_key(k.parameter)), k.name, k.spec, tuple(k.parameter.shape)
+            )
+            for k in self._trained
+        ]
         return Planned(kernels, len(variables))
 
     def _step(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
         """The step of the optimizer inside on W and D', then W'."""
-        by_variable = {self._var_key(kernel.variable): kernel for kernel in self._trained}
+        by_variable = {self._var_key(kernel.parameter): kernel for kernel in self._trained}
         inner: list[tuple[Any, Any]] = []
         deltas: list[tuple[Any, Any]] = []
         stepped = []
@@ -203,8 +245,8 @@ class DOConvOptimizer(Doors):
                 inner.append((grad, variable))
                 continue
             of_kernel, of_delta = (None, None) if grad is None else kernel.differentiate(grad)
-            inner.append((of_kernel, kernel.kernel))
-            deltas.append((of_delta, kernel.depthwise_delta))
+            inner.append((of_kernel, kernel.weight))
+            deltas.append((of_delta, kernel.delta))
             stepped += [] if grad is None else [kernel]
         self.optimizer.apply(*zip(*inner, *deltas, strict=True))
         # With `use_ema` the averages overwrite every kernel's W and D'.
@@ -254,7 +296,10 @@ class DOConvOptimizer(Doors):
 
     def __repr__(self) -> str:
         """The optimizer inside, and how many kernels are trained as W and D'."""
-        inside = type(self.optimizer).__name__
-        has_kernels = self.built or self._find is None
-        count = len(self._trained if has_kernels else self._found().kernels)
-        return f"{type(self).__name__}({inside}, {counted(count, 'kernel')})"
+        inside, kernels = type(self.optimizer).__name__, "not built"
+        model = self._model()
+        if self.built:
+            kernels = counted(len(self._trained), "kernel")
+        elif self._find is not None and (model is None or model.built):
+            kernels = counted(len(self._found().kernels), "kernel")
+        return f"{type(self).__name__}({inside}, {kernels})"

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from keras import ops, optimizers
 
 from do_conv.adapter import DELTA
-from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.models import checks
 from do_conv.tf.base import OverParameterized
@@ -21,7 +20,7 @@ from do_conv.tf.models.planning import described
 from do_conv.tf.models.structure import check_known, check_model, named_layers
 from do_conv.tf.optimizer.holder import Holder
 from do_conv.tf.optimizer.kernels import TrainedKernel
-from do_conv.tf.optimizer.planned import Find, Planned
+from do_conv.tf.optimizer.planned import Find, Planned, PlannedKernel
 from do_conv.tf.optimizer.states import anew, carry
 from do_conv.tf.optimizer.wrapper import Wrapper
 
@@ -52,7 +51,7 @@ class Doors(Holder):
                 narrow dtype.
         """
         check_model(model)
-        rules.built(self.name, self.built)
+        self.check_built()
         check_known(model, "go on with the optimizer, or use do_conv.tf's layers in its code")
         self.check_weights()
         kernels = self._in_layers(model)
@@ -75,9 +74,9 @@ class Doors(Holder):
         deltas = [layer.depthwise_delta for layer in layers.values()]
         twins = _twins(model, made, deltas)
         pairs = [(one, twins[id(one)]) for one in self._trainable_variables if id(one) in twins]
-        own = {id(kernel.variable): kernel.kernel for kernel in self._trained}
+        own = {id(kernel.parameter): kernel.weight for kernel in self._trained}
         pairs = [(own.get(id(one), one), twin) for one, twin in pairs]
-        pairs += [(k.depthwise_delta, layers[id(k)].depthwise_delta) for k in self._trained]
+        pairs += [(k.delta, layers[id(k)].depthwise_delta) for k in self._trained]
         optimizer = anew(self.optimizer)
         variables = _trained_by(made, pairs)
         optimizer.build(variables)
@@ -116,12 +115,13 @@ class Doors(Holder):
         places = {id(variable): place for place, variable in enumerate(variables)}
         own = cls(anew(optimizer), None)
         own._model = lambda: plain
-        kernels: list[tuple[int | None, str, Any]] = [
-            (places[id(twins[id(kernel_of(layer))])], name, layer.spec) for name, layer in held
-        ]
+        kernels = []
+        for name, layer in held:
+            kernel = twins[id(kernel_of(layer))]
+            kernels.append(PlannedKernel(places[id(kernel)], name, layer.spec, kernel.shape))
         own._find = lambda _: Planned(kernels, len(variables))
         own.build(variables)
-        of_variables = {id(kernel.variable): kernel for kernel in own._trained}
+        of_variables = {id(kernel.parameter): kernel for kernel in own._trained}
         inner: list[tuple[Any, Any]] = []
         for old, new in _among(variables, pairs):
             kernel = of_variables.get(id(new))
@@ -143,7 +143,7 @@ class Doors(Holder):
         Raises:
             DOConvError: if one is not there, or cannot belong to a DO-Conv layer.
         """
-        by_variable = {id(kernel.variable): kernel for kernel in self._trained}
+        by_variable = {id(kernel.parameter): kernel for kernel in self._trained}
         found: dict[int, TrainedKernel] = {}
         refused: dict[int, str] = {}
         for one in described(model).convolutions:
@@ -153,8 +153,8 @@ class Doors(Holder):
             found[id(one.layer)] = kernel
             if one.reason is not None:
                 refused[id(kernel)] = f"because {one.reason}"
-            elif kernel.kernel.dtype != kernel.variable.dtype:
-                refused[id(kernel)] = f"in {kernel.variable.dtype}"
+            elif kernel.weight.dtype != kernel.parameter.dtype:
+                refused[id(kernel)] = f"in {kernel.parameter.dtype}"
         there = {id(kernel) for kernel in found.values()}
         for kernel in self._trained:
             why = refused.get(id(kernel)) or (None if id(kernel) in there else "of another model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.models import checks
 from do_conv.tf.optimizer.kernels import VARIABLES, TrainedKernel
-from do_conv.tf.optimizer.states import divided, states_of
+from do_conv.tf.optimizer.states import all_anew, divided, states_of
 from do_conv.tf.optimizer.wrapper import Wrapper
 
 
@@ -28,6 +29,19 @@ class Holder(Wrapper):
         """The kernels that have W and D', by the name of their layer."""
         return {kernel.name: kernel for kernel in self._trained}
 
+    def check_built(self) -> None:
+        """Refuse an optimizer that has no W and D' yet.
+
+        Raises:
+            DOConvError: if it has not been built.
+        """
+        if not self.built:
+            raise broken(
+                "an optimizer has W and D' to save, to load, or to give to layers once it is built",
+                f"a {type(self).__name__} that has not been built",
+                "call optimizer.build(model.trainable_variables) first",
+            )
+
     def trained_model(self) -> Any:
         """The model whose kernels these are.
 
@@ -35,12 +49,7 @@ class Holder(Wrapper):
             DOConvError: if the optimizer has not been built, or was made from its configuration,
                 as `load_model` makes it.
         """
-        if not self.built:
-            raise broken(
-                "an optimizer has W and D' to save, or to load, once it is built",
-                f"a {type(self).__name__} that has not been built",
-                "call optimizer.build(model.trainable_variables) first",
-            )
+        self.check_built()
         model = self._model()
         if model is None:
             raise broken(
@@ -53,8 +62,8 @@ class Holder(Wrapper):
 
     def _expanded(self, variables: Sequence[Any]) -> list[Any]:
         """The variables with W in the place of W', and every D' behind them."""
-        own = {self._var_key(kernel.variable): kernel.kernel for kernel in self._trained}
-        deltas = [kernel.depthwise_delta for kernel in self._trained]
+        own = {self._var_key(kernel.parameter): kernel.weight for kernel in self._trained}
+        deltas = [kernel.delta for kernel in self._trained]
         return [own.get(self._var_key(variable), variable) for variable in variables] + deltas
 
     def _is_as_composed(self) -> Any:
@@ -86,6 +95,9 @@ class Holder(Wrapper):
 
         Keras builds an optimizer before it loads the network's weights.
         """
+        model = self._model()
+        if not self.built and model is not None and model.built:
+            self.build(model.trainable_variables)
         if self.built and len(store.keys()) == self._count_unbuilt:
             self.take_weights()
         else:
@@ -102,12 +114,21 @@ class Holder(Wrapper):
         return {str(place): store[str(number)] for place, number in enumerate(kept)}
 
     def take_weights(self) -> None:
-        """Start from the kernels that the network has now, as when the optimizer was built."""
+        """Start from the kernels that the network has now, with the states of a new optimizer.
+
+        `iterations`, which all variables share, goes on. Adam and its like divide by `1 - beta^t`
+        of it, so their first steps on the kernels are up to some three times the rate.
+
+        Raises:
+            DOConvError: if the optimizer inside cannot be made from its configuration; then nothing
+                has changed.
+        """
+        parts = [part for kernel in self._trained for part in kernel.parts]
+        new = all_anew(self.optimizer, parts)
         for kernel in self._trained:
             kernel.start(self.depthwise_init)
-        parts = [part for k in self._trained for part in (k.kernel, k.depthwise_delta)]
-        for state, new in states_of(self.optimizer, parts):
-            state.assign(ops.convert_to_numpy(new))
+        for state, start in itertools.chain.from_iterable(itertools.starmap(states_of, new)):
+            state.assign(ops.convert_to_numpy(start))
 
     def restore_weights(self) -> None:
         """Write the kernels that W and D' compose to into the network."""
@@ -123,5 +144,5 @@ class Holder(Wrapper):
         for inside, _ in divided(self.optimizer, []):
             excluded: set[Any] = getattr(inside, "_exclude_from_weight_decay", set())
             for kernel in self._trained:
-                if self._var_key(kernel.variable) in excluded:
+                if self._var_key(kernel.parameter) in excluded:
                     excluded.update(self._var_key(part) for part in kernel.parts)

@@ -29,13 +29,13 @@ class TrainedKernel:
     Attributes:
         name: the name of the layer whose kernel it is.
         spec: the sizes.
-        variable: W', the network's own variable.
-        kernel: W, in the shape of W' or with D_mul in place of *K, under the constraint of W'.
-        depthwise_delta: D', `(*K, C_in, D_mul)`, for a transposed layer `(*K, filters, D_mul)`.
+        parameter: W', the network's own variable.
+        weight: W, in the shape of W' or with D_mul in place of *K, under the constraint of W'.
+        delta: D', `(*K, C_in, D_mul)`, for a transposed layer `(*K, filters, D_mul)`.
     """
 
     def __init__(self, optimizer: Any, variable: Any, name: str, spec: Spec) -> None:
-        self.name, self.spec, self.variable = name, spec, variable
+        self.name, self.spec, self.parameter = name, spec, variable
         self._dtype = keras.backend.standardize_dtype(variable.dtype)
         # A kernel of a narrow dtype has its W and D' in float32.
         dtype = "float64" if self._dtype == "float64" else "float32"
@@ -44,13 +44,13 @@ class TrainedKernel:
         delta = (*spec.kernel_size, spec.depthwise_channels, spec.d_mul)
         size = int(np.prod(shape))
         self._places = np.linspace(0, size - 1, min(size, SAMPLE)).astype(int)
-        self.kernel = _added(
+        self.weight = _added(
             optimizer, variable.path, slots, dtype,
             layout=getattr(variable, "_layout", None) if slots == shape else None,
         )  # fmt: skip
-        self.kernel.constraint = variable.constraint
+        self.weight.constraint = variable.constraint
         scope = variable.path.rpartition("/")[0]
-        self.depthwise_delta = _added(optimizer, f"{scope}/depthwise_delta", delta, dtype)
+        self.delta = _added(optimizer, f"{scope}/depthwise_delta", delta, dtype)
         name = f"{variable.path}_written".replace("/", "_")
         self._written = optimizer.add_variable(
             self._places.shape, dtype=dtype, name=name, aggregation="only_first_replica"
@@ -59,37 +59,37 @@ class TrainedKernel:
     def start(self, depthwise_init: DepthwiseInit) -> None:
         """Take the kernel as the one that D = I gives, then start D'."""
         # Through NumPy: on jax two variables would otherwise share their memory.
-        value = ops.convert_to_numpy(ops.cast(self.variable, self.kernel.dtype))
-        self.kernel.assign(weight_for(value, self.spec, self.kernel))
+        value = ops.convert_to_numpy(ops.cast(self.parameter, self.weight.dtype))
+        self.weight.assign(weight_for(value, self.spec, self.weight))
         start = DeltaStart(depthwise_init, self.spec)
-        self.depthwise_delta.assign(start(self.depthwise_delta.shape, self.depthwise_delta.dtype))
+        self.delta.assign(start(self.delta.shape, self.delta.dtype))
         if depthwise_init == "identity":
-            self._written.assign(self._sample(self.variable))
+            self._written.assign(self._sample(self.parameter))
         else:
             self.compose()
 
     @property
     def parts(self) -> tuple[Any, Any]:
         """W and D'."""
-        return self.kernel, self.depthwise_delta
+        return self.weight, self.delta
 
     def differentiate(self, grad: Any) -> tuple[Any, Any]:
         """The gradients of W and D', by the chain rule from that of W'."""
-        grad = ops.cast(grad, self.kernel.dtype)
-        kernel, delta = self._tensor(self.kernel), self._delta()
-        return all_before_any(on_arrays(gradients, self.spec, grad, kernel, delta))
+        grad = ops.cast(grad, self.weight.dtype)
+        weight, delta = map(self._tensor, self.parts)
+        return all_before_any(on_arrays(gradients, self.spec, grad, weight, delta))
 
     def compose(self) -> None:
         """Write W', of W and D' as they are now, into the network."""
-        kernel, delta = self._tensor(self.kernel), self._delta()
-        composed = on_arrays(compose_spec, self.spec, kernel, delta)
-        composed = ops.cast(ops.reshape(composed, self.variable.shape), self._dtype)
+        weight, delta = map(self._tensor, self.parts)
+        composed = on_arrays(compose_spec, self.spec, weight, delta)
+        composed = ops.cast(ops.reshape(composed, self.parameter.shape), self._dtype)
         self._written.assign(self._sample(composed))
-        self.variable.assign(composed)
+        self.parameter.assign(composed)
 
     def is_as_composed(self) -> Any:
         """Whether a sample of the kernel is what was written last, as a tensor."""
-        now, written = self._sample(self.variable), self._tensor(self._written)
+        now, written = self._sample(self.parameter), self._tensor(self._written)
         near = ops.abs(now - written) <= _NEAR[self._dtype] * ops.max(ops.abs(written))
         is_nan = ops.logical_and(ops.isnan(now), ops.isnan(written))
         return ops.all(near | (now == written) | is_nan)
@@ -97,10 +97,7 @@ class TrainedKernel:
     def _sample(self, kernel: Any) -> Any:
         """A few values, evenly spaced in memory."""
         flat = ops.reshape(self._tensor(kernel), (-1,))
-        return ops.cast(ops.take(flat, self._places), self.kernel.dtype)
-
-    def _delta(self) -> Any:
-        return self._tensor(self.depthwise_delta)
+        return ops.cast(ops.take(flat, self._places), self.weight.dtype)
 
     @staticmethod
     def _tensor(variable: Any) -> Any:
@@ -114,8 +111,10 @@ def _added(optimizer: Any, path: str, shape: Any, dtype: str, layout: Any = None
     """
     *scopes, name = filter(None, path.split("/"))
     with contextlib.ExitStack() as stack:
-        for scope in scopes:
-            stack.enter_context(keras.name_scope(scope))
+        for depth, scope in enumerate(scopes):
+            # Whoever builds the optimizer may have opened scopes of its own.
+            outermost = {} if depth else {"override_parent": ""}
+            stack.enter_context(keras.name_scope(scope, **outermost))
         variable = keras.Variable(
             "zeros", shape, dtype, trainable=False, aggregation="mean", layout=layout, name=name
         )

@@ -1,8 +1,7 @@
-"""Which variables are kernels, and what an optimizer has of each."""
+"""Which variables are kernels, and how a configuration says it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -11,21 +10,31 @@ from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.core.spec import Spec
 from do_conv.models.choices import Where
-from do_conv.models.decisions import DMul, decisions
+from do_conv.models.decisions import DMul, to_convert
 from do_conv.tf.models.classes import kernel_of
 from do_conv.tf.models.planning import described_in_place
 
 
-class Planned(NamedTuple):
-    """The kernels that have W and D'.
+class PlannedKernel(NamedTuple):
+    """A kernel that has W and D'.
 
     Attributes:
-        kernels: of each its place among the variables that are trained, None if it is frozen, the
-            name of its layer, and its sizes.
-        among: how many variables are trained.
+        place: its number among the variables that are trained; None if it is frozen.
+        layer: the name of its layer.
+        spec: the sizes.
+        shape: that of the variable.
     """
 
-    kernels: list[tuple[int | None, str, Spec]]
+    place: int | None
+    layer: str
+    spec: Spec
+    shape: tuple[int, ...]
+
+
+class Planned(NamedTuple):
+    """The kernels that have W and D', and how many variables are trained."""
+
+    kernels: list[PlannedKernel]
     among: int
 
 
@@ -39,26 +48,29 @@ def planned(
     """The kernels of a model that can have W and D', among its variables.
 
     Raises:
-        DOConvError: if a layer has no variables yet, or `d_mul` breaks a rule.
+        DOConvError: if no layer can be over-parameterized, one has no variables yet, or an option
+            breaks a rule.
     """
     among = model.trainable_variables if variables is None else variables
     places = {id(variable): place for place, variable in enumerate(among)}
-    found: dict[int, tuple[str, Spec]] = {}
-    for layer, row in decisions(described_in_place(model), where, d_mul, "kernel"):
-        if row.becomes and row.spec is not None:
+    found: dict[int, PlannedKernel] = {}
+    for layer, row in to_convert(described_in_place(model), where, d_mul, "kernel"):
+        if row.spec is not None:
             rules.built(row.name, layer.built)
-            place = places.get(id(kernel_of(layer)))
+            kernel = kernel_of(layer)
+            place = places.get(id(kernel))
             if place is not None:
-                found.setdefault(place, (row.name, row.spec))
-    return Planned([(place, name, spec) for place, (name, spec) in found.items()], len(among))
+                shape = tuple(kernel.shape)
+                found.setdefault(place, PlannedKernel(place, row.name, row.spec, shape))
+    return Planned(list(found.values()), len(among))
 
 
 def saved(kernels: Planned) -> dict[str, Any]:
     """The planned kernels as a part of a configuration."""
     configs = []
-    for place, name, spec in kernels.kernels:
-        sizes = {**asdict(spec), "kernel_size": list(spec.kernel_size)}
-        configs.append({"place": place, "layer": name, "spec": sizes})
+    for kernel in kernels.kernels:
+        sizes = {**asdict(kernel.spec), "kernel_size": list(kernel.spec.kernel_size)}
+        configs.append({**kernel._asdict(), "spec": sizes, "shape": list(kernel.shape)})
     return {"kernels": configs, "variables": kernels.among}
 
 
@@ -68,7 +80,7 @@ def loaded(config: Mapping[str, Any], variables: Sequence[Any] | None = None) ->
     Raises:
         DOConvError: if there are more or fewer variables, or one has another shape.
     """
-    kernels = [(one["place"], one["layer"], Spec(**one["spec"])) for one in config["kernels"]]
+    kernels = [_of_config(one) for one in config["kernels"]]
     among = config["variables"]
     if variables is None:
         return Planned(kernels, among)
@@ -79,12 +91,13 @@ def loaded(config: Mapping[str, Any], variables: Sequence[Any] | None = None) ->
             "freeze what was frozen then, or load the model with compile=False and make a new "
             "DOConvOptimizer for it",
         )
-    for place, name, spec in kernels:
-        if place is None:
-            continue
-        shape = tuple(variables[place].shape)
-        expected = (*spec.kernel_size, spec.group_channels, spec.rows)
-        # Depthwise and transposed layers have other axes behind those of the positions.
-        is_like = shape[: spec.rank] == spec.kernel_size and math.prod(shape) == math.prod(expected)
-        rules.stored_shape(f"{name}.kernel", expected, expected if is_like else shape)
+    for kernel in kernels:
+        if kernel.place is not None:
+            shape = tuple(variables[kernel.place].shape)
+            rules.stored_shape(f"{kernel.layer}.kernel", kernel.shape, shape)
     return Planned(kernels, among)
+
+
+def _of_config(one: Mapping[str, Any]) -> PlannedKernel:
+    sizes = {**one["spec"], "kernel_size": tuple(one["spec"]["kernel_size"])}
+    return PlannedKernel(one["place"], one["layer"], Spec(**sizes), tuple(one["shape"]))

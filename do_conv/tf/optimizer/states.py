@@ -15,8 +15,20 @@ _OTHER_LISTS = ("_variables", "_trainable_variables")
 
 
 def anew(optimizer: Any) -> Any:
-    """An optimizer of the same configuration that has not been built."""
-    return type(optimizer).from_config(optimizer.get_config())
+    """An optimizer of the same configuration that has not been built.
+
+    Raises:
+        DOConvError: if its configuration does not make one.
+    """
+    try:
+        return type(optimizer).from_config(optimizer.get_config())
+    except Exception as error:  # whatever a class or a function of somebody else raises
+        raise broken(
+            "an optimizer that starts anew, or goes on elsewhere, must be one that "
+            "from_config(get_config()) makes",
+            f"a {type(optimizer).__name__}, for which it raises {type(error).__name__}: {error}",
+            "give it a get_config, and no function",
+        ) from error
 
 
 def uses_averages(optimizer: Any) -> bool:
@@ -35,23 +47,28 @@ def divided(optimizer: Any, variables: Sequence[Any]) -> Iterator[tuple[Any, lis
         yield one, [variable for its, variable in pairs if its == number]
 
 
-def states_of(optimizer: Any, variables: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+# A built optimizer, some of its variables, and a new one of its kind.
+Anew = tuple[Any, list[Any], Any]
+
+
+def all_anew(optimizer: Any, variables: Sequence[Any]) -> list[Anew]:
+    """A built optimizer, or each that a `MultiOptimizer` has, with a new one beside it.
+
+    Raises:
+        DOConvError: if its configuration does not make one.
+    """
+    return [(one, its, anew(one)) for one, its in divided(optimizer, variables) if its]
+
+
+def states_of(optimizer: Any, variables: Sequence[Any], fresh: Any) -> Iterator[tuple[Any, Any]]:
     """Each state that a built optimizer has of these variables, with one as it starts."""
-    for one, its in divided(optimizer, variables):
-        if its:
-            yield from _states_of(one, its)
-
-
-def _states_of(optimizer: Any, variables: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    fresh = anew(optimizer)
     fresh.build(list(variables))
-    places = [optimizer._get_variable_index(variable) for variable in variables]
     own = dict(_lists(optimizer))
+    places = [optimizer._get_variable_index(variable) for variable in variables]
     for name, new in _lists(fresh):
         # An average starts from the current value.
         starts = variables if name == "_model_variables_moving_average" else new
-        old = own[name]
-        pairs = ((old[place], one) for place, one in zip(places, starts, strict=True))
+        pairs = ((own[name][place], one) for place, one in zip(places, starts, strict=True))
         yield from (pair for pair in pairs if isinstance(pair[0], keras.Variable))
 
 
@@ -106,7 +123,8 @@ def _lists(optimizer: Any) -> Iterator[tuple[str, Any]]:
     """Keras's optimizers have a list for each kind of state, with an entry for each variable."""
     count = len(optimizer._trainable_variables)
     for name, value in vars(optimizer).items():
-        if name not in _OTHER_LISTS and isinstance(value, list) and len(value) == count:
+        is_one = name not in _OTHER_LISTS and isinstance(value, list) and len(value) == count
+        if is_one and all(one is None or isinstance(one, keras.Variable) for one in value):
             yield name, value
 
 

@@ -10,6 +10,9 @@ from keras import ops
 
 from do_conv.core.errors import broken
 
+# What the optimizer inside has, and Keras's constructor gives this one, too.
+_OPTIONS = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
+
 
 class Wrapper(keras.optimizers.Optimizer):
     """An optimizer around another, which has the learning rate, the options and the step.
@@ -21,6 +24,8 @@ class Wrapper(keras.optimizers.Optimizer):
     def __init__(self, optimizer: Any, name: str | None) -> None:
         super().__init__(learning_rate=0.0, name=name)
         self.optimizer = _wrappable(optimizer)
+        for option in _OPTIONS:
+            setattr(self, option, getattr(optimizer, option, None))
         self._count_unbuilt = len(self._variables)
 
     @property
@@ -42,6 +47,12 @@ class Wrapper(keras.optimizers.Optimizer):
     @learning_rate.setter
     def learning_rate(self, learning_rate: Any) -> None:
         self.optimizer.learning_rate = learning_rate
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Options of the step, which a training loop or a callback may set at any time.
+        if name in _OPTIONS and "optimizer" in vars(self):
+            setattr(self.optimizer, name, value)
+        super().__setattr__(name, value)
 
     @property
     def iterations(self) -> Any:
@@ -72,8 +83,10 @@ class Wrapper(keras.optimizers.Optimizer):
         own, stored = len(self._variables), len(store.keys())
         if own != stored:
             warnings.warn(
-                f"the state of optimizer '{self.name}' is not loaded: it has {own} variables of "
-                f"its own, and the file has {stored}",
+                f"the state of optimizer '{self.name}' is not loaded, nor its W and D': it has "
+                f"{own} variables of its own, and the file has {stored}; build it first, with "
+                "optimizer.build(model.trainable_variables), or start from the kernels with its "
+                "take_weights()",
                 stacklevel=2,
             )
             return
