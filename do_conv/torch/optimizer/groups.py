@@ -157,7 +157,7 @@ def check_options(optimizer: Optimizer, options: Mapping[str, Any]) -> None:
     if options and hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
         raise broken(
             "depthwise_options needs an optimizer that keeps no averages in its groups",
-            f"a {type(optimizer).__name__}, which has train() and eval()",
+            f"{type(optimizer).__name__}, which has train() and eval()",
             "leave them out",
         )
     known = {*optimizer.defaults, *itertools.chain(*optimizer.param_groups)}

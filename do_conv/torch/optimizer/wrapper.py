@@ -179,7 +179,7 @@ def check_inner(optimizer: Optimizer, depthwise_options: Mapping[str, Any] | Non
     if getattr(optimizer, "is_second_order", False):
         raise broken(
             "the optimizer inside must step with the gradients of W and D' alone",
-            f"a {type(optimizer).__name__}, which differentiates them once more",
+            f"{type(optimizer).__name__}, which differentiates them once more",
             "train DO-Conv layers with it: do_conv.torch.convert(model)",
         )
     holder = _HOLDERS.get(optimizer)
