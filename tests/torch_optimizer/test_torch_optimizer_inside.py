@@ -337,6 +337,9 @@ def test_a_state_of_the_innermost_can_be_set():
     optimizer.state[bias] = values
     base = optimizer.optimizer._base_optimizer
     assert not any(map(torch.any, base.state[bias].values()))
+    optimizer.state.clear()
+    optimizer.state[bias] = values
+    assert base.state[bias] == values
 
 
 @pytest.mark.parametrize("shape", [(8,), (8, 3, 9), (3, 8, 3, 3), ()])

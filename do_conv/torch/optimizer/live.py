@@ -104,10 +104,14 @@ def state_of(optimizer: Optimizer, trained: Trained, has_kernels: bool) -> Live:
 
 
 def _of_one(optimizer: Optimizer, key: Any) -> Any:
-    """The state of a parameter in an optimizer, and in those that it is around."""
-    holders = [one.state for one in nested(optimizer) if key in one.state]
+    """The state of a parameter in an optimizer, and in those that it is around.
+
+    Where there is none yet it is one of the innermost, which steps.
+    """
+    states = [one.state for one in nested(optimizer)]
+    holders = [state for state in states if key in state]
     if len(holders) < 2:
-        return (holders or [optimizer.state])[0][key]
+        return (holders or states[-1:])[0][key]
 
     def holder(name: str) -> Any:
         return next((state[key] for state in holders if name in state[key]), holders[0][key])
