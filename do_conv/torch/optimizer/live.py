@@ -106,7 +106,7 @@ def state_of(optimizer: Optimizer, trained: Trained, has_kernels: bool) -> Live:
 def _of_one(optimizer: Optimizer, key: Any) -> Any:
     """The state of a parameter in an optimizer, and in those that it is around.
 
-    Where there is none yet it is one of the innermost, which steps.
+    Without one yet it is a new state of the innermost, which steps.
     """
     states = [one.state for one in nested(optimizer)]
     holders = [state for state in states if key in state]
