@@ -10,8 +10,18 @@ from keras import ops
 
 from do_conv.core.errors import broken
 
-# What the optimizer inside has, and Keras's constructor gives this one, too.
-_OPTIONS = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
+
+def _of_inner(name: str) -> Any:
+    """An option of the optimizer inside, which a training loop or a callback may set."""
+
+    def read(self: Any) -> Any:
+        return getattr(vars(self).get("optimizer"), name, None)
+
+    def write(self: Any, value: Any) -> None:
+        if "optimizer" in vars(self):  # Keras's constructor sets it before there is one
+            setattr(self.optimizer, name, value)
+
+    return property(read, write, doc="That of the optimizer inside.")
 
 
 class Wrapper(keras.optimizers.Optimizer):
@@ -24,8 +34,6 @@ class Wrapper(keras.optimizers.Optimizer):
     def __init__(self, optimizer: Any, name: str | None) -> None:
         super().__init__(learning_rate=0.0, name=name)
         self.optimizer = _wrappable(optimizer)
-        for option in _OPTIONS:
-            setattr(self, option, getattr(optimizer, option, None))
         self._count_unbuilt = len(self._variables)
 
     @property
@@ -48,26 +56,16 @@ class Wrapper(keras.optimizers.Optimizer):
     def learning_rate(self, learning_rate: Any) -> None:
         self.optimizer.learning_rate = learning_rate
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Options of the step, which a training loop or a callback may set at any time.
-        if name in _OPTIONS and "optimizer" in vars(self):
-            setattr(self.optimizer, name, value)
-        super().__setattr__(name, value)
-
     @property
     def iterations(self) -> Any:
         """Those of the optimizer inside."""
         return self.optimizer.iterations
 
-    @property
-    def loss_scale_factor(self) -> Any:
-        """That of the optimizer inside."""
-        return self.optimizer.loss_scale_factor
-
-    @loss_scale_factor.setter
-    def loss_scale_factor(self, factor: Any) -> None:
-        if "optimizer" in vars(self):  # Keras's constructor sets it before there is one
-            self.optimizer.loss_scale_factor = factor
+    loss_scale_factor = _of_inner("loss_scale_factor")
+    weight_decay = _of_inner("weight_decay")
+    clipnorm = _of_inner("clipnorm")
+    clipvalue = _of_inner("clipvalue")
+    global_clipnorm = _of_inner("global_clipnorm")
 
     def scale_loss(self, loss: Any) -> Any:
         """The loss, as the optimizer inside scales it."""

@@ -170,10 +170,11 @@ class DOConvOptimizer(Doors):
         # `torch.distributed.checkpoint` makes the state that it loads into by a step with rates and
         # gradients of zero, maybe after it has loaded the model. It changes no W and no D'.
         is_moving = closure is not None or not are_zero(self.param_groups) or self._has_gradients()
-        kernels = self._kernels()
         if closure is None:
             given = [k for k in self._trained.values() if k.parameter.grad is not None]
             kernels = given if is_moving else []
+        else:
+            kernels = self._kernels()
         own = watch.check(kernels, asked=asked)
         try:
             stepped = self._step_fused() if closure is None and is_moving else []
