@@ -102,10 +102,10 @@ bfloat16 applies to parameters and features.""",
     }),
     "optimizer": Section("W and D' in the optimizer", """Training steps with SGD and momentum.
 `DO-Conv`: with our layers; `optimizer`: a plain network with W and D' in its optimizer.""", {
-        "torch": """`not fused` is PyTorch's default on a CPU; all others are fused. `one kernel` is
-the optimizer's step on a 3 x 3 kernel with equally many input and output channels, and
-`without the C step` the way of optimizers other than SGD, Adam and AdamW. `alone` are the parts of
-a step in passes of their own: both gradients, and W'.""",
+        "torch": """SGD has a weight decay. `not fused` is PyTorch's default on a CPU; all
+others are fused. `one kernel` is the optimizer's step on a 3 x 3 kernel with equally many input and
+output channels, and `without the C step` the way of optimizers other than SGD, Adam and AdamW.
+`alone` are the parts of a step in passes of their own: both gradients, and W'.""",
         **dict.fromkeys(("keras-tensorflow", "keras-jax"), """`512 channels` is one 3 x 3 layer with
 so many input and output channels. `alone` are the parts of the optimizer's step in passes of their
 own: both gradients, and W'."""),

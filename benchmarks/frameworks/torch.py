@@ -296,7 +296,7 @@ def _optimized(
     models["optimizer"] = copy.deepcopy(plain)
     optimized = {}
     for kind, model in models.items():
-        inner = torch.optim.SGD(model.parameters(), 1e-3, 0.9, fused="not" not in kind)
+        inner = torch.optim.SGD(model.parameters(), **OPTIONS["SGD"], fused="not" not in kind)
         optimizer = DOConvOptimizer(inner, model) if kind == "optimizer" else inner
         optimized[kind] = _in(mode, model), x, optimizer
     return optimized

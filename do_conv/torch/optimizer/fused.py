@@ -6,7 +6,7 @@ waits for. The optimizer's own state is used, under its own names, so each step 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,11 +48,15 @@ def step(optimizer: Optimizer, groups: Iterable[Group]) -> list[TrainedKernel]:
     steps: dict[str, list[native.Step]] = {}
     if not can(optimizer):
         return stepped
+    rule_of = _Sgd if type(optimizer) is SGD else _Adam
     for kernels, *options in groups:
-        for kernel in kernels if all(map(_is_usual, options)) else ():
-            if _are_readable(kernel) and _is_state_readable(optimizer, kernel):
+        if not all(map(_is_usual, options)):
+            continue
+        rules = [rule_of(group) for group in options]
+        for kernel in kernels:
+            if _are_readable(kernel) and _is_state_readable(optimizer, kernel, rule_of.names):
                 own = steps.setdefault(_name(kernel.weight.dtype), [])
-                own.append(_step(optimizer, kernel, *options))
+                own.append(_step(optimizer.state, kernel, *rules))
                 stepped.append(kernel)
     for dtype, own in steps.items():
         native.step(dtype, torch.get_num_threads(), own)
@@ -84,9 +88,8 @@ def _are_readable(kernel: TrainedKernel) -> bool:
     )
 
 
-def _is_state_readable(optimizer: Optimizer, kernel: TrainedKernel) -> bool:
+def _is_state_readable(optimizer: Optimizer, kernel: TrainedKernel, names: Sequence[str]) -> bool:
     """Whether the arrays of a state, which may have been loaded, are those of W and D'."""
-    names = ("momentum_buffer",) if type(optimizer) is SGD else ("exp_avg", "exp_avg_sq")
     for _, part in kernel.parts:
         state = optimizer.state.get(part) or {}
         arrays = [state[name] for name in names if state.get(name) is not None]
@@ -97,16 +100,10 @@ def _is_state_readable(optimizer: Optimizer, kernel: TrainedKernel) -> bool:
     return True
 
 
-def _step(
-    optimizer: Optimizer,
-    kernel: TrainedKernel,
-    weight_group: Mapping[str, Any],
-    delta_group: Mapping[str, Any],
-) -> native.Step:
-    spec, state = kernel.spec, optimizer.state
-    own = _sgd if type(optimizer) is SGD else _adam
-    weight_rule, weight_state = own(state, kernel.weight, weight_group)
-    delta_rule, delta_state = own(state, kernel.delta, delta_group)
+def _step(state: Any, kernel: TrainedKernel, of_weight: _Rule, of_delta: _Rule) -> native.Step:
+    spec = kernel.spec
+    weight_rule, weight_state = of_weight.of(state, kernel.weight)
+    delta_rule, delta_state = of_delta.of(state, kernel.delta)
     grad = kernel.parameter.grad
     assert grad is not None
     return native.Step(
@@ -135,47 +132,69 @@ def _is_usual(group: Mapping[str, Any]) -> bool:
     return not any(group.get(name) for name in _REFUSED) and not any(map(torch.is_tensor, numbers))
 
 
-def _sgd(state: Any, array: Tensor, group: Mapping[str, Any]) -> tuple[native.Rule, _Addresses]:
-    rule = native.Rule(
-        rate=group["lr"],
-        scale=1,
-        decay=group["weight_decay"],
-        momentum=group["momentum"],
-        added=1 - group["dampening"],
-        is_nesterov=group["nesterov"],
-    )
-    if not group["momentum"]:
-        return rule, (None, None)
-    own = state[array]
-    rule.is_first = own.get("momentum_buffer") is None
-    if rule.is_first:
-        own["momentum_buffer"] = torch.empty_like(array)
-    return rule, (_address(own, "momentum_buffer", array), None)
+class _Sgd:
+    """How SGD updates the arrays of a group."""
+
+    names = ("momentum_buffer",)
+
+    def __init__(self, group: Mapping[str, Any]) -> None:
+        self._rule = native.Rule(
+            rate=group["lr"],
+            scale=1,
+            decay=group["weight_decay"],
+            momentum=group["momentum"],
+            added=1 - group["dampening"],
+            is_nesterov=group["nesterov"],
+        )
+
+    def of(self, state: Any, array: Tensor) -> tuple[native.Rule, _Addresses]:
+        """The rule of an array, until that of the next one, and the addresses of its state."""
+        if not self._rule.momentum:
+            return self._rule, (None, None)
+        own = state[array]
+        is_first = own.get("momentum_buffer") is None
+        if is_first:
+            own["momentum_buffer"] = torch.empty_like(array)
+        self._rule.is_first = is_first
+        return self._rule, (_address(own, "momentum_buffer", array), None)
 
 
-def _adam(state: Any, array: Tensor, group: Mapping[str, Any]) -> tuple[native.Rule, _Addresses]:
-    own, (beta1, beta2) = state[array], group["betas"]
-    if not own:
-        own["step"] = torch.zeros((), dtype=torch.float32)
-        own["exp_avg"], own["exp_avg_sq"] = torch.zeros_like(array), torch.zeros_like(array)
-    own["step"] += 1
-    count = own["step"].item()
-    rule = native.Rule(
-        is_adam=1,
-        is_decoupled=group["decoupled_weight_decay"],
-        rate=group["lr"],
-        scale=1,
-        decay=group["weight_decay"],
-        beta1=beta1,
-        beta2=beta2,
-        epsilon=group["eps"],
-        correction1=1 - beta1**count,
-        correction2=1 - beta2**count,
-    )
-    return rule, (_address(own, "exp_avg", array), _address(own, "exp_avg_sq", array))
+class _Adam:
+    """How Adam and AdamW update the arrays of a group."""
+
+    names = ("exp_avg", "exp_avg_sq")
+
+    def __init__(self, group: Mapping[str, Any]) -> None:
+        self._betas = group["betas"]
+        self._rule = native.Rule(
+            is_adam=1,
+            is_decoupled=group["decoupled_weight_decay"],
+            rate=group["lr"],
+            scale=1,
+            decay=group["weight_decay"],
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            epsilon=group["eps"],
+        )
+
+    def of(self, state: Any, array: Tensor) -> tuple[native.Rule, _Addresses]:
+        """The rule of an array, until that of the next one, and the addresses of its state."""
+        own, (beta1, beta2) = state[array], self._betas
+        if not own:
+            own["step"] = torch.zeros((), dtype=torch.float32)
+            own["exp_avg"], own["exp_avg_sq"] = torch.zeros_like(array), torch.zeros_like(array)
+        own["step"] += 1
+        count = own["step"].item()
+        self._rule.correction1, self._rule.correction2 = 1 - beta1**count, 1 - beta2**count
+        return self._rule, (_address(own, "exp_avg", array), _address(own, "exp_avg_sq", array))
+
+
+_Rule = _Sgd | _Adam
 
 
 def _address(state: Any, name: str, array: Tensor) -> int:
     """Where an array of a state is, which may have come in another layout than that of W."""
-    state[name] = state[name].to(array.dtype).contiguous()
-    return int(state[name].data_ptr())
+    own = state[name]
+    if own.dtype != array.dtype or not own.is_contiguous():
+        own = state[name] = own.to(array.dtype).contiguous()
+    return int(own.data_ptr())
