@@ -9,6 +9,7 @@ from benchmarks.turns import take_turns
 
 CHANNELS = (64, 128, 256, 512)
 SECONDS = 3.0
+ROUNDS = 15  # of training steps, at least: W and D' add less to a long one than two of them differ
 
 
 def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
@@ -21,7 +22,7 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
     for mode, networks in framework.OPTIMIZED.items():
         for name, size, batch in networks[:1] if quick else networks:
             steps = framework.optimizing_network(name, size, batch, mode)
-            found = take_turns(steps, 10 * SECONDS, framework.timed, quick)
+            found = take_turns(steps, 10 * SECONDS, framework.timed, quick, ROUNDS)
             about = {"mode": mode, "network": name, "size": size, "batch": batch}
             yield from _with_parts(framework, "training", about, found)
             if alone := getattr(framework, "stepping_network", None):

@@ -25,20 +25,22 @@ def take_turns(
     seconds: float,
     timed: Callable[[Callable[[], Any]], float] = wall_clock,
     quick: bool = False,
+    fewest: int = FEWEST,
 ) -> dict[str, Any]:
     """Run all of them again and again.
 
     Args:
         contenders: what to run, by name; the first is what the others are held to.
-        seconds: how long, about; never less than five rounds (three if quick).
+        seconds: how long, about.
         timed: gives the seconds of a run.
-        quick: whether to be done sooner, with fewer rounds.
+        quick: whether to be done sooner, with at least three rounds.
+        fewest: rounds, at least.
 
     Returns:
         for each name the median time of a round in seconds, the middle half of the times, and the
         median over the rounds of its ratio to the first one's time in the same round.
     """
-    warm_up, fewest = (1, 3) if quick else (WARM_UP, FEWEST)
+    warm_up, fewest = (1, 3) if quick else (WARM_UP, fewest)
     for _ in range(warm_up):
         for run in contenders.values():
             run()
