@@ -26,6 +26,15 @@ def test_a_model_may_be_built_by_its_first_batch(subclassed, train):
     assert len(optimizer.kernels) == 4
 
 
+def test_exception_variables_of_the_backend():
+    model = keras.Sequential([keras.Input((5, 5, 2)), keras.layers.Conv2D(3, 3, name="conv")])
+    optimizer = DOConvOptimizer(sgd(), model)
+    with pytest.raises(DOConvError, match=r"of keras\.Variable; received one of \w+\.\S+; give"):
+        optimizer.build([one.value for one in model.trainable_variables])
+    optimizer.build(model.trainable_variables)
+    assert list(optimizer.kernels) == ["conv"]
+
+
 def test_convolutions_of_other_classes_have_kernels_too(train):
     class Standardised(keras.layers.Conv2D):
         def convolution_op(self, inputs, kernel):

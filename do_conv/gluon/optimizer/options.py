@@ -85,9 +85,11 @@ def check_store(options: Mapping[str, Any]) -> bool:
     store, on_store = options.get("kvstore"), options.get("update_on_kvstore")
     kind = store if isinstance(store, str) else getattr(store, "type", "")
     if on_store or "async" in kind:
+        asked = [f"kvstore={kind!r}"] if kind else []
+        asked += ["update_on_kvstore=True"] if on_store else []
         raise broken(
             "a DOConvTrainer steps on W and D' itself, and not on the store",
-            f"update_on_kvstore={on_store} and the store {kind!r}",
+            " and ".join(asked),
             "leave update_on_kvstore out, and take a store that is not asynchronous",
         )
     return "dist" in kind or getattr(store, "num_workers", 1) > 1

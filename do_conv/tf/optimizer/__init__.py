@@ -90,11 +90,19 @@ class DOConvOptimizer(Doors):
         """Make W and D' for the planned kernels among these variables, and the optimizer's own.
 
         Raises:
-            DOConvError: if no kernel is among them, or the optimizer has no model.
+            DOConvError: if no kernel is among them, they are variables of the backend, or the
+                optimizer has no model.
         """
         if self.built:
             return
         variables = list(variables)
+        for one in variables:
+            if not isinstance(one, keras.Variable):
+                raise broken(
+                    "a step must be given the variables of the model, of keras.Variable",
+                    f"one of {type(one).__module__}.{type(one).__qualname__}",
+                    "give model.trainable_variables",
+                )
         with at_once():
             found = self._found(variables)
             remedy = "give it the variables of the model that are trained"
