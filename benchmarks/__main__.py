@@ -62,12 +62,15 @@ def main() -> int:
     if unknown:
         parser.error(f"the benchmarks are {', '.join(NAMES)}, not {', '.join(sorted(unknown))}")
     chosen = given.frameworks or _at_hand()
+    for name in given.names:
+        if not set(chosen) & set(NAMES[name]):
+            parser.error(f"{name} is measured with {', '.join(NAMES[name])}")
     out = given.out or (RESULTS / "quick" if given.quick else RESULTS)
     out.mkdir(parents=True, exist_ok=True)
     for name in given.names or NAMES:
-        # A quick run leaves frameworks out, but not those that are named.
-        leaves_out = given.quick and not given.frameworks
-        for framework in QUICK.get(name, NAMES[name]) if leaves_out else NAMES[name]:
+        # A quick run leaves frameworks out, but not those that are named, nor all of a benchmark.
+        few = QUICK.get(name, NAMES[name]) if given.quick and not given.frameworks else NAMES[name]
+        for framework in few or (NAMES[name] if given.names else ()):
             if framework in chosen:
                 path = out / f"{name}-{framework}.json"
                 _measure(name, framework, path, given)
@@ -88,7 +91,8 @@ def _measure(name: str, framework: str, path: Path, given: argparse.Namespace) -
     command = [sys.executable, "-m", "benchmarks.measure", name, module, path, "--threads", threads]
     subprocess.run(
         [*command, *(["--quick"] if given.quick else [])],
-        env={**os.environ, "OMP_NUM_THREADS": threads, **environment},
+        # XLA, under jax, has as many threads as NPROC says.
+        env={**os.environ, "OMP_NUM_THREADS": threads, "NPROC": threads, **environment},
         check=True,
     )
 

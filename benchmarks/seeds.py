@@ -40,7 +40,7 @@ def rows(framework: Any, quick: bool, threads: int) -> Iterator[dict[str, Any]]:
         "network": "ResNet-v2-20",
         "seeds": SEEDS,
         "batch": BATCH,
-        "found": take_turns(steps, 2.0),
+        "found": take_turns(steps, 2.0, quick=quick),
     }
 
 

@@ -56,22 +56,22 @@ class Record:
             "system": platform.system(), "processor": processor(), "cores": os.cpu_count(),
             "threads": threads, **({} if device is None else {"device": device}),
         }  # fmt: skip
-        self._claim(json.loads(json.dumps(settings)), packages, machine)
-        kept = self._file.read_text(encoding="utf-8") if self._file.exists() else ""
-        self.lines: list[dict[str, Any]] = [_parsed(line, self._file) for line in kept.splitlines()]
-
-    def _claim(self, settings: Any, packages: tuple[str, ...], machine: Mapping[str, Any]) -> None:
-        """Write the header, or hold the settings to the one that is there."""
         # A checkout may be on the path without being installed.
         versions = {
             "do-conv": do_conv.__version__,
             **{one: metadata.version(one) for one in ("numpy", *packages)},
         }
-        place = {"versions": {"python": platform.python_version(), **versions}, "machine": machine}
-        header = {**self._whose, "settings": settings, "places": [place]}
+        self._place = {
+            "versions": {"python": platform.python_version(), **versions}, "machine": machine,
+        }  # fmt: skip
+        self._claim(json.loads(json.dumps(settings)))
+        kept = self._file.read_text(encoding="utf-8") if self._file.exists() else ""
+        self.lines: list[dict[str, Any]] = [_parsed(line, self._file) for line in kept.splitlines()]
+
+    def _claim(self, settings: Any) -> None:
+        """Write the header, or hold the settings to the one that is there."""
         if self._header.exists():
-            header = self._read_header()
-            known = header["settings"]
+            known = self._read_header()["settings"]
             if "door" in settings:
                 known = {**known, "door": doors.of(known)}
             if known != settings:
@@ -83,9 +83,8 @@ class Record:
                     f"{self._header} is of a run with {_of(known, others)}, not "
                     f"{_of(settings, others)}: name another folder with --out"
                 )
-            if place in header["places"]:
-                return
-            header["places"].append(place)
+            return
+        header = {**self._whose, "settings": settings, "places": []}
         _write(self._header, json.dumps(header, indent=1) + "\n")
 
     def _read_header(self) -> Any:
@@ -97,7 +96,10 @@ class Record:
         _write(self._header, json.dumps({**header, **more}, indent=1) + "\n")
 
     def add(self, epoch: int, **found: Any) -> None:
-        """Keep a line for an epoch that is finished, with its measures and what else was found."""
+        """Keep a line for an epoch that is finished here, with its measures and what was found."""
+        places = self._read_header()["places"]
+        if self._place not in places:
+            self.note(places=[*places, self._place])
         self.keep([*self.lines, {**self._whose, "epoch": epoch, **found}])
 
     def keep(self, lines: list[dict[str, Any]]) -> None:

@@ -57,11 +57,13 @@ class Task(Protocol):
         settings: what makes two runs the same, with `steps`, those of an epoch. `measures` names
             what `measured` finds, if that is not the accuracy alone.
         training: the optimizer.
+        epochs: how many, unless others are asked for.
     """
 
     name: str
     settings: Mapping[str, Any]
     training: Training
+    epochs: int
 
     @property
     def notes(self) -> Mapping[str, Any]:
@@ -83,7 +85,7 @@ class Task(Protocol):
 FILES = "the folder of the files; otherwise those of a package are read"
 
 
-def arguments(about: str, epochs: int, data: str | None = FILES) -> argparse.ArgumentParser:
+def arguments(about: str, data: str | None = FILES) -> argparse.ArgumentParser:
     """The options that all tasks have; `--data` has this help, and is left out for None."""
     parser = argparse.ArgumentParser(description=about)
     add = parser.add_argument
@@ -91,7 +93,7 @@ def arguments(about: str, epochs: int, data: str | None = FILES) -> argparse.Arg
         add("--data", type=Path, help=data)
     add("--arms", nargs="+", choices=ARMS, default=ARMS)
     add("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    add("--epochs", type=int, default=epochs)
+    add("--epochs", type=int, help="default: those of the results that are kept")
     doors.add_to(parser)
     add("--device", help="default: cuda if there is one, else cpu")
     add("--threads", type=int, default=torch.get_num_threads())
@@ -122,7 +124,7 @@ def made(
     door = doors.Door(arm, given.door)
     torch.manual_seed(seed)
     # The identity start of D draws nothing.
-    model = door.network(task.network()).to(device(given))
+    model = door.network(task.network().to(device(given)))
     return model, door.optimizer(task.training.over(model.parameters()), model), door
 
 
@@ -133,6 +135,8 @@ def device(given: argparse.Namespace) -> torch.device:
 
 def run(given: argparse.Namespace, task: Task, arm: str, seed: int) -> None:
     """Train one arm of one seed to its end, from where it was left."""
+    if given.epochs is None:
+        given = argparse.Namespace(**{**vars(given), "epochs": task.epochs})
     model, optimizer, door = made(given, task, arm, seed)
     settings = {
         **task.settings, "epochs": given.epochs, "optimizer": str(task.training),

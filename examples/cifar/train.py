@@ -109,9 +109,10 @@ def made(
         depthwise_init=given.depthwise_init,
     )
     torch.manual_seed(seed)
-    # The identity start draws nothing; another one draws after the weights.
-    model = door.network(networks.network(given.network, data.CLASSES[given.dataset]))
-    model = model.to(device, memory_format=torch.channels_last)
+    # The identity start draws nothing; another one draws after the weights, where they are, as the
+    # optimizer's does.
+    plain = networks.network(given.network, data.CLASSES[given.dataset]).to(device)
+    model = door.network(plain).to(memory_format=torch.channels_last)
     sgd = torch.optim.SGD(model.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
     return model, door.optimizer(sgd, model), door
 

@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         found = runs.load(given.results)
         studied = runs.load(given.results / FOLDER)
+        results = page.page(found, pictures(found))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name} is compared with no plain runs: none has its settings", file=sys.stderr)
     _draw_all(given.docs, found)
     with replacing(given.docs / "results.md") as beside:
-        beside.write_text(page.page(found, pictures(found)), encoding="utf-8")
+        beside.write_text(results, encoding="utf-8")
     if studied:
         with replacing(given.docs / "when-it-helps.md") as beside:
             beside.write_text(sensitivity.page(studied, paper.by_depth()), encoding="utf-8")
@@ -87,7 +88,8 @@ def _draw(path: Path, name: str, one: runs.Experiment) -> None:
     """Both arms' test accuracy, or other measure, by epoch, as in Figure 5."""
     with picture(path, figsize=(6, 3.2)) as figure:
         axes = figure.subplots()
-        draw_curves(axes, {arm: list(by_seed.values()) for arm, by_seed in one.runs.items()})
+        seeds = runs.gains(one)  # those of the tables
+        draw_curves(axes, {arm: [by_seed[s] for s in seeds] for arm, by_seed in one.runs.items()})
         axes.set(title=name, ylabel=tasks.shown(one))
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from examples import doors
 from examples.report import paper, tasks
-from examples.report.runs import LAST, Comparison, Experiment, compare
+from examples.report.runs import LAST, Comparison, Experiment, beside, compare, gains
 from examples.report.tables import OURS, arms, commands, signed
 from pictures import markdown
 
@@ -156,8 +155,7 @@ def _runs_of(row: paper.Row, found: Mapping[str, Experiment]) -> Iterable[Experi
     """The runs of a row, beside the plain runs they are compared with."""
     for one in _variants(row.experiment, found):
         if row.baseline:
-            plain = found.get(row.baseline, Experiment()).runs["plain"]
-            yield replace(one, runs={**one.runs, "plain": plain})
+            yield beside(one, found.get(row.baseline, Experiment()))
         else:
             yield one
 
@@ -219,4 +217,19 @@ def _settings(settings: Mapping[str, Any]) -> str:
 def _ran_commands(table: paper.Table, found: Mapping[str, Experiment]) -> Iterable[str]:
     for row in table.rows:
         for one, _ in _ran(row, table, found):
-            yield row.command + (" --door optimizer" if one.door == doors.OPTIMIZER else "")
+            yield _command(row, one)
+
+
+def _command(row: paper.Row, one: Experiment) -> str:
+    """What made the runs of a row."""
+    settings, parts = one.settings, [row.command]
+    if "precision" in settings:  # many seeds as one network
+        parts = [row.command.replace("cifar.train", "cifar.stacked")]
+        parts.append(f"--precision {settings['precision']}")
+    elif settings.get("schedule", "short") != "short":
+        parts.append(f"--schedule {settings['schedule']}")
+    if one.door == doors.OPTIMIZER:
+        parts.append("--door optimizer")
+    if row.command.startswith("examples.cifar"):
+        parts += ["--seeds", *map(str, gains(one))]
+    return " ".join(parts)

@@ -14,6 +14,7 @@ from scipy import stats
 from examples import doors
 
 CONFIDENCE = 0.95
+_ROUNDING = 1e-9  # as a share: below it, numbers are the same
 LAST = 5  # epochs whose accuracies are averaged on CIFAR, as in the paper
 # Settings that a plain network has not.
 OF_D = {"where", "stages", "depthwise_init", "d_mul", "door"}
@@ -77,11 +78,13 @@ def load(folder: Path) -> dict[str, Experiment]:
     found: dict[str, Experiment] = {}
     for path in sorted(folder.glob("*.json")):
         header = json.loads(path.read_text(encoding="utf-8"))
-        lines = path.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
+        kept = path.with_suffix(".jsonl")  # made after the first epoch
+        lines = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
         one = found.setdefault(header["experiment"], Experiment())
         _hold_to_settings(path, header, one)
         if header["arm"] == "do-conv":
             one.door = _door(path, header, one)
+        _hold_to_device(path, header, one)
         if header["arm"] == "do-conv" or not one.settings:
             one.settings = header["settings"]
         if len(lines) < header["settings"]["epochs"]:
@@ -121,6 +124,24 @@ def _hold_to_settings(path: Path, header: dict[str, Any], one: Experiment) -> No
         )
 
 
+def _hold_to_device(path: Path, header: dict[str, Any], one: Experiment) -> None:
+    """Runs are compared that were made on a processor, or on one kind of accelerator."""
+    known, own = (
+        {place["machine"].get("device") for place in places}
+        for places in (one.places, header["places"])
+    )
+    if known and own and known != own:
+        raise ValueError(
+            f"{path} is of a run on {_words(own)}, and others of {header['experiment']} ran on "
+            f"{_words(known)}: runs of one kind of device are compared, so move it to another "
+            "folder"
+        )
+
+
+def _words(devices: set[str | None]) -> str:
+    return " and ".join(sorted("a processor" if one is None else one for one in devices))
+
+
 def _by_measure(one: Experiment, settings: dict[str, Any]) -> Iterator[tuple[str, Arms]]:
     """The runs of an experiment for each of its measures."""
     first, *more = settings.get("measures", ACCURACY)
@@ -150,6 +171,27 @@ def _varied(name: str, one: Experiment, found: dict[str, Experiment]) -> Experim
     return None
 
 
+def beside(one: Experiment, baseline: Experiment) -> Experiment:
+    """The runs of an experiment beside the plain runs of another one, if there are any.
+
+    Raises:
+        ValueError: if their settings differ in more than what a network was trained on before.
+    """
+    before = {"pretrained", "pretrained_arm"}
+    known, own = (
+        {k: v for k, v in _without_d(other.settings).items() if k not in before}
+        for other in (baseline, one)
+    )
+    if baseline.runs["plain"] and known != own:
+        name = min(k for k in known.keys() | own.keys() if known.get(k) != own.get(k))
+        raise ValueError(
+            f"a row has runs with {name} {own.get(name)!r}, and the plain runs it is compared with "
+            f"have {known.get(name)!r}: runs of the same settings are compared, so move one to "
+            "another folder"
+        )
+    return replace(one, runs={**one.runs, "plain": baseline.runs["plain"]})
+
+
 def _without_d(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in OF_D}
 
@@ -162,7 +204,8 @@ class Comparison:
         seeds: how many.
         plain, ours: each seed's accuracy or other measure, the mean of its last epochs.
         gain: the mean of the seeds' differences; of accuracies in percentage points.
-        interval: half the width of its confidence interval, Student's t; None for one seed.
+        interval: half the width of its confidence interval, Student's t; None for one seed, or
+            equal differences.
         p: the two-sided p value of the paired t test; None for one seed, or equal differences.
         reached: the first epoch at which each arm's mean over the seeds is that of the plain arm's
             end, or None.
@@ -186,15 +229,27 @@ def compare(one: Experiment, last: int = LAST) -> Comparison | None:
     plain, ours = (curves[arm][:, -last:].mean(1) for arm in ("plain", "do-conv"))
     means = [curves[arm].mean(0) for arm in ("plain", "do-conv")]
     differences = ours - plain
-    first, second = (_first_at_least(mean, plain.mean()) for mean in means)
+    first, second = (_first_at_least(mean, means[0][-last:].mean()) for mean in means)
     mean, p = float(differences.mean()), p_value(differences)
     return Comparison(len(seeds), plain, ours, mean, interval(differences), p, (first, second))
 
 
+def gains(one: Experiment, last: int = LAST) -> dict[int, float]:
+    """What DO-Conv adds to the mean of the last epochs, by seed; those that both arms have."""
+    plain, ours = one.runs["plain"], one.runs["do-conv"]
+    return {
+        seed: float(np.mean(ours[seed][-last:]) - np.mean(plain[seed][-last:]))
+        for seed in sorted(plain.keys() & ours.keys())
+    }
+
+
 def interval(values: np.ndarray) -> float | None:
-    """Half the width of the confidence interval of the mean, Student's t; None for one value."""
+    """Half the width of the confidence interval of the mean, Student's t; None without a spread.
+
+    Equal values have none: of a small test set, whose accuracy has few values, they say little.
+    """
     count = len(values)
-    if count < 2:
+    if count < 2 or not _have_spread(values):
         return None
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
     return float(quantile * values.std(ddof=1) / np.sqrt(count))
@@ -202,11 +257,15 @@ def interval(values: np.ndarray) -> float | None:
 
 def p_value(values: np.ndarray) -> float | None:
     """The two-sided p value of a mean of zero, Student's t; None without any spread."""
-    if len(values) < 2 or not np.ptp(values):
+    if len(values) < 2 or not _have_spread(values):
         return None
     return float(stats.ttest_1samp(values, 0).pvalue)
 
 
+def _have_spread(values: np.ndarray) -> bool:
+    return bool(np.ptp(values) > _ROUNDING * max(1, np.abs(values).max()))
+
+
 def _first_at_least(curve: np.ndarray, goal: float) -> int | None:
-    above = np.flatnonzero(curve >= goal)
+    above = np.flatnonzero(curve >= goal - _ROUNDING * max(1, abs(goal)))
     return int(above[0]) + 1 if len(above) else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from examples.report.runs import Comparison, Experiment, compare, interval
+from examples.report.runs import Comparison, Experiment, compare, gains, interval
 from examples.report.tables import OURS, arms, gain, signed
 from examples.sensitivity import settings
 from pictures import markdown
@@ -138,10 +138,9 @@ def _tuned(
 ) -> Iterator[tuple[str, tuple[tuple[str, ...], Comparison]]]:
     """For each optimizer: a line of the table, and the comparison of both arms at their best."""
     for optimizer, rates in settings.RATES.items():
-        names = [name for name in rates if f"digits-{name}" in found]
-        if len(names) < len(rates):
+        if not _are_whole([found.get(f"digits-{name}", Experiment()) for name in rates]):
             continue
-        best = {arm: max(names, key=lambda name, arm=arm: _validation(found, name, arm))
+        best = {arm: max(rates, key=lambda name, arm=arm: _validation(found, name, arm))
                 for arm in ("plain", "do-conv")}  # fmt: skip
         both = {arm: found[f"digits-{name}"].runs[arm] for arm, name in best.items()}
         result = compare(Experiment(runs=both), last=1)
@@ -152,7 +151,13 @@ def _tuned(
 
 def _validation(found: Mapping[str, Experiment], name: str, arm: str) -> float:
     runs = found[f"digits-{name}"].by("validation").runs[arm]
-    return float(np.mean([line[-1] for line in runs.values()])) if runs else -1.0
+    return float(np.mean([line[-1] for line in runs.values()]))
+
+
+def _are_whole(experiments: Sequence[Experiment]) -> bool:
+    """Whether both arms of all have the same seeds: else the best of them may be one's luck."""
+    seeds = {frozenset(runs) for one in experiments for runs in one.runs.values()}
+    return len(seeds) == 1 and bool(seeds.pop())
 
 
 def _first_line(tuned: Mapping[str, tuple[tuple[str, ...], Comparison]]) -> str:
@@ -184,18 +189,33 @@ def _paper(
 ) -> str:  # fmt: skip
     depths = {depth: result for depth, name in DEPTHS.items() if (result := _end(found, name))}
     ranges = {name: " to ".join(signed(one) for one in both) for name, both in paper.items()}
-    lowest = {depth: result.gain - (result.interval or 0) for depth, result in depths.items()}
-    highest = {depth: result.gain + (result.interval or 0) for depth, result in depths.items()}
-    apart = len(depths) == len(DEPTHS) and lowest[2] > highest[8]
-    of_depths = ("The shallowest gains more than the deepest." if apart else
-                 "The intervals overlap: no difference by depth is shown.")  # fmt: skip
     early, late = ([_sign(one) for one in results.values()] for results in (firsts, ends))
     return ON_PAPER.format(
         **ranges,
         depths=", ".join(f"{gain(one)} ({depth} layers)" for depth, one in depths.items()),
-        of_depths=of_depths, count=len(ends), early=early.count(1), early_losses=early.count(-1),
-        late=late.count(1), late_losses=late.count(-1),
+        of_depths=_of_depths(found), count=len(ends), early=early.count(1),
+        early_losses=early.count(-1), late=late.count(1), late_losses=late.count(-1),
     )  # fmt: skip
+
+
+def _of_depths(found: Mapping[str, Experiment]) -> str:
+    """Whether the shallowest network gains more than the deepest, by the seeds that both have."""
+    shallow, deep = (
+        gains(found.get(DEPTHS[depth], Experiment()), last=1)
+        for depth in (min(DEPTHS), max(DEPTHS))
+    )
+    apart = np.array([shallow[seed] - deep[seed] for seed in shallow.keys() & deep.keys()])
+    width = interval(apart)
+    if width is None:
+        return "Of a difference by depth there are too few runs."
+    more = float(apart.mean())
+    verdict = f"the {'shallowest' if more > 0 else 'deepest'} gains more"
+    if abs(more) <= width:
+        verdict = "no difference by depth is shown"
+    return (
+        f"Over the same seeds, the gain of the shallowest less that of the deepest is "
+        f"{signed(more)} ± {width:.2f}: {verdict}."
+    )
 
 
 def _of_d(found: Mapping[str, Experiment]) -> Iterator[str]:

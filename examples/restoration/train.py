@@ -27,7 +27,7 @@ from examples.restoration.networks import NETWORKS
 from examples.restoration.photographs import Photographs, patches
 from examples.restoration.quality import psnr, ssim
 
-EPOCHS, STEPS, BATCH, PATCH = 20, 200, 16, 40
+EPOCHS, STEPS, BATCH, PATCH = 5, 200, 16, 40
 MEASURES = {"psnr": psnr, "ssim": ssim}
 # The network of each task, and what it undoes.
 TASKS: dict[str, tuple[str, Degradation]] = {
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = tasks.arguments(__doc__.splitlines()[0], EPOCHS)
+    parser = tasks.arguments(__doc__.splitlines()[0])
     parser.add_argument("--task", choices=TASKS, default="denoise")
     return parser
 
@@ -56,7 +56,7 @@ def made(given: argparse.Namespace) -> Iterable[Restoration]:
 class Restoration:
     """Degraded patches, and what was added to each; see `examples.tasks.Task`."""
 
-    training = tasks.Training()
+    training, epochs = tasks.Training(), EPOCHS
 
     def __init__(self, photographs: Photographs, task: str) -> None:
         self._photographs = photographs

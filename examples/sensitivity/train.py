@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = tasks.arguments(__doc__.splitlines()[0], EPOCHS, data=None)
+    parser = tasks.arguments(__doc__.splitlines()[0], data=None)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.set_defaults(seeds=SEEDS, out=RESULTS / FOLDER)
     return parser
@@ -61,6 +61,7 @@ class Digits:
         }
         self.name = f"digits-{name}"
         self._setting = setting
+        self.epochs = EPOCHS
         self.training = tasks.Training(setting.optimizer, setting.rate, setting.decay)
         self.settings: dict[str, Any] = {
             "dataset": "digits", **asdict(setting), "steps": STEPS, "train": TRAIN,

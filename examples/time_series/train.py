@@ -21,7 +21,7 @@ from examples import tasks
 from examples.time_series import series
 from examples.time_series.networks import NETWORKS, network
 
-EPOCHS, STEPS, BATCH = 20, 100, 16
+EPOCHS, STEPS, BATCH = 8, 100, 16
 TEST_BATCH = 128
 
 
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = tasks.arguments(__doc__.splitlines()[0], EPOCHS)
+    parser = tasks.arguments(__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", choices=series.SETS, default=list(series.SETS))
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     return parser
@@ -54,7 +54,7 @@ class Classification:
             "files": data.digest,
         }  # fmt: skip
         self.notes: dict[str, Any] = {}
-        self.training = tasks.Training()
+        self.training, self.epochs = tasks.Training(), EPOCHS
 
     def network(self) -> nn.Module:
         """A plain network."""

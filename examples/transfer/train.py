@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from examples import tasks
 from examples.cifar import data, networks
 
-EPOCHS, STEPS, BATCH = 2, 150, 32
+STEPS, BATCH = 150, 32
 NETWORK, CLASSES, CLASSES_BEFORE = "resnet_v1_20", 100, 10
-PERCENT = (1, 10, 100)
+EPOCHS = {1: 2, 10: 8, 100: 8}  # by the share of the images in %
 # Of the images that the network was trained on before.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TEST_BATCH = 500
@@ -38,11 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _arguments() -> argparse.ArgumentParser:
     about = "the folder that holds cifar-100-binary"
-    parser = tasks.arguments(__doc__.splitlines()[0], EPOCHS, about)
+    parser = tasks.arguments(__doc__.splitlines()[0], about)
     add = parser.add_argument
     add("--weights", type=Path, required=True, help="of the ResNet-20, a state dict")
     add(
-        "--percent", nargs="+", type=int, choices=PERCENT, default=PERCENT,
+        "--percent", nargs="+", type=int, choices=EPOCHS, default=[*EPOCHS],
         help="of the training images of each class",
     )  # fmt: skip
     return parser
@@ -69,7 +69,7 @@ class FineTuning:
         digest: str,
     ) -> None:  # fmt: skip
         self._train, self._test, self._weights = train, test, weights
-        self.name = f"transfer-{NETWORK}-{percent}"
+        self.name, self.epochs = f"transfer-{NETWORK}-{percent}", EPOCHS[percent]
         self.settings: dict[str, Any] = {
             "dataset": "cifar100", "percent": percent, "network": NETWORK, "weights": digest,
             "steps": STEPS, "batch": BATCH, "augmentation": "crop of 32 x 32 from 40 x 40, flip",

@@ -4,6 +4,7 @@ import gc
 import importlib
 import json
 import re
+import sys
 import time
 import weakref
 from unittest import mock
@@ -11,6 +12,7 @@ from unittest import mock
 import pytest
 import torch
 
+from benchmarks import __main__ as command
 from benchmarks import machine, page, report, turns
 from benchmarks.frameworks import cuda
 from benchmarks.frameworks.torch import step_ratio
@@ -52,6 +54,33 @@ def test_a_ratio_is_that_of_the_same_round():
     found = turns._summary([1.0, 2.0, 30.0], [1.0, 4.0, 10.0])
     assert found["ratio"] == 1.0
     assert found["seconds"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("given", "measured"),
+    [
+        (["seeds", "--quick"], [("seeds", "torch")]),
+        (["memory", "--quick"], [("memory", "torch")]),
+        (["layer", "--quick", "--frameworks", "keras-jax"], [("layer", "keras-jax")]),
+        (["memory", "layer", "--frameworks", "torch"], [("memory", "torch"), ("layer", "torch")]),
+    ],
+)
+def test_what_is_named_is_measured(given, measured, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(command, "_measure", lambda name, kind, *_: asked.append((name, kind)))
+    monkeypatch.setattr(command, "_show", lambda path: None)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *given, "--out", str(tmp_path)])
+    assert command.main() == 0
+    assert asked == measured
+
+
+def test_exception_a_benchmark_of_other_frameworks(monkeypatch, tmp_path, capsys):
+    given = ["layer", "memory", "--frameworks", "gluon", "--out", str(tmp_path / "results")]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *given])
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    assert "memory is measured with torch\n" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_table_has_every_size_and_contender(results):

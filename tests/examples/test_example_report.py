@@ -6,10 +6,12 @@ import shlex
 from types import SimpleNamespace
 
 import cpu_torchvision  # noqa: F401  # isort: skip  # before the recipes, which import torchvision
+import numpy as np
 import pytest
 
+from examples.records import Record
 from examples.report import __main__ as report
-from examples.report import page, paper, runs
+from examples.report import page, paper, runs, tables
 
 PLACE = {
     "versions": {"python": "3.11", "torch": "2.13"},
@@ -82,14 +84,14 @@ def test_the_page(results, tmp_path):
     assert mnist.startswith(
         "| PyTorch | 95.50 ± 0.71 | 96.00 ± 0.00 | +0.50 ± 6.35 | 0.5 | 2 | 95.156 | +0.52 |"
     )
-    once = "| PyTorch, after one epoch | 80.00 ± 0.00 | 85.00 ± 0.00 | **+5.00 ± 0.00** |  | 2 |"
+    once = "| PyTorch, after one epoch | 80.00 ± 0.00 | 85.00 ± 0.00 | +5.00 |  | 2 |"
     assert once in text
     (absent,) = re.findall(r"<summary>(\d+) rows of .*?</details>", text, re.DOTALL)
     ran, absent_rows, *_ = text.split("<details markdown>")
     assert "| stages 0 | 60.00 | 60.50 | +0.50 |  | 1 | short | 2 / 2 | 67.14 | +0.17 |" in ran
     assert "| stages 1 | 67.14 | +0.02 |" in absent_rows
     command = "python -m examples.cifar.train --data DIR --network resnet_v2_20 --stages"
-    assert f"\n```text\n{command} 0\n" in ran
+    assert f"\n```text\n{command} 0 --seeds 0\n" in ran
     assert f"\n{command} 1\n" in absent_rows
     rows = [row for table in paper.TABLES for row in table.rows]
     # Tables 1, 6, 7 and 8 have the network, Table 6 its stage 0.
@@ -105,12 +107,76 @@ def test_the_page(results, tmp_path):
         assert f"| {row.label} |" in text
 
 
+ON_A_CARD = [{**PLACE, "machine": {**PLACE["machine"], "device": "a card"}}]
+
+
 def test_a_run_on_an_accelerator_says_so(results):
-    write(results, "mnist-torch", "plain", 2, [80, 95], {"epochs": 2, "batch": 32},
-          places=[{**PLACE, "machine": {**PLACE["machine"], "device": "a card"}}])  # fmt: skip
+    for arm in ("plain", "do-conv"):
+        write(results, "mnist-keras", arm, 0, [80], {"epochs": 1}, places=ON_A_CARD)
     text = page.page(runs.load(results), {})
     assert "| mnist-torch | python 3.11, torch 2.13 | a processor, 2 cores, 1 threads | " in text
-    assert "| a processor, 2 cores, 1 threads, a card | " in text
+    assert "| mnist-keras | python 3.11, torch 2.13 | a processor, 2 cores, 1 threads, a c" in text
+
+
+@pytest.mark.parametrize(("arm", "seed"), [("plain", 1), ("do-conv", 2)])
+def test_exception_runs_of_two_kinds_of_device_are_not_compared(
+    results, tmp_path, capsys, arm, seed
+):
+    write(results, "mnist-torch", arm, seed, [80, 95], {"epochs": 2, "batch": 32}, places=ON_A_CARD)
+    assert report.main(["--results", str(results), "--docs", str(tmp_path / "docs")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "of mnist-torch ran on" in said
+    assert not (tmp_path / "docs").exists()
+
+
+def test_a_run_that_has_no_epoch_yet_does_not_count(results):
+    write(results, "mnist-torch", "plain", 2, [], {"epochs": 2, "batch": 32}, places=[])
+    (results / "mnist-torch-plain-seed2.jsonl").unlink()
+    found = runs.load(results)["mnist-torch"]
+    assert (found.unfinished, runs.compare(found).seeds) == (1, 2)
+
+
+def test_the_curves_are_those_of_the_seeds_in_the_table(results, monkeypatch, tmp_path):
+    write(results, "mnist-torch", "plain", 2, [80, 99], {"epochs": 2, "batch": 32})
+    drawn = []
+    monkeypatch.setattr(report, "draw_curves", lambda axes, curves: drawn.append(curves))
+    report._draw(tmp_path / "curves.svg", "mnist-torch", runs.load(results)["mnist-torch"])
+    assert drawn == [{"plain": [[80, 95], [80, 96]], "do-conv": [[85, 96], [85, 96]]}]
+
+
+@pytest.mark.parametrize("seeds", [8, 10])
+def test_the_plain_arm_reaches_its_own_end(seeds):
+    """A mean over seeds may be rounded in one order or in another."""
+    chance = np.random.default_rng(0)
+    for _ in range(200):
+        curves = np.sort(chance.random((seeds, 3)) * 100, axis=1).tolist()
+        both = {arm: dict(enumerate(curves)) for arm in ("plain", "do-conv")}
+        assert None not in runs.compare(runs.Experiment(runs=both), last=1).reached
+
+
+@pytest.mark.parametrize(("plain", "ours"), [([96.43] * 3, [100.0] * 3), ([90, 91], [90.1, 91.1])])
+def test_equal_differences_are_not_certain(plain, ours):
+    both = {"plain": plain, "do-conv": ours}
+    curves = {arm: {seed: [one] for seed, one in enumerate(of)} for arm, of in both.items()}
+    result = runs.compare(runs.Experiment(runs=curves), last=1)
+    assert (result.interval, result.p) == (None, None)
+    assert tables.gain(result) == f"{ours[0] - plain[0]:+.2f}"
+
+
+def test_a_place_is_one_where_an_epoch_was_trained(tmp_path):
+    def record(threads):
+        return Record(tmp_path, "a", "plain", 0, {"epochs": 2}, (), threads)
+
+    def threads():
+        places = json.loads((tmp_path / "a-plain-seed0.json").read_text())["places"]
+        return [place["machine"]["threads"] for place in places]
+
+    record(1).add(1, accuracy=50)
+    again = record(2)
+    assert threads() == [1]
+    again.add(2, accuracy=60)
+    assert threads() == [1, 2]
 
 
 def test_runs_of_a_door_have_a_row_of_their_own(results, tmp_path, capsys):
@@ -124,7 +190,7 @@ def test_runs_of_a_door_have_a_row_of_their_own(results, tmp_path, capsys):
     lines = page.page(found, {}).split(f"### {table.name}:")[1].split("```")
     rows = [line.split(" | ") for line in lines[0].splitlines() if " | short" in line]
     assert [row[6] for row in rows] == ["short", "short, optimizer"]
-    assert [line.endswith("--door optimizer") for line in lines[1].splitlines()[1:]] == [
+    assert ["--door optimizer" in line for line in lines[1].splitlines()[1:]] == [
         False,
         True,
     ]
@@ -175,6 +241,20 @@ def test_the_stages_of_training_are_compared_with_those_that_are_plain_throughou
         ["36.00", "37.00", "+1.00", "", "1"],
         ["36.00", "39.00", "+3.00", "", "1"],
     ]  # fmt: skip
+
+
+def test_exception_a_baseline_of_other_settings(tmp_path, capsys):
+    name, settings = "coco-faster_rcnn_resnet_50-from-", {"epochs": 2, "pretrained": "a file"}
+    results, docs = tmp_path / "results", tmp_path / "docs"
+    results.mkdir()
+    write(results, f"{name}plain", "plain", 0, [30, 36], settings)
+    write(results, f"{name}do-conv", "do-conv", 0, [39], {"epochs": 1, "pretrained": "another"})
+    assert report.main(["--results", str(results), "--docs", str(docs)]) == 2
+    assert capsys.readouterr().err == (
+        "a row has runs with epochs 1, and the plain runs it is compared with have 2: runs of the "
+        "same settings are compared, so move one to another folder\n"
+    )
+    assert not docs.exists()
 
 
 def test_a_variant_of_a_recipe_is_compared_with_the_plain_runs_of_its_settings(tmp_path):
@@ -286,9 +366,9 @@ def test_the_tasks_have_a_section(tasks_results, tmp_path):
     assert of_deblurring[1][:4] == ["| blur, SSIM", "0.7000", "0.7000", "+0.0000"]
     assert psnr[:3] == ["| noise, PSNR (dB)", "28.50 ± 0.71", "28.88 ± 0.53"]
     assert psnr[3] == f"{(0.5 + 0.25) / 2:+.2f} ± {interval:.2f}"
-    assert ssim[1:4] == ["0.8000 ± 0.0000", "0.8125 ± 0.0000", "**+0.0125 ± 0.0000**"]
+    assert ssim[1:4] == ["0.8000 ± 0.0000", "0.8125 ± 0.0000", "+0.0125"]
     assert (psnr[5:7], psnr_of_optimizer[5:7]) == (["2", "layers"], ["2", "optimizer"])
-    assert psnr_of_optimizer[3] == "+0.00 ± 0.00"
+    assert psnr_of_optimizer[3] == "+0.00"
     assert ssim_of_optimizer[3] == ssim[3]
     assert "| noisy | 20.12 | 0.3100 |" in rows
     assert "| a filter | 25.50 | 0.6000 |" in rows
@@ -346,7 +426,7 @@ def test_every_command_of_fine_tuning_is_one():
     from examples.report import tasks
     from examples.transfer import train
 
-    assert tasks.SHARES == train.PERCENT
+    assert (*train.EPOCHS,) == tasks.SHARES
     for percent in tasks.SHARES:
         module, given = tasks.TRANSFER.format(percent).split(" ", 1)
         assert module == train.__name__

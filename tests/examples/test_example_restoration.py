@@ -55,7 +55,7 @@ def task(folder, name):
 
 
 def made(folder, name, arm, seed=0):
-    return tasks.made(tasks.arguments("", 1).parse_args([]), task(folder, name), arm, seed)[0]
+    return tasks.made(tasks.arguments("").parse_args([]), task(folder, name), arm, seed)[0]
 
 
 def test_a_line_for_each_epoch_and_a_header(run, name):

@@ -98,17 +98,17 @@ def tuned(folder, optimizer, gain):
     for name in settings.RATES[optimizer]:
         best = name.endswith("-rate-3")
         for seed in range(3):
-            more = gain if best else 10
+            more = (gain if best else 10) + 0.1 * (seed - 1)
             write(folder, name, "plain", seed, 20, 80 + seed, 95 if best else 90)
-            write(folder, name, "do-conv", seed, 30, 80 + seed + more, 95 if best else 90)
+            write(folder, name, "do-conv", seed, 30 + seed, 80 + seed + more, 95 if best else 90)
 
 
 @pytest.mark.parametrize(
     ("gains", "sentence"),
     [
-        ((0, -1), "no gain is shown on this task: +0.00 ± 0.00 with SGD and **-1.00 ± 0.00** with"),
-        ((1, 2), "a gain remains on this task: **+1.00 ± 0.00** with SGD and **+2.00 ± 0.00** wit"),
-        ((0, 2), "a gain remains on this task with Adam only: +0.00 ± 0.00 with SGD and **+2.00"),
+        ((0, -1), "no gain is shown on this task: +0.00 ± 0.25 with SGD and **-1.00 ± 0.25** with"),
+        ((1, 2), "a gain remains on this task: **+1.00 ± 0.25** with SGD and **+2.00 ± 0.25** wit"),
+        ((0, 2), "a gain remains on this task with Adam only: +0.00 ± 0.25 with SGD and **+2.00"),
     ],
 )
 def test_the_first_line_says_what_is_left_with_tuned_rates(tmp_path, gains, sentence):
@@ -118,6 +118,34 @@ def test_the_first_line_says_what_is_left_with_tuned_rates(tmp_path, gains, sent
     first = text.splitlines()[2]
     assert first.startswith(f"With the learning rate tuned for each arm, {sentence}")
     assert "After the first 50 steps, 6 of the\n6 gains here" in text
+
+
+@pytest.mark.parametrize("absent", ["plain", "do-conv"])
+def test_a_rate_is_chosen_once_all_have_the_same_seeds(tmp_path, absent):
+    tuned(tmp_path, "SGD", 1)
+    assert sensitivity.tuned(runs.load(tmp_path)).keys() == {"SGD"}
+    for end in ("json", "jsonl"):
+        (tmp_path / f"digits-sgd-rate-3-{absent}-seed2.{end}").unlink()
+    assert not sensitivity.tuned(runs.load(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("shallow", "deep", "verdict"),
+    [
+        ([1, 2, 3], [0.1, 1, 2], "+0.97 ± 0.14: the shallowest gains more"),
+        ([0.1, 1, 2], [1, 2, 3], "-0.97 ± 0.14: the deepest gains more"),
+        ([1, 2, 3], [3, 1, 1], "+0.33 ± 5.17: no difference by depth is shown"),
+        ([1], [0], "too few runs"),
+        ([1, 2, 3], [], "too few runs"),
+    ],
+)
+def test_gains_by_depth_are_compared_by_seed(tmp_path, shallow, deep, verdict):
+    for depth, gains in ((2, shallow), (8, deep)):
+        for seed, gain in enumerate(gains):
+            write(tmp_path, f"depth-{depth}", "plain", seed, 20, 80, 90)
+            write(tmp_path, f"depth-{depth}", "do-conv", seed, 20, 80 + gain, 90)
+    text = sensitivity.page(runs.load(tmp_path), paper.by_depth())
+    assert verdict in text
 
 
 def test_the_paper_s_gains_by_depth():

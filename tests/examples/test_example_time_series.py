@@ -86,7 +86,7 @@ def test_both_doors_are_the_same_training(run):
 
 @pytest.mark.parametrize("kind", networks.NETWORKS)
 def test_both_arms_start_from_the_same_weights(folder, kind):
-    given = tasks.arguments("", 1).parse_args([])
+    given = tasks.arguments("").parse_args([])
     task = train.Classification(series.load("JapaneseVowels", folder), kind)
     plain, ours = (tasks.made(given, task, arm, 3)[0] for arm in tasks.ARMS)
     x = torch.randn(2, 2, 10)
@@ -181,7 +181,7 @@ def test_the_learning_rate_is_a_half_cosine():
 def test_the_rate_goes_down_over_a_run(folder):
     """Over all its epochs, not over each."""
     task = train.Classification(series.load("Coffee", folder), "fcn")
-    given = tasks.arguments("", 2).parse_args([])
+    given = tasks.arguments("").parse_args(["--epochs", "2"])
     model, optimizer, _ = tasks.made(given, task, "do-conv", 0)
     rates = []
     optimizer.register_step_pre_hook(lambda one, *_: rates.append(one.param_groups[0]["lr"]))
