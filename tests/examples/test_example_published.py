@@ -10,6 +10,7 @@ from scipy import stats
 
 from examples.records import RESULTS
 from examples.restoration import train as restoration
+from examples.time_series import series
 from examples.time_series import train as time_series
 from examples.transfer import train as transfer
 
