@@ -82,9 +82,7 @@ def test_a_command_without_options_has_the_epochs_of_the_kept_runs():
     epochs = {
         "photographs": restoration.EPOCHS,
         **{f"transfer-{transfer.NETWORK}-{share}": n for share, n in transfer.EPOCHS.items()},
-        **dict.fromkeys(
-            ("Coffee", "GunPoint", "ItalyPowerDemand", "JapaneseVowels"), time_series.EPOCHS
-        ),
+        **dict.fromkeys(series.SETS, time_series.EPOCHS),
     }
     for start, number in epochs.items():
         for path in RESULTS.glob(f"{start}-*.json"):
