@@ -21,8 +21,8 @@ inputs and batches, noticeable for small ones.
 COMMON = """Each step includes the optimizer, SGD with momentum. `authors' formula` is the authors'
 method, rewritten: it adds I to D in every pass and composes with one `einsum`. Here it also makes I
 in every pass, which their layers do once: their own small layers are somewhat faster. Ratios carry
-over to other machines better than milliseconds. `do-conv cost` [estimates the ratio](command-line.md) for
-your network.
+over to other machines better than milliseconds. `do-conv cost` [estimates the
+ratio](command-line.md) for your network.
 """
 GROWTH = """## How it grows
 

@@ -128,7 +128,7 @@ def by_door() -> str:
                 cells.append(f"{ratios['optimizer'] / default:.2f}" if default else "")
                 lines.append((f"{shown}, {_about(row)}", *cells))
     files = [f"optimizer-{framework}" for framework in FRAMEWORKS]
-    head = ("", "layers", "the optimizer", "the optimizer, to plain with PyTorch's default")
+    head = ("", "layers", "the optimizer", "the optimizer, to plain with SGD not fused")
     return _with_machine(table(head, lines), files)
 
 
@@ -150,8 +150,8 @@ def optimizers() -> str:
         if row["step"] == "the optimizer's step in it":
             steps = [row["found"][name] for name in ("plain", "DO-Conv", "optimizer")]
             lines.append((_about(row), *map(_milliseconds, (whole[_about(row)]["plain"], *steps))))
-    head = ("PyTorch", "a plain training step, ms", "its optimizer", "the optimizer of layers",
-            "the optimizer with W and D'")  # fmt: skip
+    head = ("PyTorch", "a whole plain step, ms", "its optimizer, ms", "of layers, ms",
+            "`DOConvOptimizer`, ms")  # fmt: skip
     return _with_machine(table(head, lines), ["optimizer-torch"])
 
 

@@ -108,10 +108,10 @@ def _line(
 
 
 def _cells(label: str, result: runs.Comparison, theirs: float | None) -> Iterator[tuple[str, ...]]:
-    if result.interval is not None:
-        gain = f"{_signed(result.gain)} ± {result.interval:.2f}".replace(" ", KEEP)
-        if abs(result.gain) > result.interval:  # the interval excludes zero
-            gain = f"**{gain}**"
+    if result.seeds > 1:
+        width = "" if result.interval is None else f" ± {result.interval:.2f}"
+        gain = f"{_signed(result.gain)}{width}".replace(" ", KEEP)
+        gain = f"**{gain}**" if result.is_clear else gain
         accuracies = f"{result.plain.mean():.2f} → {result.ours.mean():.2f}".replace(" ", KEEP)
         their = "" if theirs is None else _signed(theirs)
         yield label, accuracies, gain, their, str(result.seeds)

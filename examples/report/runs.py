@@ -219,6 +219,11 @@ class Comparison:
     p: float | None
     reached: tuple[int | None, int | None]
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.interval is not None and abs(self.gain) > self.interval
+
 
 def compare(one: Experiment, last: int = LAST) -> Comparison | None:
     """The comparison, or None while there is no seed that both arms have run."""

@@ -25,7 +25,7 @@ def gain(result: Comparison, digits: int = 2) -> str:
     if result.interval is None:
         return shown
     shown += f" ± {result.interval:.{digits}f}"
-    return f"**{shown}**" if abs(result.gain) > result.interval else shown
+    return f"**{shown}**" if result.is_clear else shown
 
 
 def probability(p: float | None) -> str:
