@@ -20,7 +20,8 @@ more, all networks reach nearly the same accuracy. A network has 3 × 3 convolut
 normalisation, and 300 steps under a half cosine to zero. Both arms start from the same weights and
 see the same batches. A gain is the mean of the seeds' paired differences in percentage points of
 test accuracy on 1,047 digits, with its 95 % confidence interval (Student's t); **bold** where the
-interval excludes zero, and p is that of the paired t test. An accuracy has the standard deviation over its seeds.
+interval excludes zero, and p is that of the paired t test. An accuracy has the standard deviation
+over its seeds.
 The [page of results](results.md) has larger tasks.
 """
 ON_SETTINGS = """## By setting
