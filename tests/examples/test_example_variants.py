@@ -65,7 +65,7 @@ def test_a_variant_is_listed_with_its_interval_and_p_value(folder, options):
     command = "python -m examples.cifar.train --data DIR --network resnet_v2_20"
     given = " ".join(f'"{one}"' if options[0] == "--d-mul" and "-" not in one else one
                      for one in options)  # fmt: skip
-    assert f"\n{command} {given}\n" in ran
+    assert f"\n{command} {given} --seeds 0 1 2 3 4\n" in ran
     assert f"\n{command} {given}\n" not in absent
     label = f"CIFAR-100, ResNet-v2-20, {VARIANTS[options]}, 12 epochs"
     assert f"| {label} |" in gains.gains(folder)
