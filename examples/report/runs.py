@@ -115,8 +115,7 @@ def _hold_to_settings(path: Path, header: dict[str, Any], one: Experiment) -> No
         return
     known, settings = _without_d(one.settings), _without_d(header["settings"])
     if known != settings:
-        name = min(name for name in known.keys() | settings.keys()
-                   if known.get(name) != settings.get(name))  # fmt: skip
+        name = _first_that_differs(known, settings)
         raise ValueError(
             f"{path} is of a run with {name} {settings.get(name)!r}, and others of "
             f"{header['experiment']} have {known.get(name)!r}: runs of the same settings are "
@@ -183,13 +182,17 @@ def beside(one: Experiment, baseline: Experiment) -> Experiment:
         for other in (baseline, one)
     )
     if baseline.runs["plain"] and known != own:
-        name = min(k for k in known.keys() | own.keys() if known.get(k) != own.get(k))
+        name = _first_that_differs(known, own)
         raise ValueError(
             f"a row has runs with {name} {own.get(name)!r}, and the plain runs it is compared with "
             f"have {known.get(name)!r}: runs of the same settings are compared, so move one to "
             "another folder"
         )
     return replace(one, runs={**one.runs, "plain": baseline.runs["plain"]})
+
+
+def _first_that_differs(one: dict[str, Any], other: dict[str, Any]) -> str:
+    return min(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
 def _without_d(settings: dict[str, Any]) -> dict[str, Any]:
