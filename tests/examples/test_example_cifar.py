@@ -312,7 +312,7 @@ def test_networks_with_depthwise_or_grouped_convolutions(name, groups):
     assert [one.groups for one in wide] == [1, *groups]
     if name == "mobilenet_v2":  # each of the groups is a channel
         assert [one.in_channels for one in wide[1:]] == groups
-    assert [one.stride[0] for one in wide] == [1, 1, 1, 1, 2, 1, 1, 2, 1, 1]
+    assert [one.stride[0] for one in wide] == [2, 1, 1, 1, 2, 1, 1, 2, 1, 1]
     # 29 layers on the way, with the first convolution and the classifier.
     assert 3 * (len(wide) - 1) + 2 == 29
     x = torch.randn(2, 3, 32, 32)
