@@ -103,7 +103,9 @@ class Record:
         self.keep([*self.lines, {**self._whose, "epoch": epoch, **found}])
 
     def keep(self, lines: list[dict[str, Any]]) -> None:
-        """Keep these lines alone."""
+        """Keep these lines alone; without any the run begins anew, and is of no place yet."""
+        if not lines and self._read_header()["places"]:
+            self.note(places=[])
         _write(self._file, "".join(json.dumps(line) + "\n" for line in lines))
         self.lines = lines
 

@@ -230,16 +230,16 @@ class Comparison:
 
 def compare(one: Experiment, last: int = LAST) -> Comparison | None:
     """The comparison, or None while there is no seed that both arms have run."""
-    seeds = sorted(one.runs["plain"].keys() & one.runs["do-conv"].keys())
-    if not seeds:
+    by_seed = gains(one, last)
+    if not by_seed:
         return None
-    curves = {arm: np.array([runs[seed] for seed in seeds]) for arm, runs in one.runs.items()}
+    curves = {arm: np.array([runs[seed] for seed in by_seed]) for arm, runs in one.runs.items()}
     plain, ours = (curves[arm][:, -last:].mean(1) for arm in ("plain", "do-conv"))
     means = [curves[arm].mean(0) for arm in ("plain", "do-conv")]
-    differences = ours - plain
     first, second = (_first_at_least(mean, means[0][-last:].mean()) for mean in means)
-    mean, p = float(differences.mean()), p_value(differences)
-    return Comparison(len(seeds), plain, ours, mean, interval(differences), p, (first, second))
+    values = np.array([*by_seed.values()])
+    mean, p = float(values.mean()), p_value(values)
+    return Comparison(len(values), plain, ours, mean, interval(values), p, (first, second))
 
 
 def gains(one: Experiment, last: int = LAST) -> dict[int, float]:

@@ -77,9 +77,13 @@ def test_a_line_for_each_epoch_of_each_arm(framework, files, tmp_path, monkeypat
     kept = {path.name: path.read_bytes() for path in out.iterdir()}
     ended = out / f"mnist-{framework}-plain-seed3.jsonl"
     ended.write_text(ended.read_text().splitlines(keepends=True)[0])
+    elsewhere = {**header, "places": [{"machine": {"threads": 99}}]}
+    ended.with_suffix(".json").write_text(json.dumps(elsewhere))
     assert sample.main(arguments) == 0
     again = lines(out, f"mnist-{framework}-plain-seed3")
     assert [line["epoch"] for line in again] == [1, 2]
+    header_again = json.loads((out / f"mnist-{framework}-plain-seed3.json").read_text())
+    assert header_again["places"] == header["places"]
     first = json.loads(kept[ended.name].decode().splitlines()[0])
     assert again[0]["accuracy"] == first["accuracy"]
     other = f"mnist-{framework}-do-conv-seed3.jsonl"
