@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from examples import doors, states
+from examples import doors, states, variants
 from examples.records import ARMS, RESULTS, Record
 
 RATE = 1e-3
@@ -95,6 +95,8 @@ def arguments(about: str, data: str | None = FILES) -> argparse.ArgumentParser:
     add("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     add("--epochs", type=int, help="default: those of the results that are kept")
     doors.add_to(parser)
+    variants.add_first_to(parser)
+    variants.add_to(parser)
     add("--device", help="default: cuda if there is one, else cpu")
     add("--threads", type=int, default=torch.get_num_threads())
     add("--out", type=Path, default=RESULTS, help="where the results go")
@@ -121,9 +123,9 @@ def made(
     given: argparse.Namespace, task: Task, arm: str, seed: int
 ) -> tuple[nn.Module, torch.optim.Optimizer, doors.Door]:
     """The network of a run, its optimizer, and the door: all have the same weights."""
-    door = doors.Door(arm, given.door)
+    door = doors.Door(arm, given.door, **variants.of_convert(given))
     torch.manual_seed(seed)
-    # The identity start of D draws nothing.
+    # The identity start of D draws nothing, and another one draws after the weights.
     model = door.network(task.network().to(device(given)))
     return model, door.optimizer(task.training.over(model.parameters()), model), door
 
@@ -142,8 +144,9 @@ def run(given: argparse.Namespace, task: Task, arm: str, seed: int) -> None:
         **task.settings, "epochs": given.epochs, "optimizer": str(task.training),
     }  # fmt: skip
     if door.name is not None:
-        settings["door"] = door.name
-    name = "-".join([task.name, *doors.in_name(arm, given.door)])
+        settings.update(variants.settings(given), door=door.name)
+    variant = [] if door.name is None else variants.in_name(given)
+    name = "-".join([task.name, *variant, *doors.in_name(arm, given.door)])
     on = states.accelerator(device(given))
     record = Record(given.out, name, arm, seed, settings, ("torch",), given.threads, on)
     if not record.lines:

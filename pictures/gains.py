@@ -32,10 +32,18 @@ HEAD = ("", "plain → DO-Conv, %", "gain", "theirs", "seeds")
 
 def gains(folder: Path = RESULTS) -> str:
     """A table with a line for each experiment that several seeds of both arms have run."""
-    of_settings = folder / "sensitivity"
-    study = runs.load(of_settings) if of_settings.is_dir() else {}
-    found = runs.load(folder)
+    found, study = runs.load(folder), _study(folder)
     return table(HEAD, itertools.chain(_lines(found), _of_tasks(found), _of_digits(study)))
+
+
+def of_variants(*names: str, folder: Path = RESULTS) -> str:
+    """A table of variants of D on digits, beside the default."""
+    return re.sub(r"-(?=\d)", "−", sensitivity.variants(_study(folder), names))
+
+
+def _study(folder: Path) -> dict[str, runs.Experiment]:
+    of_settings = folder / "sensitivity"
+    return runs.load(of_settings) if of_settings.is_dir() else {}
 
 
 def of_the_paper() -> str:

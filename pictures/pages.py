@@ -10,6 +10,9 @@ from pictures import costs, gains, versions
 BLOCKS: dict[str, Callable[[], str]] = {
     "gains": gains.gains,
     "gains of the paper": gains.of_the_paper,
+    "gains by layers": lambda: gains.of_variants("first1", "first2", "first3"),
+    "gains by d_mul": lambda: gains.of_variants("dmul-wider", "dmul-4"),
+    "gains by start": lambda: gains.of_variants("he"),
     "costs": costs.by_framework,
     "by estimate": costs.by_estimate,
     "costs by door": costs.by_door,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from examples import doors, states
+from examples import doors, states, variants
 from examples.cifar.schedules import BATCH, DECAY, MOMENTUM, RATE, SCHEDULES
 from examples.records import Record
 
@@ -58,18 +58,10 @@ def experiment(given: argparse.Namespace, arm: str) -> str:
     if given.schedule != "short":
         parts.append(given.schedule)
     if arm != "plain":
-        parts += _variant(given)
+        parts += _stages(given) + variants.in_name(given)
     parts += doors.in_name(arm, given.door)
     return "-".join(parts)
 
 
-def _variant(given: argparse.Namespace) -> list[str]:
-    """The options of D that are not those of Table 1."""
-    parts = []
-    if given.stages != STAGES:
-        parts.append("stages" + "".join(map(str, given.stages)))
-    if given.depthwise_init != "identity":
-        parts.append(given.depthwise_init)
-    if given.d_mul != "MN":
-        parts.append({"(M+2)(N+2)": "dmul-wider", "4MN": "dmul-4"}[given.d_mul])
-    return parts
+def _stages(given: argparse.Namespace) -> list[str]:
+    return [] if given.stages == STAGES else ["stages" + "".join(map(str, given.stages))]

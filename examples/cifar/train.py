@@ -20,19 +20,13 @@ import torch
 from torch import nn
 
 from do_conv import choices
-from examples import doors
+from examples import doors, variants
 from examples.cifar import data, networks, schedules
 from examples.cifar.schedules import BATCH, DECAY, MOMENTUM, RATE
 from examples.cifar.state import STAGES, Run
 from examples.records import ARMS, RESULTS
 from examples.states import epoch_seed
 
-# D_mul of Table 8, for a kernel of M x N positions; 4MN is its (M x 2) x (N x 2).
-D_MULS = {
-    "MN": None,
-    "(M+2)(N+2)": lambda spec: (spec.kernel_size[0] + 2) * (spec.kernel_size[1] + 2),
-    "4MN": lambda spec: 4 * spec.area,
-}
 TEST_BATCH = 500
 
 
@@ -89,8 +83,7 @@ def arguments(about: str) -> argparse.ArgumentParser:
         "--stages", nargs="+", type=int, choices=STAGES, default=STAGES,
         help="Table 6: those converted",
     )  # fmt: skip
-    add("--depthwise-init", choices=("identity", "he"), default="identity", help="of D")
-    add("--d-mul", choices=D_MULS, default="MN", help="Table 8")
+    variants.add_to(parser)
     add("--device", help="default: cuda if there is one, else cpu")
     add("--threads", type=int, default=torch.get_num_threads())
     add("--out", type=Path, default=RESULTS, help="where the results go")
@@ -101,13 +94,8 @@ def made(
     given: argparse.Namespace, arm: str, seed: int, device: torch.device | str = "cpu"
 ) -> tuple[nn.Module, torch.optim.Optimizer, doors.Door]:
     """The network of a run, on a device, its optimizer, and the door: all have the same weights."""
-    door = doors.Door(
-        arm,
-        given.door,
-        where=choices.stages(given.stages),
-        d_mul=D_MULS[given.d_mul],
-        depthwise_init=given.depthwise_init,
-    )
+    of_d = {**variants.of_convert(given), "where": choices.stages(given.stages)}
+    door = doors.Door(arm, given.door, **of_d)
     torch.manual_seed(seed)
     # The identity start draws nothing; another one draws after the weights, where they are, as the
     # optimizer's does.

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from do_conv import choices
-from examples import doors
+from examples import doors, variants
 from examples.recipes.recipe import Recipe
 from examples.recipes.stages import Pretrained
 from examples.records import ARMS, RESULTS
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 # The settings of D; the plain arm has none.
-OF_D = ("where", "stages", "depthwise_init", "door")
+OF_D = ("where", "stages", "depthwise_init", "d_mul", "door")
 # What may change when a run is taken up; the arm and the seed are in its name.
 FREE = ("data", "out", "workers", "device", "dry_run", "arm", "seed", "pretrained")
 
@@ -49,7 +49,7 @@ def _add(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     doors.add_to(parser)
     add("--where", metavar="EXPRESSION", help="convert only layers in whose name it is found")
     add("--stages", nargs="+", type=int, metavar="N", help="convert only these (Table 6)")
-    add("--depthwise-init", choices=("identity", "he"), default="identity", help="Table 7")
+    variants.add_to(parser)
     add("--pretrained", type=Path, metavar="FILE", help="weights of either arm to begin with")
     add("--pretrained-arm", choices=ARMS, help="how they were trained, if they are folded")
     add("--epochs", type=positive, help="default: as published")
@@ -91,15 +91,15 @@ def experiment(recipe: Recipe, given: argparse.Namespace, before: Pretrained | N
         parts.append(f"from-{before.arm}")
     if given.arm != "plain" and given.stages is not None:
         parts.append("stages" + "".join(map(str, given.stages)))
-    if given.arm != "plain" and given.depthwise_init != "identity":
-        parts.append(given.depthwise_init)
+    if given.arm != "plain":
+        parts += variants.in_name(given)
     parts += doors.in_name(given.arm, given.door)
     return "-".join(parts)
 
 
 def door(given: argparse.Namespace) -> doors.Door:
     """How the arm is trained."""
-    of_d = {"where": where(given), "depthwise_init": given.depthwise_init}
+    of_d = {**variants.of_convert(given), "where": where(given)}
     return doors.Door(given.arm, given.door, **of_d)
 
 

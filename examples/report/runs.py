@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from examples import doors
+from examples import doors, variants
 
 CONFIDENCE = 0.95
 _ROUNDING = 1e-9  # as a share: below it, numbers are the same
 LAST = 5  # epochs whose accuracies are averaged on CIFAR, as in the paper
 # Settings that a plain network has not.
-OF_D = {"where", "stages", "depthwise_init", "d_mul", "door"}
+OF_D = {"where", "stages", *variants.DEFAULTS, "door"}
 ACCURACY = ["accuracy"]  # the measures of runs whose settings name no others
 Seeds = dict[int, list[float]]  # a measure by seed, by epoch: the accuracy is in %
 Arms = dict[str, Seeds]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from examples.report.runs import Comparison, Experiment, compare, gains, interval
-from examples.report.tables import OURS, arms, gain, signed
+from examples.report.tables import OURS, arms, difference, gain, signed
 from examples.sensitivity import settings
 from pictures import markdown
 
@@ -36,6 +37,12 @@ ON_RATES = """## With the learning rate tuned
 Each arm takes the learning rate, of the three above, that is best on 450 other digits, by the mean
 over the seeds.
 """
+ON_VARIANTS = """## Which D
+
+The base setting, with DO-Conv in the first layers alone (the paper's Table 6), with a D that starts
+as He et al. draw weights (Table 7), and with a D_mul above 9, the number of positions of a 3 × 3
+kernel (Table 8). *To the default* is the paired difference from the first line.
+"""
 ON_PAPER = """## The paper, and these runs
 
 In the paper's Table 1 the **deepest networks gain least** on CIFAR-100: {shallow} for 20 layers,
@@ -60,8 +67,10 @@ change most on their skeleton, others do not. {verdict}
 ON_FILES = """## How it was run
 
 `python -m examples.sensitivity.train` runs all of it, and keeps the runs in
-`examples/results/sensitivity`; `make results` writes this page from them. The base learning rates
-were chosen by three plain runs of other seeds, which favours the plain arm, if any. {places}
+`examples/results/sensitivity`; `make results` writes this page from them. With
+`--settings sgd --arms do-conv` and one of {options}
+it runs a variant of D. The base learning rates were chosen by three plain runs of other seeds,
+which favours the plain arm, if any. {places}
 """
 BASE = "digits-sgd"
 LABELS = {
@@ -71,6 +80,11 @@ LABELS = {
     "batch-8": "batch 8", "batch-128": "batch 128", "no-decay": "no weight decay",
     "width-8": "8 channels", "width-32": "32 channels", "depth-2": "2 layers",
     "depth-8": "8 layers",
+}  # fmt: skip
+OF_VARIANTS = {
+    "": "all layers, D = I, D_mul = 9", "first1": "the first layer", "first2": "the first 2 layers",
+    "first3": "the first 3 layers", "he": "D of He et al.", "dmul-wider": "D_mul = 25",
+    "dmul-4": "D_mul = 36",
 }  # fmt: skip
 DEPTHS = {2: "digits-depth-2", 4: BASE, 8: "digits-depth-8"}
 
@@ -90,8 +104,11 @@ def page(found: Mapping[str, Experiment], paper: Mapping[str, tuple[float, float
     if tuned:
         heads = ("", "plain: rate", "DO-Conv: rate", *OURS)
         parts += [ON_RATES, markdown.table(heads, (cells for cells, _ in tuned.values()))]
+    if of_variants := variants(found):
+        parts += [ON_VARIANTS, of_variants]
     parts += [_paper(found, paper, ends, firsts), *_of_d(found)]
-    parts.append(ON_FILES.format(places=_places(found)))
+    options = ", ".join(f"`{shlex.join(given)}`" for given in settings.VARIANTS.values())
+    parts.append(ON_FILES.format(options=options, places=_places(found)))
     return "\n".join(parts)
 
 
@@ -128,6 +145,26 @@ def _settings(
             (LABELS[name], plain, ours, gained, p, "" if first is None else gain(first), seeds)
         )
     yield markdown.table(("", "plain", "DO-Conv", "gain", "p", "first", "seeds"), lines)
+
+
+def variants(found: Mapping[str, Experiment], names: Collection[str] = tuple(OF_VARIANTS)) -> str:
+    """A table of the default and of these variants of D; nothing while none of them has run."""
+    lines, usual = [], gains(found.get(BASE, Experiment()), last=1)
+    for name in ("", *filter(None, names)):
+        one = found.get(f"{BASE}-{name}" if name else BASE, Experiment())
+        result = compare(one, last=1)
+        if result is not None:
+            apart = _apart(gains(one, last=1), usual)
+            to_usual = difference(float(apart.mean()), interval(apart)) if name else ""
+            _, ours, gained, p, seeds = arms(result)
+            lines.append((OF_VARIANTS[name], ours, gained, p, to_usual, seeds))
+    heads = ("", "DO-Conv", "gain", "p", "to the default", "seeds")
+    return markdown.table(heads, lines) if len(lines) > 1 else ""
+
+
+def _apart(gains: Mapping[int, float], others: Mapping[int, float]) -> np.ndarray:
+    """The differences of two gains over the seeds that both have."""
+    return np.array([gains[seed] - others[seed] for seed in sorted(gains.keys() & others.keys())])
 
 
 def tuned(found: Mapping[str, Experiment]) -> dict[str, Comparison]:
@@ -206,7 +243,7 @@ def _of_depths(found: Mapping[str, Experiment]) -> str:
         gains(found.get(DEPTHS[depth], Experiment()), last=1)
         for depth in (min(DEPTHS), max(DEPTHS))
     )
-    apart = np.array([shallow[seed] - deep[seed] for seed in shallow.keys() & deep.keys()])
+    apart = _apart(shallow, deep)
     width = interval(apart)
     if width is None:
         return "Of a difference by depth there are too few runs."

@@ -21,11 +21,16 @@ def arms(result: Comparison, digits: int = 2) -> tuple[str, str, str, str, str]:
 
 def gain(result: Comparison, digits: int = 2) -> str:
     """The gain and its interval, in bold where the interval excludes zero."""
-    shown = signed(result.gain, digits)
-    if result.interval is None:
+    return difference(result.gain, result.interval, digits)
+
+
+def difference(mean: float, interval: float | None, digits: int = 2) -> str:
+    """A mean difference and its interval, in bold where the interval excludes zero."""
+    shown = signed(mean, digits)
+    if interval is None:
         return shown
-    shown += f" ± {result.interval:.{digits}f}"
-    return f"**{shown}**" if result.is_clear else shown
+    shown += f" ± {interval:.{digits}f}"
+    return f"**{shown}**" if abs(mean) > interval else shown
 
 
 def probability(p: float | None) -> str:

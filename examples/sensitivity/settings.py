@@ -1,4 +1,4 @@
-"""The settings of the study: a base, and one change in each of the others."""
+"""The settings of the study: a base, and one change in each of the others; variants of D."""
 
 from __future__ import annotations
 
@@ -47,3 +47,12 @@ OTHERS = {
     "depth-8": replace(BASE, depth=8),
 }
 SETTINGS = {**RATES["SGD"], **RATES["Adam"], **OTHERS}
+# Of D in the base setting: the options by what they add to its name.
+VARIANTS = {
+    "first1": ["--first", "1"],
+    "first2": ["--first", "2"],
+    "first3": ["--first", "3"],
+    "he": ["--depthwise-init", "he"],
+    "dmul-wider": ["--d-mul", "(M+2)(N+2)"],
+    "dmul-4": ["--d-mul", "4MN"],
+}

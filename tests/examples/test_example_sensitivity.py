@@ -153,12 +153,71 @@ def test_the_paper_s_gains_by_depth():
     assert paper.by_depth() == {"shallow": (0.27, 0.54), "deep": (0.03, 0.07)}
 
 
+@pytest.mark.parametrize("variant", settings.VARIANTS)
+def test_a_variant_of_d_is_what_is_trained(variant):
+    options = settings.VARIANTS[variant]
+    network, _, _ = tasks.made(train._arguments().parse_args(options), task("sgd"), "do-conv", 0)
+    ours = [one for one in network if isinstance(one, DOConv2d)]
+    assert len(ours) == (int(options[1]) if options[0] == "--first" else settings.BASE.depth)
+    d_mul = {"dmul-wider": 25, "dmul-4": 36}.get(variant, 9)
+    assert {one.spec.d_mul for one in ours} == {d_mul}
+    assert all(bool(one.depthwise_delta.any()) == (variant == "he") for one in ours)
+
+
+def test_a_variant_of_d_has_the_plain_runs_of_its_setting(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "STEPS", 2)
+    common = ["--settings", "width-8", "--seeds", "0", "--epochs", "1", "--threads", "1"]
+    common += ["--out", str(tmp_path)]
+    for options in ([], ["--first", "2"], ["--d-mul", "4MN", "--door", "optimizer"]):
+        assert train.main([*common, *options]) == 0
+    experiments = runs.load(tmp_path)
+    names = ("", "-first2", "-dmul-4-optimizer")
+    plain = [experiments[f"digits-width-8{name}"].runs["plain"] for name in names]
+    assert plain[0].keys() == {0}
+    assert plain == [plain[0]] * 3
+    assert len(list(tmp_path.glob("*-plain-*.json"))) == 1
+
+
+def test_variants_of_d_are_compared_with_the_default_by_seed(tmp_path):
+    for seed in range(3):
+        write(tmp_path, "sgd", "plain", seed, 20, 80 + 3 * seed, 90)
+        write(tmp_path, "sgd", "do-conv", seed, 20, 81 + 3 * seed, 90)
+        write(tmp_path, "sgd-he", "do-conv", seed, 20, 79 + 3 * seed + 0.1 * seed, 90)
+    *_, default, he = sensitivity.variants(runs.load(tmp_path)).splitlines()
+    # The standard deviation is 0.1, and 4.3027 the quantile 0.975 of Student's t: 0.25.
+    assert default == "| all layers, D = I, D_mul = 9 | 84.00 ± 3.00 | +1.00 |  |  | 3 |"
+    assert he.startswith("| D of He et al. | 82.10 ± 3.10 | **-0.90 ± 0.25** |")
+    assert he.endswith("| **-1.90 ± 0.25** | 3 |")
+
+
+def cells(title):
+    """The cells of a section's first table, by its first column."""
+    text = (DOCS / "when-it-helps.md").read_text("utf-8").partition(f"## {title}\n")[2]
+    rows = [line.strip("|").split("|") for line in text.partition("\n## ")[0].splitlines()]
+    return {row[0].strip(): [cell.strip() for cell in row] for row in rows if len(row) > 5}
+
+
 @pytest.fixture(scope="module")
 def published():
-    """The cells of the page's first table by its first column."""
-    text = (DOCS / "when-it-helps.md").read_text("utf-8").partition("## By setting")[2]
-    rows = [line.strip("| ").split(" | ") for line in text.partition("##")[0].splitlines()]
-    return {row[0]: row for row in rows if len(row) == 7}
+    return cells("By setting")
+
+
+@pytest.mark.parametrize("variant", settings.VARIANTS)
+def test_every_published_variant_is_that_of_the_files(variant):
+    """Computed here anew, with no code of the page's."""
+
+    def ends(name):
+        files = (RESULTS / f"digits-{name}-seed{seed}.jsonl" for seed in range(10))
+        return [json.loads(file.read_text().splitlines()[-1])["accuracy"] for file in files]
+
+    row = cells("Which D")[sensitivity.OF_VARIANTS[variant]]
+    own = ends(f"sgd-{variant}-do-conv")
+    for others, column in (("sgd-plain", 2), ("sgd-do-conv", 4)):
+        apart = [one - other for one, other in zip(own, ends(others), strict=True)]
+        half = QUANTILE * statistics.stdev(apart) / 10**0.5
+        shown = [float(one) for one in row[column].strip("*").split(" ± ")]
+        assert shown == pytest.approx([statistics.mean(apart), half], abs=0.0051)
+        assert row[column].startswith("**") == (abs(statistics.mean(apart)) > half)
 
 
 @pytest.mark.parametrize("name", settings.SETTINGS)
