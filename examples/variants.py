@@ -17,6 +17,12 @@ D_MULS = {
     "4MN": lambda spec: 4 * spec.area,
 }
 _IN_NAMES = {"(M+2)(N+2)": "dmul-wider", "4MN": "dmul-4"}
+# The options of variants that any network can have, by what they add to its name.
+KNOWN = {
+    "he": ["--depthwise-init", "he"],
+    "dmul-wider": ["--d-mul", "(M+2)(N+2)"],
+    "dmul-4": ["--d-mul", "4MN"],
+}
 DEFAULTS = {"first": None, "depthwise_init": "identity", "d_mul": "MN"}
 
 

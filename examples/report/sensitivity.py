@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from examples.report.runs import Comparison, Experiment, compare, gains, interval
-from examples.report.tables import OURS, arms, difference, gain, signed
+from examples.report.tables import OF_D, OURS, arms, difference, gain, signed
 from examples.sensitivity import settings
 from pictures import markdown
 
@@ -83,8 +83,7 @@ LABELS = {
 }  # fmt: skip
 OF_VARIANTS = {
     "": "all layers, D = I, D_mul = 9", "first1": "the first layer", "first2": "the first 2 layers",
-    "first3": "the first 3 layers", "he": "D of He et al.", "dmul-wider": "D_mul = 25",
-    "dmul-4": "D_mul = 36",
+    "first3": "the first 3 layers", **OF_D,
 }  # fmt: skip
 DEPTHS = {2: "digits-depth-2", 4: BASE, 8: "digits-depth-8"}
 

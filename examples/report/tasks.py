@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from examples import doors
+from examples import doors, variants
 from examples.report.runs import ACCURACY, LAST, Experiment, compare
-from examples.report.tables import OURS, arms, commands
+from examples.report.tables import OF_D, OURS, arms, commands
 from pictures import markdown
 
 ON_TASKS = """## Other tasks
@@ -123,29 +125,30 @@ def _table(head: tuple[str, ...], lines: list[Line]) -> str:
 
 def _restoration(task: str, found: Mapping[str, Experiment]) -> Iterator[Line]:
     name, what, _ = RESTORED[task]
-    for one, command in _doors(name, RESTORATION.format(task), found):
+    for variant, one, command in _runs(name, RESTORATION.format(task), found):
         for measure in one.measures:
             label, digits = MEASURES[measure]
             if cells := _cells(one, measure, digits):
-                yield Line((f"{what}, {label}", *cells), command)
+                yield Line((f"{what}, {label}{variant}", *cells), command)
 
 
 def _series(found: Mapping[str, Experiment]) -> Iterator[Line]:
     for name, published in PUBLISHED.items():
         for network, accuracy in published.items():
             command = SERIES.format(name, network)
-            for one, command_of_door in _doors(f"{name}-{network}", command, found):
+            for variant, one, own_command in _runs(f"{name}-{network}", command, found):
                 if cells := _cells(one, *ACCURACY):
-                    label = f"{name}, {NETWORKS[network]}"
-                    yield Line((label, *cells, f"{accuracy:.1f}"), command_of_door)
+                    label = f"{name}, {NETWORKS[network]}{variant}"
+                    yield Line((label, *cells, f"{accuracy:.1f}"), own_command)
 
 
 def _transfer(found: Mapping[str, Experiment]) -> Iterator[Line]:
     for percent in SHARES:
-        for one, command in _doors(FINE_TUNED.format(percent), TRANSFER.format(percent), found):
+        name, command = FINE_TUNED.format(percent), TRANSFER.format(percent)
+        for variant, one, own_command in _runs(name, command, found):
             if cells := _cells(one, *ACCURACY):
                 steps = one.settings["steps"] * one.settings["epochs"]
-                yield Line((f"{percent} % of the images", *cells, str(steps)), command)
+                yield Line((f"{percent} % of the images{variant}", *cells, str(steps)), own_command)
 
 
 def _grouped(found: Mapping[str, Experiment]) -> Iterator[Line]:
@@ -158,14 +161,21 @@ def _grouped(found: Mapping[str, Experiment]) -> Iterator[Line]:
                 yield Line((label, *cells), GROUPED_COMMAND.format(network) + of_door)
 
 
-def _doors(
+def _runs(
     name: str, command: str, found: Mapping[str, Experiment]
-) -> Iterator[tuple[Experiment, str]]:
-    """The runs of an experiment through each door, and what runs them."""
-    for door in doors.DOORS:
-        if one := found.get("-".join([name, *doors.in_name("do-conv", door)])):
-            of_door = "" if door == doors.LAYERS else f" --door {door}"
-            yield one, f"{command} --epochs {one.settings['epochs']}{of_door}"
+) -> Iterator[tuple[str, Experiment, str]]:
+    """The runs of an experiment through each door, then of variants of D; what runs them.
+
+    What tells a variant is the first of the three, to be added to a label.
+    """
+    for variant, door in itertools.product(("", *OF_D), doors.DOORS):
+        parts = [variant] if variant else []
+        if one := found.get("-".join([name, *parts, *doors.in_name("do-conv", door)])):
+            options = ["--epochs", str(one.settings["epochs"])]
+            options += ["--arms", "do-conv", *variants.KNOWN[variant]] if variant else []
+            options += [] if door == doors.LAYERS else ["--door", door]
+            label = f", {OF_D[variant]}" if variant else ""
+            yield label, one, f"{command} {shlex.join(options)}"
 
 
 def _cells(one: Experiment, measure: str, digits: int = 2, last: int = 1) -> tuple[str, ...] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from examples import variants
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -52,7 +54,5 @@ VARIANTS = {
     "first1": ["--first", "1"],
     "first2": ["--first", "2"],
     "first3": ["--first", "3"],
-    "he": ["--depthwise-init", "he"],
-    "dmul-wider": ["--d-mul", "(M+2)(N+2)"],
-    "dmul-4": ["--d-mul", "4MN"],
+    **variants.KNOWN,
 }

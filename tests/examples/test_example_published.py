@@ -44,6 +44,13 @@ FILES = {
        for what, network in (("noise", "dncnn"), ("blur", "unet"))
        for shown, measure in (("PSNR (dB)", "psnr"), ("SSIM", "ssim"))},
 }  # fmt: skip
+GROUPED = {"MobileNet-v2-like": "mobilenet_v2", "ResNeXt-29-like, 8 groups": "resnext_29"}
+for label, network in GROUPED.items():
+    FILES[label] = (f"cifar100-{network}", f"cifar100-{network}", LAST_FIVE, "accuracy")
+VARIANTS = {"D of He et al.": "he", "D_mul = 25": "dmul-wider", "D_mul = 36": "dmul-4"}
+for label, (ours, *others) in list(FILES.items()):
+    for words, variant in VARIANTS.items():
+        FILES[f"{label}, {words}"] = (f"{ours}-{variant}", *others)
 ROWS = [found.groupdict() for found in ROW.finditer(PAGE.read_text("utf-8"))]
 
 

@@ -339,6 +339,9 @@ def tasks_results(tmp_path):
     for arm, psnr in (("plain", 27), ("do-conv", 26.75)):
         measures = {"psnr": psnr, "ssim": 0.7}
         write_measures(folder, "photographs-unet", arm, 0, measures, UNET, references=sharp)
+    of_d = {**UNET, "d_mul": "4MN", "door": "optimizer"}
+    measures = {"psnr": 27.5, "ssim": 0.75}
+    write_measures(folder, "photographs-unet-dmul-4-optimizer", "do-conv", 0, measures, of_d)
     for arm, accuracy in (("plain", 98), ("do-conv", 99)):
         settings = {"epochs": 2, **({"door": "layers"} if arm == "do-conv" else {})}
         write(folder, "GunPoint-resnet", arm, 0, [50, accuracy], settings)
@@ -364,6 +367,8 @@ def test_the_tasks_have_a_section(tasks_results, tmp_path):
     )
     assert of_deblurring[0][:4] == ["| blur, PSNR (dB)", "27.00", "26.75", "-0.25"]
     assert of_deblurring[1][:4] == ["| blur, SSIM", "0.7000", "0.7000", "+0.0000"]
+    assert of_deblurring[2][:4] == ["| blur, PSNR (dB), D_mul = 36", "27.00", "27.50", "+0.50"]
+    assert of_deblurring[3][3] == "+0.0500"
     assert psnr[:3] == ["| noise, PSNR (dB)", "28.50 ± 0.71", "28.88 ± 0.53"]
     assert psnr[3] == f"{(0.5 + 0.25) / 2:+.2f} ± {interval:.2f}"
     assert ssim[1:4] == ["0.8000 ± 0.0000", "0.8125 ± 0.0000", "+0.0125"]
@@ -381,6 +386,8 @@ def test_the_tasks_have_a_section(tasks_results, tmp_path):
         "examples.restoration.train --task denoise --epochs 2",
         "examples.restoration.train --task denoise --epochs 2 --door optimizer",
         "examples.restoration.train --task deblur --epochs 2",
+        "examples.restoration.train --task deblur --epochs 2 --arms do-conv --d-mul 4MN "
+        "--door optimizer",
         "examples.time_series.train --sets GunPoint --networks resnet --epochs 2",
     ):  # fmt: skip
         assert f"\npython -m {command}\n" in text
