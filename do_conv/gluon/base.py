@@ -25,12 +25,15 @@ from do_conv.gluon.composition import (
 from do_conv.gluon.deferred import Deferred
 from do_conv.gluon.plain import (
     BlockOptions,
+    activation_name,
+    carry_activation,
     deploy,
     first,
     is_initialized,
     wait_for_parameters,
 )
 from do_conv.gluon.starts import DeltaStart
+from do_conv.models import checks
 
 
 class Composed(Deferred):
@@ -175,6 +178,15 @@ class Composed(Deferred):
         """Make what is deployed in the layer's place."""
         raise NotImplementedError
 
+    def check_forward(self) -> None:
+        """Refuse to fold a subclass that has another forward pass than a plain layer's.
+
+        Raises:
+            DOConvError: if it has.
+        """
+        remedy = f"derive it from nn.{self._plain.__name__} and convert it: folding restores it"
+        checks.forward_of_ours(type(self), ("forward", "hybrid_forward"), "mxnet", remedy)
+
     def _plain_arguments(self) -> dict[str, Any]:
         """The arguments of the plain layer."""
         options = self._kwargs
@@ -186,7 +198,7 @@ class Composed(Deferred):
             "dilation": options["dilate"],
             "groups": options["num_group"],
             "layout": options["layout"],
-            "activation": None if self.act is None else self.act._act_type,
+            "activation": activation_name(self.act),
             "use_bias": self.bias is not None,
             "in_channels": self.spec.in_channels,
         }
@@ -233,14 +245,17 @@ class OverParameterized(Composed):
             weight.
 
         Raises:
-            DOConvError: if the parameters are not there yet, or W' or the bias is not finite.
+            DOConvError: if the parameters are not there yet, W' or the bias is not finite, or the
+                layer is of a subclass with a forward pass of its own.
         """
         wait_for_parameters(self)
+        self.check_forward()
         plain = self._plain(**self._plain_arguments(), prefix=self.prefix)
         weight = self.composed_weight(self.weight.list_ctx()[0])
         deploy(
             plain, check_finite, weight=(weight, self.weight), bias=(first(self.bias), self.bias)
         )
+        carry_activation(self.act, plain)
         return plain
 
     def __repr__(self) -> str:

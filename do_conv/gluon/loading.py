@@ -59,7 +59,7 @@ def _completed(
             load(self, *args, **kwargs)
         for weight, delta in pairs:
             if weight in loaded and delta not in loaded:
-                _reset(delta, weight.list_ctx())
+                _reset(delta, weight)
 
     return completed
 
@@ -135,10 +135,15 @@ def _recorded(parameters: Iterable[Any]) -> Iterator[set[Any]]:
                 parameter._load_init = load
 
 
-def _reset(delta: Any, contexts: list[Any]) -> None:
-    """Set D' to zero, in its own arrays if it has any; otherwise it starts there."""
+def _reset(delta: Any, weight: Any) -> None:
+    """Set D' to zero, in its own arrays if it has any; otherwise it starts where W is.
+
+    It takes the dtype of W, which may have come with the file.
+    """
+    if delta.dtype != weight.dtype:
+        delta.cast(weight.dtype)
     if delta._data is None:
-        delta.initialize(init=mx.init.Zero(), ctx=contexts, force_reinit=True)
+        delta.initialize(init=mx.init.Zero(), ctx=weight.list_ctx(), force_reinit=True)
         return
     (array,) = legacy_arrays(first(delta))
     delta.set_data(as_given(mx.nd.zeros_like(array)))

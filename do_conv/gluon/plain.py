@@ -6,9 +6,11 @@ from typing import Any, TypedDict
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import nn
 
 from do_conv.core import rules
 from do_conv.core.spec import Spec
+from do_conv.gluon.models.copies import copied
 
 _LAYOUTS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
 
@@ -39,6 +41,17 @@ def operator_options(
         "no_bias": not use_bias,
         "layout": rules.choice("layout", usual if layout is None else layout, (usual,)),
     }
+
+
+def activation_name(act: Any) -> str | None:
+    """What names an activation in a constructor; None without one, and for a block of its own."""
+    return act._act_type if type(act) is nn.Activation else None
+
+
+def carry_activation(act: Any, layer: Any) -> None:
+    """Give a layer a copy of an activation that no constructor can name, such as a PReLU."""
+    if act is not None and activation_name(act) is None:
+        layer.act, _ = copied(act)
 
 
 def first(parameter: Any) -> Any:

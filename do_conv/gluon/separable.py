@@ -19,6 +19,8 @@ from do_conv.gluon.base import Composed
 from do_conv.gluon.composition import depthwise_kernel, pointwise_kernel
 from do_conv.gluon.plain import (
     BlockOptions,
+    activation_name,
+    carry_activation,
     deploy,
     first,
     operator_options,
@@ -139,7 +141,7 @@ class _DepthwiseSeparable(Composed):
             window["dilate"],
             pointwise._kwargs["num_group"],
             window["layout"],
-            None if act is None else act._act_type,
+            activation_name(act),
             pointwise.bias is not None,
             in_channels=in_channels,
             d_mul=depthwise._channels // in_channels,
@@ -153,6 +155,7 @@ class _DepthwiseSeparable(Composed):
             ),
             bias=(first(pointwise.bias), pointwise.bias),
         )  # fmt: skip
+        carry_activation(act, layer)
         return layer
 
     @classmethod
@@ -182,9 +185,11 @@ class _DepthwiseSeparable(Composed):
             the same prefix, dtype and contexts; the activation is the second one's.
 
         Raises:
-            DOConvError: if the parameters are not there yet, or W, D or the bias is not finite.
+            DOConvError: if the parameters are not there yet, W, D or the bias is not finite, or the
+                layer is of a subclass with a forward pass of its own.
         """
         wait_for_parameters(self)
+        self.check_forward()
         arguments, spec = self._plain_arguments(), self.spec
         features = spec.in_channels * spec.d_mul
         as_depthwise = {"groups": spec.in_channels, "activation": None, "use_bias": False}
@@ -209,6 +214,7 @@ class _DepthwiseSeparable(Composed):
             weight=(as_given(pointwise_kernel(mx.nd, weight, spec)), self.weight),
             bias=(first(self.bias), self.bias),
         )
+        carry_activation(self.act, pointwise)
         return pair
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from do_conv.core.errors import broken
@@ -57,6 +58,24 @@ def something_to_fold(found: int, kind: str) -> None:
             f"a {kind} without one",
             "convert it first, or use it as it is",
         )
+
+
+def forward_of_ours(kind: type, passes: Collection[str], framework: str, remedy: str) -> None:
+    """A layer to fold must have the forward pass of a class of do_conv: no plain one has another.
+
+    Args:
+        kind: the layer's class.
+        passes: the methods that are a forward pass.
+        framework: the package of the plain layers.
+    """
+    for name in passes:
+        owner = next((base for base in kind.__mro__ if name in vars(base)), object)
+        if not owner.__module__.startswith(("builtins", "do_conv.", f"{framework}.")):
+            raise broken(
+                "a DO-Conv layer to fold must have the forward pass of its class in do_conv",
+                f"a {kind.__name__}, whose {name}() is that of {owner.__qualname__}",
+                remedy,
+            )
 
 
 def not_quantised(is_so: bool, kind: str) -> None:

@@ -20,6 +20,7 @@ from do_conv.core import rules
 from do_conv.core.errors import DOConvError
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
+from do_conv.models import checks
 from do_conv.torch.composition import compose_spec, depthwise_kernel, pointwise_kernel
 from do_conv.torch.other_tools import check_other_tools
 from do_conv.torch.plain import deploy
@@ -133,6 +134,15 @@ class Composed(_ConvNd):
         """Make what is deployed in the layer's place."""
         raise NotImplementedError
 
+    def check_forward(self) -> None:
+        """Refuse to fold a subclass that has another forward pass than a plain layer's.
+
+        Raises:
+            DOConvError: if it has.
+        """
+        remedy = f"derive it from nn.{self._plain.__name__} and convert it: folding restores it"
+        checks.forward_of_ours(type(self), ("forward", "_conv_forward"), "torch", remedy)
+
 
 class OverParameterized(Composed):
     """A convolution over-parameterized by a depthwise kernel (Cao et al., arXiv 2006.12030).
@@ -181,8 +191,10 @@ class OverParameterized(Composed):
             same device.
 
         Raises:
-            DOConvError: if W' or the bias is not finite, or there are no parameters yet.
+            DOConvError: if W' or the bias is not finite, there are no parameters yet, or the layer
+                is of a subclass with a forward pass of its own.
         """
+        self.check_forward()
         weight = self.composed_weight()
         plain = self._plain(*self._plain_arguments(), "meta").train(self.training)
         deploy(plain, check_finite, weight=(weight, self.weight), bias=(self.bias, self.bias))

@@ -140,8 +140,10 @@ class _DepthwiseSeparable(Composed):
             on the same device.
 
         Raises:
-            DOConvError: if W, D or the bias is not finite.
+            DOConvError: if W, D or the bias is not finite, or the layer is of a subclass with a
+                forward pass of its own.
         """
+        self.check_forward()
         features = self.in_channels * self.spec.d_mul
         window = (self.stride, self.padding, self.dilation)
         depthwise = self._plain(

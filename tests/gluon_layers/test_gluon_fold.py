@@ -12,7 +12,16 @@ from mxnet import autograd
 from mxnet.gluon import nn
 
 from do_conv import DOConvError
-from do_conv.gluon import DOConv1D, DOConv1DTranspose, DOConv2D, DOConv2DTranspose, DOConv3D
+from do_conv.gluon import (
+    DepthwiseSeparableConv2D,
+    DOConv1D,
+    DOConv1DTranspose,
+    DOConv2D,
+    DOConv2DTranspose,
+    DOConv3D,
+    fold,
+    folded_parameters,
+)
 
 CLASSES = {
     1: (DOConv1D, nn.Conv1D),
@@ -209,3 +218,51 @@ def test_folding_needs_parameters(kernel_size, in_channels):
     pattern = "after its parameters were made; received layer 'stem' without.*; call it on an input"
     with pytest.raises(DOConvError, match=pattern):
         layer.fold()
+
+
+class Tripled(DOConv2D):
+    def hybrid_forward(self, F, x, **parameters):  # noqa: N803
+        return 3 * super().hybrid_forward(F, x, **parameters)
+
+
+class Padded(DepthwiseSeparableConv2D):
+    def forward(self, x):
+        return super().forward(mx.nd.pad(x, "reflect", pad_width=(0, 0, 0, 0, 1, 1, 1, 1)))
+
+
+FOLDS = {
+    "layer": lambda layer, net: layer.fold(),
+    "network": lambda layer, net: fold(net),
+    "parameters": lambda layer, net: folded_parameters(net),
+}
+
+
+@pytest.mark.parametrize("folding", FOLDS)
+@pytest.mark.parametrize(("kind", "method"), [(Tripled, "hybrid_forward"), (Padded, "forward")])
+def test_folding_refuses_another_forward_pass(kind, method, folding):
+    layer, net = kind(8, 3, in_channels=4), nn.HybridSequential()
+    net.add(layer)
+    net.initialize()
+    pattern = rf"a {kind.__name__}, whose {method}\(\) is that of .*derive it from nn.Conv2D and"
+    with pytest.raises(DOConvError, match=pattern):
+        FOLDS[folding](layer, net)
+
+
+@pytest.mark.parametrize("kind", [DOConv2D, DepthwiseSeparableConv2D])
+def test_folding_keeps_an_activation_that_is_a_block(kind):
+    layer, net = kind(8, 3, in_channels=4), nn.HybridSequential()
+    layer.act = nn.PReLU()
+    net.add(layer)
+    net.initialize()
+    layer.act.alpha.set_data(mx.nd.array([0.5]))
+    x = mx.nd.random.normal(shape=(2, 4, 9, 8))
+    expected, folded = layer(x), layer.fold()
+    assert_close(folded(x), expected, EXACT["float32"])
+    layer.act.alpha.set_data(mx.nd.array([0.25]))  # the folded layer has a copy
+    assert_close(folded(x), expected, EXACT["float32"])
+    layer.act.alpha.set_data(mx.nd.array([0.5]))
+    names = fold(net)._collect_params_with_prefix()
+    parameters = folded_parameters(net)
+    assert parameters.keys() == names.keys()
+    (alpha,) = (array for name, array in parameters.items() if name.endswith("alpha"))
+    assert alpha.asscalar() == 0.5

@@ -378,3 +378,20 @@ def test_a_plain_network_is_loaded_as_ever(tmp_path):
     net.load_parameters(path, allow_missing=True)
     assert (net[0].weight.data() == 1).asnumpy().all()
     np.testing.assert_array_equal(net[2].weight.data().asnumpy(), kept)
+
+
+@pytest.mark.parametrize("is_initialized", [True, False])
+@pytest.mark.parametrize(("own", "stored"), [("float32", "float64"), ("float64", "float32")])
+def test_a_plain_file_in_its_own_dtype(own, stored, is_initialized, tmp_path):
+    plain, ours = network(nn.Conv2D), network(DOConv2D)
+    for net, dtype in ((plain, stored), (ours, own)):
+        net.cast(dtype)
+    x = batch().astype(stored)
+    expected = started(plain, x)(x)
+    plain.save_parameters(str(tmp_path / "plain.params"))
+    if is_initialized:
+        started(ours, batch().astype(own))
+    options = {"allow_missing": True, "cast_dtype": True, "dtype_source": "saved"}
+    ours.load_parameters(str(tmp_path / "plain.params"), **options)
+    assert {np.dtype(one.dtype) for one in ours.collect_params().values()} == {np.dtype(stored)}
+    np.testing.assert_allclose(ours(x).asnumpy(), expected.asnumpy(), rtol=1e-5, atol=1e-5)

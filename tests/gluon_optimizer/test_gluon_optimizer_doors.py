@@ -199,3 +199,21 @@ def test_exception_arguments_in_the_order_of_other_frameworks():
     trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
     with pytest.raises(DOConvError, match=r"the network, then its gluon\.Trainer; received a Hyb"):
         DOConvTrainer.from_layers(trainer, net)
+
+
+def test_a_trainer_whose_store_is_an_object():
+    net, trainer, layers, expected = twins(network(), "sgd", SGD)
+    trainer = DOConvTrainer(net, "sgd", SGD, kvstore=mx.kv.create("local"))
+    train(net, trainer, steps=HALF)
+    converted, its = trainer.to_layers()
+    train(converted, its, steps=HALF, seed=2)
+    both_halves(layers, expected)
+    assert_same(converted, layers, 1e-12)
+    of_layers = gluon.Trainer(
+        layers.collect_params(), "sgd", SGD, kvstore=mx.kv.create("local"), update_on_kvstore=False
+    )
+    train(layers, of_layers)
+    plain, its = DOConvTrainer.from_layers(layers, of_layers)
+    train(layers, of_layers, seed=3)
+    train(plain, its, seed=3)
+    assert difference(plain, its, layers) <= 1e-12

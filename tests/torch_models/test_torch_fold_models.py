@@ -17,6 +17,7 @@ from do_conv.torch import (
     LazyDOConv2d,
     convert,
     fold,
+    folded_state_dict,
     over_parameterize,
 )
 
@@ -215,3 +216,42 @@ def test_a_he_start_leaves_no_gradient_of_the_old_kernel(x):
     other[0].weight.grad = gradient.clone()
     assert convert(model, inplace=True)[0].weight.grad is gradient  # W is the kernel
     assert convert(other, depthwise_init="he", inplace=True)[0].weight.grad is None
+
+
+class Tripled(DOConv2d):
+    def forward(self, x):
+        return 3 * super().forward(x)
+
+
+class Padded(DepthwiseSeparableConv2d):
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (1, 1, 1, 1), "reflect"))
+
+
+FOLDS = {
+    "layer": lambda model: model[0].fold(),
+    "network": fold,
+    "in place": lambda model: fold(model, inplace=True),
+    "state": folded_state_dict,
+}
+
+
+@pytest.mark.parametrize("folding", FOLDS)
+@pytest.mark.parametrize("kind", [Tripled, Padded])
+def test_exception_a_forward_pass_that_no_plain_layer_has(kind, folding):
+    model = nn.Sequential(kind(4, 8, 3))
+    pattern = rf"a {kind.__name__}, whose forward\(\) is that of .*derive it from nn.Conv2d and"
+    with pytest.raises(DOConvError, match=pattern):
+        FOLDS[folding](model)
+    assert type(model[0]) is kind
+
+
+def test_the_remedy_for_a_forward_pass_of_its_own(trained):
+    class Own(nn.Conv2d):
+        def forward(self, x):
+            return 3 * super().forward(x)
+
+    converted, x = trained(convert(nn.Sequential(Own(4, 8, 3)))), torch.randn(2, 4, 6, 6)
+    folded = fold(converted)
+    assert type(folded[0]) is Own
+    assert torch.equal(folded(x), converted(x))

@@ -37,8 +37,8 @@ def fold(model: Any, *, check_finite: bool = True) -> Any:
         but a layer that shares its W with a plain one gets a weight of its own.
 
     Raises:
-        DOConvError: if it holds no DO-Conv layer, one has no parameters yet, or a kernel is not
-            finite.
+        DOConvError: if it holds no DO-Conv layer, one has no parameters yet or is of a subclass
+            with a forward pass of its own, or a kernel is not finite.
     """
     ours = [layer for _, layer in named_layers(model) if isinstance(layer, Composed)]
     checks.something_to_fold(len(ours), type(model).__name__)
@@ -119,6 +119,7 @@ def _tie(layer: Any, pair: Any, shared: dict[int, Any]) -> None:
 def _check(layer: Any, check_finite: bool) -> None:
     """Refuse a layer that cannot be folded."""
     wait_for_parameters(layer)
+    layer.check_forward()
     kernel = layer.composed_weight(layer.weight.list_ctx()[0])
     for name, array in (("weight", kernel), ("bias", first(layer.bias))):
         if check_finite and array is not None:

@@ -142,9 +142,11 @@ def options_of(trainer: Any) -> dict[str, Any]:
     """
     optimizer = copy.deepcopy(trainer._optimizer)
     optimizer.rescale_grad = trainer._scale  # the last step has divided it by the batch size
+    store = trainer._kvstore_params["kvstore"]
     return {
         "optimizer": optimizer,
-        "kvstore": trainer._kvstore_params["kvstore"],
+        # A store that is given as an object knows the other trainer's parameters already.
+        "kvstore": getattr(store, "type", store),
         "compression_params": trainer._compression_params,
     }
 

@@ -95,8 +95,8 @@ def fold(
         the folded model.
 
     Raises:
-        DOConvError: if it holds no DO-Conv layer, one has no parameters yet, or a kernel is not
-            finite; then `model` is as it was.
+        DOConvError: if it holds no DO-Conv layer, one has no parameters yet or is of a subclass
+            with a forward pass of its own, or a kernel is not finite; then `model` is as it was.
     """
     model = unwrapped(model)
     check_whole(model, FOLDED_STATE)
@@ -161,6 +161,7 @@ def _check(module: Any, check_finite: bool) -> None:
     """Refuse a layer that cannot be folded, before anything is changed."""
     if isinstance(module, Composed):
         rules.built(type(module).__name__, module.spec.is_known)
+        module.check_forward()
         kernel = module.composed_weight()
     else:
         kernel = module.weight
