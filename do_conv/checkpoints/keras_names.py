@@ -21,7 +21,7 @@ from do_conv.core.spec import Shape
 
 _KINDS = r"conv[123]d(?:_transpose)?|depthwise_conv2d"
 _CLASSES = re.compile(
-    rf"(?:do_(?P<kind>{_KINDS})|depthwise_(?P<separable>separable_conv[12]d)"
+    rf"(?:do_(?P<kind>{_KINDS}|separable_conv[12]d)|depthwise_(?P<separable>separable_conv[12]d)"
     rf"|(?P<plain>{_KINDS}|separable_conv[12]d))(?P<count>(?:_\d+)?)"
 )
 
@@ -188,9 +188,14 @@ class _KerasNaming(Naming):
             stored = [path.removeprefix(before) for path in shapes if path.startswith(before)]
             plain = {"weight": f"{before}0", "bias": f"{before}1"}
             keys = {"weight": plain["weight"], "delta": name}
-            if plain["bias"] in shapes:
+            rest: list[str] = []
+            if len(shapes.get(f"{before}1", ())) > 1:
+                # A separable layer's pointwise kernel: it stays as it is, and so does the bias.
+                rest = [key for key in ("1", "2") if f"{before}{key}" in shapes]
+            elif plain["bias"] in shapes:
                 keys["bias"] = plain["bias"]
-            checks.layer_keys(layer, [key.removeprefix(before) for key in keys.values()], stored)
+            own = [key.removeprefix(before) for key in keys.values()]
+            checks.layer_keys(layer, [*own, *rest], stored)
             yield Stored(layer, "over-parameterized", keys, plain)
 
     def plain_groups(self, groups: Any, shapes: Mapping[str, Shape]) -> dict[str, str]:

@@ -14,6 +14,8 @@ from do_conv.tf import (
     DOConv2DTranspose,
     DOConv3D,
     DODepthwiseConv2D,
+    DOSeparableConv1D,
+    DOSeparableConv2D,
 )
 
 pytestmark = pytest.mark.usefixtures("one_reader")
@@ -28,10 +30,18 @@ LAYERS = {
     "3d": (DOConv3D, layers.Conv3D, (6, 2), {}, 3),
     "transposed": (DOConv2DTranspose, layers.Conv2DTranspose, (6, 3), {}, 2),
     "depthwise": (DODepthwiseConv2D, layers.DepthwiseConv2D, (3,), {"depth_multiplier": 2}, 2),
+    "separable-delta": (
+        DOSeparableConv2D, layers.SeparableConv2D, (6, 3), {"depth_multiplier": 2}, 2,
+    ),
+    "separable-delta-1d": (
+        DOSeparableConv1D, layers.SeparableConv1D, (6, 3), {"use_bias": False}, 1,
+    ),
+    "separable-delta-pointwise": (DOSeparableConv2D, layers.SeparableConv2D, (6, 1), {}, 2),
     "separable": (
         DepthwiseSeparableConv2D, layers.SeparableConv2D, (6, 3), {"depth_multiplier": 2}, 2,
     ),
 }  # fmt: skip
+NO_D_MUL = ("separable", "pointwise")
 
 
 def trained(model):
@@ -63,7 +73,7 @@ def sequential(rank, *inside):
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_kind_of_layer_in_a_sequential_model(name, d_mul, tmp_path):
     ours, plain, arguments, options, rank = LAYERS[name]
-    more = {"d_mul": d_mul} if d_mul and name not in ("separable", "pointwise") else {}
+    more = {"d_mul": d_mul} if d_mul and not name.endswith(NO_D_MUL) else {}
     model = sequential(rank, ours(*arguments, **options, **more), layers.BatchNormalization())
     onto = sequential(rank, plain(*arguments, **options), layers.BatchNormalization())
     report = folded_into(onto, model, tmp_path)
