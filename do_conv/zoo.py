@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +129,12 @@ ZOOS: dict[str, Callable[[str], Any]] = {
 
 def _own(module: str, function: str) -> Any:
     """The network that a function of the user's own returns."""
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise broken(
+            "a module must have a name that can be imported from the current folder",
+            repr(module),
+            "give for example mynet:network for a function of mynet.py in this folder",
+        )
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
@@ -139,4 +146,21 @@ def _own(module: str, function: str) -> Any:
     finally:
         sys.path.remove(here)
     functions = {name: member for name, member in vars(code).items() if callable(member)}
-    return functions[rules.known_name(f"function of {module}", function, functions)]()
+    make = functions[rules.known_name(f"function of {module}", function, functions)]
+    if needed := _needed(make):
+        raise broken(
+            "a function that makes a network must need no arguments",
+            f"{module}:{function}, which needs {', '.join(needed)}",
+            "write a function that calls it with these",
+        )
+    return make()
+
+
+def _needed(make: Callable[..., Any]) -> list[str]:
+    """The arguments without a default, as far as they can be known."""
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):  # of a built-in
+        return []
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [one.name for one in parameters if one.default is one.empty and one.kind not in optional]

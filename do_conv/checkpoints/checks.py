@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from do_conv.core.errors import broken
 from do_conv.table import counted
 
+_GO_ON = ", or go on with check_finite=False (--no-check-finite)"
 _PAIR = (
     "give match='order' if both have their layers in the same order, or match={name in the file: "
     "name in the model}"
@@ -45,11 +46,20 @@ def layer_dtype(layer: str, dtype: str) -> NoReturn:
 
 def layer_finite(layer: str, array: str, is_finite: bool) -> None:
     """Folded kernels must be finite, also after rounding to their dtype."""
+    _finite(layer, array, is_finite, "folded or imported", _GO_ON)
+
+
+def layer_to_draw_finite(layer: str, array: str, is_finite: bool) -> None:
+    """A change that is drawn is a share of the largest one, which must be a number."""
+    _finite(layer, array, is_finite, "drawn", "")
+
+
+def _finite(layer: str, array: str, is_finite: bool, use: str, remedy: str) -> None:
     if not is_finite:
         raise broken(
-            "a layer's arrays must be finite to be folded or imported",
+            f"a layer's arrays must be finite to be {use}",
             f"layer '{layer}' with NaN or infinite values in its {array}",
-            "find where training diverged, or go on with check_finite=False (--no-check-finite)",
+            f"find where training diverged{remedy}",
         )
 
 

@@ -36,7 +36,9 @@ def kernel_changes(source: str | Path) -> dict[str, np.ndarray]:
             arrays = folding.core_arrays(state, stored, format)
             spec = layers.spec_of(stored, {role: array.shape for role, array in arrays.items()})
             wide = {role: array.astype("float64") for role, array in arrays.items()}
-            checks.layer_finite(stored.name, "weight and D", all(map(_is_finite, wide.values())))
+            checks.layer_to_draw_finite(
+                stored.name, "weight and D", all(map(_is_finite, wide.values()))
+            )
             changes[stored.name] = kernel_change(wide["weight"], wide["delta"], spec.groups)
     if not changes:
         raise broken(

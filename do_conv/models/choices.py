@@ -27,18 +27,40 @@ class Choice:
 
     selects: Callable[[str, Spec, int], bool]
 
-    def __and__(self, other: Choice) -> Choice:
-        return Choice(lambda *layer: self.selects(*layer) and other.selects(*layer))
+    def __and__(self, other: Named) -> Choice:
+        also = _choice(other)
+        return Choice(lambda *layer: self.selects(*layer) and also.selects(*layer))
 
-    def __or__(self, other: Choice) -> Choice:
-        return Choice(lambda *layer: self.selects(*layer) or other.selects(*layer))
+    def __or__(self, other: Named) -> Choice:
+        also = _choice(other)
+        return Choice(lambda *layer: self.selects(*layer) or also.selects(*layer))
+
+    __rand__, __ror__ = __and__, __or__
 
     def __invert__(self) -> Choice:
         return Choice(lambda *layer: not self.selects(*layer))
 
 
+# What combines with a choice: another one, or a regular expression for the name.
+Named = Choice | str | re.Pattern[str]
 # None chooses every layer.
-Where = Callable[[str, Any], bool] | Choice | str | re.Pattern[str] | None
+Where = Callable[[str, Any], bool] | Named | None
+
+
+def _choice(one: Named) -> Choice:
+    """What stands beside a choice, as a choice.
+
+    Raises:
+        DOConvError: if it is of another type, or no regular expression.
+    """
+    if not isinstance(one, (Choice, str, re.Pattern)):
+        raise broken(
+            "a choice of do_conv.choices must be combined with another one, or with a regular "
+            "expression for the name",
+            f"a {type(one).__name__}",
+            "write a function of the name and the layer that asks for both",
+        )
+    return one if isinstance(one, Choice) else named(one)
 
 
 def first(count: int) -> Choice:
@@ -101,7 +123,8 @@ def stages(wanted: Collection[int], pattern: str = r"(?:layer|stage)s?[._]?(\d+)
             default finds `layer1` and `stage1`.
 
     Raises:
-        DOConvError: if the pattern is not a regular expression, or has no group.
+        DOConvError: if the pattern is not a regular expression, or has no group; when layers are
+            chosen, if the group is no number.
     """
     expression = _compiled(pattern)
     if not expression.groups:
@@ -114,7 +137,14 @@ def stages(wanted: Collection[int], pattern: str = r"(?:layer|stage)s?[._]?(\d+)
 
     def selects(name: str, spec: Spec, place: int) -> bool:
         match = expression.search(name)
-        return (int(match[1]) if match else 0) in numbers
+        number = (match and match[1]) or "0"  # the group may be optional
+        if not number.isdecimal():
+            raise broken(
+                "the group of a pattern of stages must be a number in each name it is found in",
+                f"'{number}' in '{name}', by {expression.pattern!r}",
+                r"write for example (?:layer|stage)(\d+)",
+            )
+        return int(number) in numbers
 
     return Choice(selects)
 

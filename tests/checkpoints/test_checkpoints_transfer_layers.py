@@ -355,3 +355,20 @@ def test_slopes_for_each_position_stay_in_keras(tmp_path):
     assert not neutral.read(tmp_path / "a.safetensors").layers
     checkpoints.load(layers[1], tmp_path / "a.safetensors")
     assert np.array_equal(*(np.array(layer.alpha) for layer in layers))
+
+
+def with_buffer(dtype):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    model[1].running_mean = torch.zeros(4).to(dtype)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "dtype"),
+    [(DOConv2d(3, 4, 3, dtype=torch.complex64), "complex64"),
+     (with_buffer(torch.float8_e5m2), "float8_e5m2")],
+)  # fmt: skip
+def test_exception_numbers_that_the_format_has_not(model, dtype, tmp_path):
+    with pytest.raises(DOConvError, match=f"must hold numbers of .* with {dtype}"):
+        checkpoints.save(model, tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())

@@ -27,6 +27,9 @@ def lazy():
 def for_larger_images():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 64, 2))
 
+def of_width(width, depth=1):
+    return nn.Conv2d(3, width, 3)
+
 def no_network():
     return {}
 
@@ -105,6 +108,19 @@ def test_the_folder_does_not_stay_on_the_path_of_modules(own, function, code):
     before = list(sys.path)
     assert main(["cost", f"networks_of_mine:{function}"]) == code
     assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ("./networks_of_mine:small", "must have a name that can be imported .*mynet:network"),
+        ("..:small", "must have a name that can be imported"),
+        ("networks_of_mine:of_width", "received networks_of_mine:of_width, which needs width;"),
+    ],
+)
+def test_exception_a_function_that_cannot_be_called(own, capsys, network, said):
+    assert main(["cost", network]) == 2
+    assert re.search(said, capsys.readouterr().err.replace("\n", " "))
 
 
 def test_json_has_what_the_table_has(own, capsys):

@@ -264,3 +264,13 @@ def test_states_run_no_code(tmp_path, capsys):
     (tmp_path / "bad.states").write_bytes(b"no pickle")
     assert cli.main(["heatmap", str(tmp_path / "bad.states")]) == 2
     assert "must be a whole Gluon trainer's states file" in capsys.readouterr().err
+
+
+def test_exception_a_kernel_that_is_not_finite(tmp_path, capsys):
+    layer = DOConv2d(4, 6, 3)
+    torch.nn.init.constant_(layer.weight, torch.nan)
+    torch.save(layer.state_dict(), tmp_path / "model.pt")
+    assert cli.main(["heatmap", str(tmp_path / "model.pt")]) == 2
+    said = capsys.readouterr().err
+    assert "must be finite to be drawn" in said
+    assert "check" not in said  # there is no such option here

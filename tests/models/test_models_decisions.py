@@ -1,5 +1,6 @@
 """What becomes of convolutions, whatever framework they are of."""
 
+import re
 from functools import partial
 
 import pytest
@@ -78,6 +79,35 @@ def test_a_multiplier_of_a_layer_that_is_not_chosen_is_not_asked_for():
 def test_exception_a_pattern_of_names(make, pattern, match):
     with pytest.raises(DOConvError, match=match):
         make(pattern)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (choices.first(2) & "b|c", "b"),
+        ("b|c" & choices.first(2), "b"),
+        (choices.first(1) | re.compile("c"), "ac"),
+        ("c" | choices.first(1), "ac"),
+        (~("c" | choices.first(1)), "b"),
+        (choices.stages({0}, r"a(\d)?"), "abc"),  # the group is optional
+    ],
+)
+def test_choices_are_combined_with_names(where, expected):
+    found = becomes(*map(convolution, "abc"), where=where)
+    assert "".join(name for name, what in found.items() if what == "Ours") == expected
+
+
+def test_exception_a_stage_that_is_no_number():
+    where = choices.stages({1}, r"(layer|stage)(\d+)")
+    with pytest.raises(DOConvError, match=r"must be a number .* received 'layer' in 'layer1.conv'"):
+        becomes(convolution("layer1.conv"), where=where)
+
+
+def test_exception_a_choice_with_something_else():
+    with pytest.raises(DOConvError, match=r"must be combined with another one, or .* a function"):
+        choices.first(1) & (lambda name, layer: True)
+    with pytest.raises(DOConvError, match="must be a regular expression"):
+        choices.first(1) | "layer("
 
 
 def test_places_are_counted_with_what_is_left_and_what_is_hidden():

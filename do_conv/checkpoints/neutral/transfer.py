@@ -20,6 +20,7 @@ from do_conv.checkpoints.formats.safetensors import NAMES, Raw
 from do_conv.checkpoints.neutral.description import pair
 from do_conv.core import rules
 from do_conv.core.composition import compose
+from do_conv.core.errors import broken
 from do_conv.core.spec import Shape, Spec
 from do_conv.core.starts import fill_from_kernel
 
@@ -44,11 +45,26 @@ def save(model: Any, path: str | Path) -> None:
     layers = layers_of(model)
     described = {layer.name: layer.description for layer in layers if layer.description is not None}
     tensors = {
-        array_name(layer.name, role): Raw.of(array.read(), NAMES[array.dtype])
+        array_name(layer.name, role): _raw(array, layer.name)
         for layer in layers
         for role, array in layer.arrays.items()
     }
     neutral.write(path, neutral.Neutral(tensors, described))
+
+
+def _raw(array: LayerArray, layer: str) -> Raw:
+    """An array as a file holds it.
+
+    Raises:
+        DOConvError: if the format has no such numbers.
+    """
+    if array.dtype not in NAMES:
+        raise broken(
+            f"a neutral checkpoint must hold numbers of {', '.join(NAMES)}",
+            f"layer '{layer}' with {array.dtype}",
+            "convert the model, or save it with its framework",
+        )
+    return Raw.of(array.read(), NAMES[array.dtype])
 
 
 def load(model: Any, path: str | Path, *, match: Match = "name") -> dict[str, str]:
