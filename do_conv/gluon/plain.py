@@ -44,7 +44,7 @@ def operator_options(
 
 
 def activation_name(act: Any) -> str | None:
-    """What names an activation in a constructor; None without one, and for a block of its own."""
+    """The name of an activation in a constructor; None without one, and for another block."""
     return act._act_type if type(act) is nn.Activation else None
 
 

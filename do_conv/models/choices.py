@@ -48,7 +48,7 @@ Where = Callable[[str, Any], bool] | Named | None
 
 
 def _choice(one: Named) -> Choice:
-    """What stands beside a choice, as a choice.
+    """A choice, or one by a name.
 
     Raises:
         DOConvError: if it is of another type, or no regular expression.
@@ -142,7 +142,7 @@ def stages(wanted: Collection[int], pattern: str = r"(?:layer|stage)s?[._]?(\d+)
             raise broken(
                 "the group of a pattern of stages must be a number in each name it is found in",
                 f"'{number}' in '{name}', by {expression.pattern!r}",
-                r"write for example (?:layer|stage)(\d+)",
+                r"write for example layer(\d+)",
             )
         return int(number) in numbers
 
