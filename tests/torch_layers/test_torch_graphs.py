@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import fx, nn
 
-from do_conv.torch import DOConv2d
+from do_conv import DOConvError
+from do_conv.torch import DOConv1d, DOConv2d
 
 
 def outputs_and_gradients(function, layer, x):
@@ -90,3 +91,27 @@ def test_onnx(kind, x, folded, tmp_path):
     many = torch.cat([x, x, x])
     (found,) = session.run(None, {session.get_inputs()[0].name: many.numpy()})
     torch.testing.assert_close(torch.from_numpy(found), layer(many).detach())
+
+
+@pytest.mark.parametrize("options", [{}, {"groups": 2}, {"d_mul": 7}])
+def test_compiled_complex_layers(options):
+    torch.manual_seed(0)
+    layer = DOConv1d(4, 6, 3, dtype=torch.complex64, **options)
+    nn.init.normal_(layer.depthwise_delta, std=0.3)
+    x, compiled = torch.randn(2, 4, 8, dtype=torch.complex64), torch.compile(layer)
+    gradients = []
+    for function in (layer, compiled):
+        layer.zero_grad()
+        function(x).abs().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in layer.parameters()])
+    for eager, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, eager, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["weight", "depthwise_delta"])
+def test_exception_a_parameter_of_other_sizes(name, x):
+    layer = DOConv2d(4, 6, 3)
+    parameter = getattr(layer, name)
+    setattr(layer, name, nn.Parameter(parameter.detach()[:, :1].clone()))
+    with pytest.raises(DOConvError, match=r"must have shape .*; received shape \(\d, 1, 3, 3\)"):
+        layer(x)

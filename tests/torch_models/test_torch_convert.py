@@ -192,3 +192,39 @@ def test_a_lazy_layers_delta_is_trained_if_its_weight_is():
     converted = convert(model)
     converted(torch.zeros(1, 3, 6, 6))
     assert [layer.depthwise_delta.requires_grad for layer in converted] == [False, True]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_optimizer_has_no_state_for_a_weight_of_another_shape(x, fused):
+    """A step would read it past its end."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    model[1].weight = nn.Parameter(model[1].weight.detach())
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=fused)
+
+    def step():
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+
+    step()
+    convert(model, inplace=True, where="0", d_mul=18)
+    plain, weight = model[1].weight.detach().clone(), model[0].weight.detach().clone()
+    step()
+    assert torch.equal(model[0].weight, weight)
+    assert not torch.equal(model[1].weight, plain)
+    optimizer.add_param_group({"params": [model[0].weight, model[0].depthwise_delta]})
+    step()
+    assert not torch.equal(model[0].weight, weight)
+    fold(model, inplace=True)
+    kernel = model[0].weight.detach().clone()
+    step()
+    assert torch.equal(model[0].weight, kernel)
+
+
+def test_shared_weights_of_another_shape_stay_shared(x):
+    first, second = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=2)
+    second.weight = first.weight
+    model = convert(nn.Sequential(first, second), inplace=True, d_mul=18)
+    assert first.weight is second.weight
+    assert first.weight.shape == (3, 3, 18)
+    assert fold(model, inplace=True)[0].weight is second.weight

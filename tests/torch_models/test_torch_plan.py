@@ -154,3 +154,21 @@ def test_exception_a_program_of_torchscript(make):
     scripted = torch.jit.trace(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8))
     with pytest.raises(DOConvError, match="TopLevelTracedModule of TorchScript; give the model"):
         make(scripted)
+
+
+@pytest.mark.parametrize("door", ["layers", "optimizer"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda weight: weight.sum(1, keepdim=True),  # for grey images
+        lambda weight: weight[:, [0, 1, 2, 0]],
+        lambda weight: weight[:6],
+        lambda weight: weight[..., :2],
+    ],
+)
+def test_a_weight_of_other_sizes_than_the_layer_s_is_left(change, door):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
+    model[0].weight = nn.Parameter(change(model[0].weight.detach()))
+    first, second = plan(model, door=door)
+    assert first.reason == "its weight has other sizes than its attributes say"
+    assert second.reason is None

@@ -206,3 +206,12 @@ def test_exception_wrong_options_change_nothing():
         DOConvOptimizer(inner, model.state_dict())
     assert same_bits(parameters_of(model), start)
     assert len(inner.param_groups[0]["params"]) == 11
+
+
+def test_exception_a_kernel_of_other_sizes():
+    model = nn.Sequential(nn.Conv2d(3, 64, 3))
+    optimizer = DOConvOptimizer(momentum(model.parameters()), model)
+    model[0].weight.data = model[0].weight.data.sum(1, keepdim=True)
+    model(torch.randn(2, 1, 6, 6)).sum().backward()
+    with pytest.raises(DOConvError, match=r"layer '0' must have shape \(64, 3, 3, 3\); received"):
+        optimizer.step()

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.fx import Proxy
 from torch.nn import functional
 
+from do_conv.core import rules
 from do_conv.core.spec import SeparableSpec, Spec
 from do_conv.torch.composition import formula, loops, operators, unrolled
 from do_conv.torch.layout import channels_last, is_channels_last, laid_out_like
@@ -70,6 +71,10 @@ def compose_spec(weight: Tensor, delta: Tensor, spec: Spec) -> Tensor:
         )
     if weight.dim() != len(spec.weight_shape):  # `compose` takes two shapes
         weight = weight.reshape(spec.weight_shape)
+    if not torch.jit.is_tracing():  # a tracer has tensors in the place of sizes
+        # The loops in C would read and write past the end of others.
+        rules.array_shape("W", spec.weight_shape, weight.shape)
+        rules.array_shape("D'", spec.delta_shape, delta.shape)
     with without_autocast(weight):
         composed = _implementation(weight, delta, spec)(weight, delta, spec)
     if spec.whole_blocks and not spec.has_plain_weight:

@@ -39,7 +39,8 @@ class _Unrolled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        (weight, delta), spec = ctx.saved_tensors, ctx.spec
+        # Of complex numbers PyTorch's gradients are conjugated.
+        (weight, delta), spec = (t.conj().resolve_conj() for t in ctx.saved_tensors), ctx.spec
         grads = formula.kernels(grad, spec)
         # Transposed by a product with the identity: a plain transpose is undone by the compiler,
         # which would then read D' in strides.

@@ -8,7 +8,7 @@ stay tied, and an optimizer keeps what it knows of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from torch import nn
@@ -89,7 +89,8 @@ def convert(
         model: a module; of a wrapper (`DataParallel`, a compiled model), what it wraps.
         where: which layers: a function of a layer's name and the layer, a regular expression that
             is searched for in the name, or a choice of `do_conv.choices`; None is all that can be.
-        inplace: convert `model` itself, not a copy.
+        inplace: convert `model` itself, not a copy. Its weights stay the same objects; where D_mul
+            is not |K|, W is a new parameter.
         d_mul: D_mul, at least |K|, the default; or a function of a layer's `Spec`.
         depthwise_init: "identity" or "he" (Table 7), which changes the outputs.
         composition: "kernel" or "feature"; subclasses with a forward pass of their own take
@@ -110,8 +111,9 @@ def convert(
     copy_of = dict(zip(model.modules(), converted.modules(), strict=True))
     layers = [_over_parameterized(copy_of[layer], row, start) for layer, row in rows]
     for tied in sharing(layers, "weight"):
-        delta = _started(tied[0])
+        weight, delta = _started(tied[0])
         for layer in tied:
+            layer.weight = weight
             layer.register_parameter("depthwise_delta", delta)
     guard(converted, fold_inside)
     return converted
@@ -124,19 +126,24 @@ def _over_parameterized(layer: Any, row: Row, start: DepthwiseInit) -> Any:
     return layer
 
 
-def _started(layer: Any) -> nn.Parameter:
-    """A new D' for a layer, whose W is brought to the shape for its D_mul."""
-    spec, weight = layer.spec, layer.weight
+def _started(layer: Any) -> tuple[nn.Parameter, nn.Parameter]:
+    """W for a layer, and a new D'.
+
+    W is the layer's weight, or a new parameter where it has another shape: an optimizer that knows
+    the old one has a state of that shape.
+    """
+    spec, weight = layer.spec, cast("nn.Parameter", layer.weight)
     options: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     if is_lazy(weight):
-        return UninitializedParameter(requires_grad=weight.requires_grad, **options)  # type: ignore[return-value]
+        lazy: Any = UninitializedParameter(requires_grad=weight.requires_grad, **options)
+        return weight, lazy
     empty = torch.empty(spec.delta_shape, **options)
     if not spec.has_plain_weight:  # without spatial axes W has no memory format
         empty = laid_out_like(empty, weight)
     delta = nn.Parameter(empty, weight.requires_grad)
     start_delta(delta, layer.depthwise_init, spec)
     if not spec.has_plain_weight:
-        weight.data = weight_for(weight.detach(), spec)
-    if not spec.has_plain_weight or layer.depthwise_init != "identity":
+        weight = nn.Parameter(weight_for(weight.detach(), spec), weight.requires_grad)
+    if layer.depthwise_init != "identity":
         weight.grad = None  # the old gradient belongs to the plain kernel, not to W
-    return delta
+    return weight, delta

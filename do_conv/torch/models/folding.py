@@ -85,7 +85,8 @@ def fold(
     Args:
         model: a module that holds DO-Conv layers, or one such layer; of a wrapper (`DataParallel`,
             `DistributedDataParallel`, a compiled model), what it wraps is folded and returned.
-        inplace: fold `model` itself, not a copy. Its weights stay the same objects.
+        inplace: fold `model` itself, not a copy. Its weights stay the same objects; where D_mul is
+            not |K|, a kernel is a new parameter.
         fuse_batchnorm: fuse each batch normalisation into the convolution before it, by PyTorch's
             own `torch.fx` fusion. The result is in evaluation mode, a copy, and a `GraphModule`;
             `torch.fx` must be able to trace the model.
@@ -137,9 +138,14 @@ def fold_inside(model: nn.Module) -> Any:
 
 
 def _kernel(layer: Any, may_change: bool) -> nn.Parameter:
-    """The composed kernel of a layer: its W, or a new parameter where W has to stay."""
+    """The composed kernel of a layer: its W, or a new parameter.
+
+    W has to stay where others hold it, and where it has another shape: an optimizer that knows it
+    has a state of that shape. In a call of `torch.func` it is a tensor.
+    """
     weight, kernel = layer.weight, layer.composed_weight().detach()
-    if not may_change:
+    is_parameter = isinstance(weight, nn.Parameter)
+    if not (may_change and is_parameter and kernel.shape == weight.shape):
         return nn.Parameter(kernel, weight.requires_grad)
     weight.data, weight.grad = kernel, None
     return weight

@@ -118,13 +118,19 @@ def _reason_for_kernel(layer: Any) -> str | None:
         return reasons.HAS_DEPTHWISE
     if "weight" not in layer._parameters:
         return reasons.COMPUTED_WEIGHT
+    is_quantised = type(layer).__module__.startswith("torch.ao.")
+    return _reason_of_sizes(layer) or (reasons.QUANTISED if is_quantised else None)
+
+
+def _reason_of_sizes(layer: Any) -> str | None:
     if not is_lazy(layer.weight) and not layer.weight.numel():
         return reasons.NO_CHANNELS
-    if not spec_of(layer, None).has_delta:
+    spec = spec_of(layer, None)
+    if not spec.has_delta:
         return reasons.ONE_POSITION
-    if type(layer).__module__.startswith("torch.ao."):
-        return reasons.QUANTISED
-    return None
+    # Somebody has set another weight, which plain layers allow, as for grey images.
+    has_others = not is_lazy(layer.weight) and layer.weight.shape != spec.composed_shape
+    return reasons.OTHER_SIZES if has_others else None
 
 
 def _count(parameters: Iterable[Any]) -> int:

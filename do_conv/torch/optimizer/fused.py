@@ -81,6 +81,7 @@ def _are_readable(kernel: TrainedKernel) -> bool:
             type(array) in (Tensor, torch.nn.Parameter)
             and array.dtype == weight.dtype
             and array.device == weight.device
+            and array.shape == weight.shape  # the loops are given addresses alone
             and array.is_contiguous(memory_format=memory_format)
             and not array.is_neg()
             for array in (kernel.parameter, grad)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
@@ -51,7 +52,7 @@ class TrainedKernel:
     ) -> None:
         self.parameter, self.name, self.spec = parameter, name, spec
         self.depthwise_init = depthwise_init
-        self._dtype = parameter.dtype
+        self._dtype, self._shape = parameter.dtype, parameter.shape
         self._signs: Signs | None = None
         self._given: int | None = None  # the version of the gradient that W was given
         self._sample: Tensor | None = None
@@ -225,7 +226,7 @@ class TrainedKernel:
         The program knows it at once from these signs. A write without them shows in a sample.
 
         Raises:
-            DOConvError: if it has moved to another device or dtype.
+            DOConvError: if it has moved to another device or dtype, or has other sizes.
         """
         self.check_place()
         if self._signs == self._signs_now() or self.parameter.is_meta:
@@ -238,11 +239,12 @@ class TrainedKernel:
         return False
 
     def check_place(self) -> None:
-        """Refuse a kernel that has moved to another device or dtype.
+        """Refuse a kernel that has moved to another device or dtype, or has other sizes.
 
         Raises:
             DOConvError: if it has.
         """
+        rules.array_shape(f"the kernel of layer '{self.name}'", self._shape, self.parameter.shape)
         place = self.parameter.device, self.parameter.dtype
         since = self.weight.device, self._dtype
         if place != since:
