@@ -184,8 +184,8 @@ class Composed(Deferred):
         Raises:
             DOConvError: if it has.
         """
-        remedy = f"derive it from nn.{self._plain.__name__} and convert it: folding restores it"
-        checks.forward_of_ours(type(self), ("forward", "hybrid_forward"), "mxnet", remedy)
+        remedy = f"derive it from {self._plain.__name__} and convert it: folding restores it"
+        checks.forward_of_ours(type(self), self._plain, ("forward", "hybrid_forward"), remedy)
 
     def _plain_arguments(self) -> dict[str, Any]:
         """The arguments of the plain layer."""

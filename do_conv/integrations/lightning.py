@@ -138,15 +138,16 @@ class _FoldedBeside(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        values = {path: checkpoint}
-        if "state_dict" in checkpoint:
-            values |= {_beside(path): self._folded(checkpoint)} if self.is_beside else {}
-        elif self.returns_folded:
+        is_whole = "state_dict" in checkpoint
+        if self.returns_folded and not is_whole:
             # A spawned process returns its weights to the module of the process that started it,
             # where Lightning loads the names that fit.
-            values = {path: folded_state(self.module, checkpoint)}
-        for to, one in values.items():
-            self.checkpoint_io.save_checkpoint(one, to, storage_options=storage_options)
+            checkpoint = folded_state(self.module, checkpoint)
+        # First, so that it is there whatever comes of folding.
+        self.checkpoint_io.save_checkpoint(checkpoint, path, storage_options=storage_options)
+        if self.is_beside and is_whole:
+            folded, beside = self._folded(checkpoint), _beside(path)
+            self.checkpoint_io.save_checkpoint(folded, beside, storage_options=storage_options)
 
     def _folded(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
         """The checkpoint of the plain module, without the states of training."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,12 +28,18 @@ def folded_state(model: nn.Module, state: Mapping[str, Any] | None = None) -> di
             and None is the model's own state.
 
     Returns:
-        the state dict of the plain network.
+        the state dict of the plain network, with the entries of `state` that are no parameters or
+        buffers of the model.
     """
     if state is None:
         return folded_state_dict(model)
-    inside = {f"model.{name}": value for name, value in state.items()}
-    return torch.func.functional_call(_Folding(model), inside, ())
+    both = (f(remove_duplicate=False) for f in (model.named_parameters, model.named_buffers))
+    own = {name for name, _ in itertools.chain(*both)}
+    inside = {f"model.{name}": value for name, value in state.items() if name in own}
+    folded: dict[str, Any] = torch.func.functional_call(_Folding(model), inside, ())
+    kept = model.state_dict().keys()
+    rest = {k: v for k, v in state.items() if k not in own and (k in folded or k not in kept)}
+    return {**folded, **rest}
 
 
 class _Folding(nn.Module):
@@ -42,5 +49,5 @@ class _Folding(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self) -> dict[str, Tensor]:
+    def forward(self) -> dict[str, Any]:
         return folded_state_dict(self.model)

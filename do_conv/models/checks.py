@@ -60,17 +60,17 @@ def something_to_fold(found: int, kind: str) -> None:
         )
 
 
-def forward_of_ours(kind: type, passes: Collection[str], framework: str, remedy: str) -> None:
-    """A layer to fold must have the forward pass of a class of do_conv: no plain one has another.
+def forward_of_ours(kind: type, plain: Any, passes: Collection[str], remedy: str) -> None:
+    """A layer to fold must have a forward pass of do_conv: its plain class has no other.
 
     Args:
         kind: the layer's class.
+        plain: the class that it folds to.
         passes: the methods that are a forward pass.
-        framework: the package of the plain layers.
     """
     for name in passes:
         owner = next((base for base in kind.__mro__ if name in vars(base)), object)
-        if not owner.__module__.startswith(("builtins", "do_conv.", f"{framework}.")):
+        if not (owner.__module__.startswith("do_conv.") or issubclass(plain, owner)):
             raise broken(
                 "a DO-Conv layer to fold must have the forward pass of its class in do_conv",
                 f"a {kind.__name__}, whose {name}() is that of {owner.__qualname__}",

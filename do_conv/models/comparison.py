@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,31 @@ from do_conv.core.errors import broken
 Inside = Mapping[str, np.ndarray]
 
 
-def flattened(value: Any, is_array: Callable[[Any], bool]) -> Iterator[Any]:
-    """The arrays in a model's output: alone, in mappings, in sequences."""
+def flattened(
+    value: Any, is_array: Callable[[Any], bool], around: frozenset[int] = frozenset()
+) -> Iterator[Any]:
+    """The arrays in a model's output: alone, in mappings, sequences, sets, and data classes.
+
+    Args:
+        value: the output.
+        is_array: whether a value is an array.
+        around: the ids of what holds it, which it may hold in turn.
+    """
     if is_array(value):
         yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from flattened(item, is_array)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from flattened(item, is_array)
+    elif id(value) not in around:
+        for item in _items(value):
+            yield from flattened(item, is_array, around | {id(value)})
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, one.name, None) for one in dataclasses.fields(value)]
+    return ()
 
 
 def difference(before: np.ndarray, after: np.ndarray) -> float:
@@ -76,7 +92,15 @@ def agreement(
 
     Raises:
         DOConvError: if it is above the tolerance; the message names the first layer that differs.
+            Also if neither model gives an array: that would prove nothing.
     """
+    if not before and not after:
+        raise broken(
+            "a model to compare must give arrays, alone or in tuples, lists, sets, mappings and "
+            "data classes",
+            "two models that give none",
+            "wrap both models in one that returns their arrays",
+        )
     apart = largest_difference(before, after)
     if apart <= tolerance:
         return apart

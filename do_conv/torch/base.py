@@ -140,8 +140,8 @@ class Composed(_ConvNd):
         Raises:
             DOConvError: if it has.
         """
-        remedy = f"derive it from nn.{self._plain.__name__} and convert it: folding restores it"
-        checks.forward_of_ours(type(self), ("forward", "_conv_forward"), "torch", remedy)
+        remedy = f"derive it from {self._plain.__name__} and convert it: folding restores it"
+        checks.forward_of_ours(type(self), self._plain, ("forward", "_conv_forward"), remedy)
 
 
 class OverParameterized(Composed):

@@ -243,7 +243,7 @@ def test_folding_refuses_another_forward_pass(kind, method, folding):
     layer, net = kind(8, 3, in_channels=4), nn.HybridSequential()
     net.add(layer)
     net.initialize()
-    pattern = rf"a {kind.__name__}, whose {method}\(\) is that of .*derive it from nn.Conv2D and"
+    pattern = rf"a {kind.__name__}, whose {method}\(\) is that of .*derive it from Conv2D and"
     with pytest.raises(DOConvError, match=pattern):
         FOLDS[folding](layer, net)
 

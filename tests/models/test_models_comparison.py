@@ -1,6 +1,7 @@
 """How far apart what two models give is, and where that begins."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -47,6 +48,20 @@ def test_the_arrays_of_nested_outputs_in_their_order():
     found = flattened({"b": (1, [2, "no array"]), "a": {"c": [(3,)]}, "d": None}, is_number)
     assert list(found) == [1, 2, 3]
     assert list(flattened(4, is_number)) == [4]
+    assert list(flattened([Output(5, {6}), Output], is_number)) == [5, 6]
+
+
+def test_what_holds_itself_is_read_once():
+    inner = [1]
+    value = {"one": inner, "other": inner}
+    inner.append(value)
+    assert list(flattened(value, is_number)) == [1, 1]
+
+
+@dataclass
+class Output:
+    first: int
+    second: set
 
 
 def is_number(value):
@@ -72,7 +87,7 @@ def not_asked():
 def test_agreement_is_the_largest_difference_and_may_be_the_tolerance():
     before, after = [floats(4), floats(8), floats(2)], [floats(4), floats(9), floats(2)]
     assert agreement(before, after, 0.125, not_asked) == 0.125
-    assert agreement([], [], 0, not_asked) == 0
+    assert agreement([floats()], [floats()], 0, not_asked) == 0
     with pytest.raises(
         DOConvError, match=r"of 1.2e-01, which begins in layer 'head'; look at layer 'head'"
     ):
@@ -88,3 +103,8 @@ def test_exception_other_outputs(after):
 def test_exception_no_layer_to_name():
     with pytest.raises(DOConvError, match=r"a difference of 1.0e\+00; compare"):
         agreement([floats(1)], [floats(2)], 0.5, lambda: ({}, {}))
+
+
+def test_exception_outputs_without_arrays():
+    with pytest.raises(DOConvError, match=r"must give arrays, .*; received two models"):
+        agreement([], [], 0, not_asked)

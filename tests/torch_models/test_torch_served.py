@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 
 import pytest
 import timm
@@ -9,6 +10,7 @@ import torch
 from timm.layers import Conv2dSame, ScaledStdConv2d, StdConv2d, StdConv2dSame
 from timm.utils.model import reparameterize_model
 from torch import nn
+from torch.nn.utils import prune
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from do_conv.torch import convert, fold
@@ -213,3 +215,45 @@ def test_an_image_restoration_network(x):
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert torch.equal(fold(model.eval())(x), model(x))
+
+
+class Own(nn.Conv2d):
+    def forward(self, x):
+        return nn.functional.conv2d(x, self.weight, self.bias)
+
+
+def test_threads_share_layers_with_a_forward_pass_of_their_own():
+    torch.manual_seed(0)
+    model = convert(nn.Sequential(Own(8, 8, 3), nn.ReLU(), Own(8, 8, 3))).eval()
+    for layer in model[::2]:
+        nn.init.normal_(layer.depthwise_delta, std=0.1)
+    x, found = torch.randn(4, 8, 32, 32), []
+    with torch.no_grad():
+        expected = model(x)
+
+    def serve():
+        with torch.no_grad():
+            for _ in range(100):
+                try:
+                    found.append(torch.equal(model(x), expected))
+                except (KeyError, AttributeError) as error:
+                    found.append(error)
+
+    threads = [threading.Thread(target=serve) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [True] * 400
+
+
+@pytest.mark.filterwarnings("ignore:a weight that is pruned")
+def test_a_forward_pass_of_its_own_leaves_a_pruned_weight():
+    layer, x = convert(Own(4, 8, 3)), torch.randn(2, 4, 6, 6)
+    prune.l1_unstructured(layer, "weight", 0.5)
+    pruned = layer.weight
+    for _ in range(2):
+        torch.testing.assert_close(layer(x), nn.functional.conv2d(x, pruned, layer.bias))
+        assert torch.equal(layer.weight, pruned)
+    prune.l1_unstructured(layer, "weight", 0.5)
+    assert (layer.weight == 0).sum() == layer.weight.numel() * 3 // 4

@@ -7,10 +7,15 @@ everything else as it was.
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from contextlib import AbstractContextManager
 from functools import cache
 from inspect import isfunction
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -46,6 +51,18 @@ _OURS: dict[type[nn.Module], Any] = {
 }
 
 
+_locks: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+_making_locks = threading.Lock()
+
+
+def _alone(layer: nn.Module) -> AbstractContextManager[Any]:
+    """A context in which one thread at a time is in a forward pass of a layer."""
+    if torch.compiler.is_compiling():  # a graph has no attributes
+        return contextlib.nullcontext()
+    with _making_locks:
+        return _locks.setdefault(layer, threading.RLock())
+
+
 class OwnForward(OverParameterized):
     """The base of the classes made for subclasses; `weight` is W outside `forward`."""
 
@@ -64,13 +81,17 @@ class OwnForward(OverParameterized):
                 "give the plain layer to over_parameterize, and then register the parametrization",
             )
         check_other_tools(self)
-        # An instance's attribute hides a parameter of the same name.
-        self.__dict__["weight"] = self.composed_weight()
-        try:
-            # The subclass follows our classes in the order of bases.
-            return super(Composed, self).forward(*args, **kwargs)
-        finally:
-            del self.__dict__["weight"]
+        with _alone(self):
+            # Pruning and others keep the W that they compute there.
+            before = {"weight": self.__dict__["weight"]} if "weight" in self.__dict__ else {}
+            # An instance's attribute hides a parameter of the same name.
+            self.__dict__["weight"] = self.composed_weight()
+            try:
+                # The subclass follows our classes in the order of bases.
+                return super(Composed, self).forward(*args, **kwargs)
+            finally:
+                self.__dict__.pop("weight", None)  # the subclass may have set another parameter
+                self.__dict__.update(before)
 
     def fold(self, *, check_finite: bool = True) -> Any:
         """A layer of the subclass with W' as its weight; see `OverParameterized.fold`."""
