@@ -63,10 +63,27 @@ class _Lazy(LazyModuleMixin, OverParameterized):
         """Load as the layer that this one becomes, with the channels of the stored W."""
         stored = state_dict.get(prefix + "weight")
         if stored is not None and not is_lazy(stored) and not self.spec.is_known:
+            axes = (3, self._rank + 2)  # with D_mul slots in the place of positions, or without
+            if stored.dim() not in axes:
+                error_msgs = args[-1]
+                error_msgs.append(
+                    f"size mismatch for {prefix}weight: it has {stored.dim()} axes in the "
+                    f"checkpoint, and {axes[1]} in the layer."
+                )
+                return
             self._set_in_channels(
                 stored.shape[0] if self.transposed else stored.shape[1] * self.groups
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
+        if self.spec.is_known and "_initialize_hook" in self.__dict__:
+            self._become_known()
+
+    def _become_known(self) -> None:
+        """Do what PyTorch does to a lazy layer after its first input."""
+        for name in ("_initialize_hook", "_load_hook"):
+            getattr(self, name).remove()
+            delattr(self, name)
+        self.__class__ = self.cls_to_become
 
 
 class LazyDOConv1d(_Lazy, DOConv1d):

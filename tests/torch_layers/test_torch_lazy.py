@@ -119,3 +119,21 @@ def test_the_first_input_may_be_one_sample():
 def test_exception_a_first_input_that_does_not_fit(shape, message):
     with pytest.raises(DOConvError, match=message):
         do_torch.LazyDOConv2d(6, 3, groups=2)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: do_torch.LazyDOConv2d(8, 3), lambda: do_torch.convert(nn.LazyConv2d(8, 3))]
+)
+def test_a_checkpoint_ends_that_a_layer_is_lazy(make):
+    plain, model = nn.Sequential(nn.Conv2d(3, 8, 3)), nn.Sequential(make())
+    model.load_state_dict(plain.state_dict())
+    assert type(model[0]) is do_torch.DOConv2d
+    x = torch.randn(2, 3, 6, 6)
+    for one in (do_torch.fold(model), model, do_torch.fold(model)):
+        assert torch.equal(one(x), plain(x))
+
+
+def test_exception_a_stored_weight_with_other_axes():
+    layer = do_torch.LazyDOConv2d(8, 3)
+    with pytest.raises(RuntimeError, match=r"size mismatch for weight: it has 1 axes .* and 4 in"):
+        layer.load_state_dict({"weight": torch.zeros(8), "bias": torch.zeros(8)})

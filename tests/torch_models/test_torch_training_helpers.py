@@ -1,6 +1,7 @@
 """`composed`, `parameter_groups` and `verify`."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -184,3 +185,42 @@ def test_composed_within_composed():
     for parameter, gradient in zip(layer.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
     assert torch.equal(layer(x), layer.fold()(x))
+
+
+@pytest.mark.parametrize("has_gradients", [False, True])
+def test_a_copy_within_the_context_composes_by_itself(network, x, trained, has_gradients):
+    model = trained(convert(network))
+    with torch.set_grad_enabled(has_gradients):
+        with composed(model):
+            expected = model(x)
+            copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+            folded = fold(model)
+        for one in (*copies, folded):
+            torch.testing.assert_close(one(x), expected)
+        with torch.no_grad():
+            copies[0][0].first.depthwise_delta.add_(1)
+        assert not torch.allclose(copies[0](x), expected)
+
+
+def assigned(model, state, x):
+    model.load_state_dict(state, assign=True)
+    return model(x)
+
+
+def called_with(model, state, x):
+    return torch.func.functional_call(model, state, (x,))
+
+
+@pytest.mark.parametrize("call", [assigned, called_with])
+def test_exception_other_parameters_within_the_context(x, trained, call):
+    model = trained(convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))))
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad(), pytest.raises(DOConvError, match="parameters have changed"):
+        with_kept(model, lambda: call(model, state, x))
+    with composed(model):
+        model(x)
+
+
+def with_kept(model, call):
+    with composed(model):
+        call()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,20 +58,30 @@ class _Kept:
         self.composed: Tensor = layer.composed_weight()
         self.leaf = self.composed.detach().requires_grad_(self.composed.requires_grad)
         self._parameters = (layer.weight, layer.depthwise_delta)
-        self._versions = self._now()
+        self._own, self._versions = self._held(), self._now()
+
+    def _held(self) -> list[Any]:
+        return [self.layer._parameters.get(name) for name in ("weight", "depthwise_delta")]
 
     def _now(self) -> tuple[int, ...]:
         return tuple(parameter._version for parameter in self._parameters)
 
     def check(self) -> Tensor:
         """The kernel, while its parameters are those it was composed of."""
-        if self._now() != self._versions:
+        are_same = all(map(operator.is_, self._held(), self._own))
+        if not are_same or self._now() != self._versions:
             raise broken(
                 "parameters must not change while their composed kernels are kept",
                 f"a {type(self.layer).__name__} whose parameters have changed",
                 "leave the context before the optimizer's step",
             )
         return self.leaf
+
+    def __deepcopy__(self, memo: Any) -> None:
+        """A copy of the layer composes by itself: it is in no context."""
+
+    def __reduce__(self) -> Any:
+        return type(None), ()
 
 
 def _composes(layer: Any) -> bool:
