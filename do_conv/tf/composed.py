@@ -13,8 +13,13 @@ from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.core.rules import CompositionName
 from do_conv.core.spec import Spec
+from do_conv.models import checks
 from do_conv.tf.composition import compose_spec
-from do_conv.tf.plain import made_like
+from do_conv.tf.models.structure import children
+from do_conv.tf.plain import copy_state, made_like
+
+_TWIN = "make the plain model with this forward pass, and give folded_weights(model) to set_weights"
+_BY_HAND = "take the kernel from composed_kernel() for a plain layer of yours"
 
 
 class Composed(keras.layers.Layer):
@@ -153,7 +158,8 @@ class Composed(keras.layers.Layer):
             its kernel. A separable layer's plain class has two kernels, and keeps both.
 
         Raises:
-            DOConvError: if the layer has not been built, or a kernel or the bias is not finite.
+            DOConvError: if the layer has not been built or is of a subclass with a forward pass of
+                its own, or a kernel or the bias is not finite.
         """
         values = self.folded_values(check_finite=check_finite)
         plain = self._unbuilt_plain()
@@ -162,16 +168,27 @@ class Composed(keras.layers.Layer):
         plain.build(tuple(shape))
         for name, value in values.items():
             getattr(plain, name).assign(value)
+        for child, copy in zip(children(self), children(plain), strict=True):
+            if child.built and not copy.built:  # an activation that is a layer
+                copy.build_from_config(child.get_build_config())
+            copy_state(child, copy)
         return plain
 
     def _unbuilt_plain(self) -> Any:
-        """A plain layer with this one's configuration, without variables."""
-        without = (*self._own_config(), "lora_rank", "lora_alpha")
+        """A plain layer with this one's configuration, without variables.
+
+        Raises:
+            DOConvError: if the layer is of a subclass with a forward pass of its own.
+        """
+        self._check_forward("call", _TWIN)
+        known = self._plain.get_config(self).keys() - {"lora_rank", "lora_alpha"}
+        without = self.get_config().keys() - known
         return made_like(self, self._plain, without=without)
 
     def folded_values(self, *, check_finite: bool = True) -> dict[str, np.ndarray]:
         """The plain layer's variables by name, in its order, as new arrays; see `fold`."""
         rules.built(self.name, self.built)
+        self._check_forward("convolution_op", _BY_HAND)
         kernels = self._plain_kernels()
         if self.use_bias:
             kernels["bias"] = self.bias
@@ -181,6 +198,9 @@ class Composed(keras.layers.Layer):
             if check_finite:
                 rules.finite(name, bool(np.isfinite(value.astype("float64")).all()))
         return values
+
+    def _check_forward(self, method: str, remedy: str) -> None:
+        checks.forward_of_ours(type(self), self._plain, (method,), remedy)
 
     def _plain_kernels(self) -> dict[str, Any]:
         """The kernels of the plain layer that does the same, by name."""

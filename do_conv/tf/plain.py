@@ -1,12 +1,14 @@
-"""The plain layers: their arguments, and layers made from the configuration of others."""
+"""The plain layers: their arguments, and layers made like others, with their values."""
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 import keras
+from keras import ops
 
 from do_conv.core import rules
 
@@ -63,7 +65,29 @@ def made_like(
         config = {k: v for k, v in layer.get_config().items() if k not in without}
     live = {name: getattr(layer, name, None) for name in config}
     own = {name: value for name, value in live.items() if _is_own(value)}
-    return kind.from_config({**config, **own, **(more or {})})
+    as_stored, as_held = {**config, **(more or {})}, {**config, **own, **(more or {})}
+    if kind.from_config.__module__.startswith("keras."):
+        return kind.from_config(as_held)
+    try:  # one of the user's own reads what is stored, as when a file is loaded
+        return kind.from_config(dict(as_stored))
+    except (TypeError, ValueError):  # of a function that Keras does not know by its name
+        return kind.from_config(as_held)
+
+
+def copy_state(old: Any, new: Any) -> None:
+    """Give a layer, and all it holds, the values of the layer it was made from."""
+    pairs = zip(old.variables, new.variables, strict=True)
+    for variable, copy in pairs:
+        copy.assign(ops.convert_to_numpy(variable))
+        if copy.trainable != variable.trainable:
+            copy.trainable = variable.trainable
+    for layer, copy in zip(old._flatten_layers(), new._flatten_layers(), strict=True):
+        if hasattr(layer, "finalize_state"):
+            copy.finalize_state()  # `Normalization` derives values from its variables
+        if hasattr(layer, "save_assets"):
+            with tempfile.TemporaryDirectory() as folder:  # a vocabulary is not a variable
+                layer.save_assets(folder)
+                copy.load_assets(folder)
 
 
 def _is_own(value: Any) -> bool:

@@ -15,6 +15,8 @@ from do_conv.tf import (
     DOConv3D,
     DOConv3DTranspose,
     DODepthwiseConv2D,
+    fold,
+    folded_weights,
 )
 
 SIZES = {1: (9,), 2: (7, 8), 3: (5, 6, 5)}
@@ -197,3 +199,61 @@ def test_refuses_a_layer_without_parameters(layer):
     received = re.escape("received layer 'new' without parameters")
     with pytest.raises(DOConvError, match=f"after its parameters were made; {received}; call it"):
         layer.fold()
+
+
+class Padded(DOConv2D):
+    def call(self, inputs):
+        return super().call(keras.ops.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]], "reflect"))
+
+
+class Standardised(DOConv2D):
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel - keras.ops.mean(kernel, keepdims=True))
+
+
+class Scaled(DOConv2D):
+    """A subclass with an argument of its own, and the forward pass of ours."""
+
+    def __init__(self, *args, scale=1, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.scale = scale
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale}
+
+
+FOLDS = {"layer": lambda model: model.layers[0].fold(), "model": fold, "weights": folded_weights}
+
+
+@pytest.mark.parametrize("folding", FOLDS)
+@pytest.mark.parametrize(("kind", "method"), [(Padded, "call"), (Standardised, "convolution_op")])
+def test_folding_refuses_another_forward_pass(kind, method, folding):
+    model = keras.Sequential([keras.Input((8, 8, 3)), kind(4, 3)])
+    if (method, folding) == ("call", "weights"):
+        assert len(folded_weights(model)) == 2  # for a plain layer with the same forward pass
+        return
+    with pytest.raises(DOConvError, match=rf"a {kind.__name__}, whose {method}\(\) is that of"):
+        FOLDS[folding](model)
+
+
+def test_a_subclass_with_an_argument_of_its_own():
+    model = keras.Sequential([keras.Input((8, 8, 3)), Scaled(4, 3, scale=2)])
+    for layer in (model.layers[0].fold(), fold(model).layers[0]):
+        assert type(layer) is keras.layers.Conv2D
+
+
+def test_folding_keeps_the_values_of_an_activation_that_is_a_layer():
+    slopes = keras.layers.PReLU(shared_axes=[1, 2], name="slopes")
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), DOConv2D(4, 3, activation=slopes), keras.layers.Dense(2)]
+    )
+    x = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype("float32")
+    model(x)  # makes the slopes
+    slopes.alpha.assign(np.full((1, 1, 4), 0.5))
+    layer, folded = model.layers[0], model.layers[0].fold()
+    np.testing.assert_allclose(numbers(folded(x)), numbers(layer(x)), rtol=1e-5, atol=1e-5)
+    weights, plain = folded_weights(model), fold(model)
+    plain(x)
+    plain.set_weights([np.zeros_like(one) for one in weights])
+    plain.set_weights(weights)
+    np.testing.assert_allclose(numbers(plain(x)), numbers(model(x)), rtol=1e-5, atol=1e-5)

@@ -219,3 +219,39 @@ def test_the_scopes_in_variables_paths_stay():
     assert model.variables[0].path == "block/conv/kernel"
     for other in (fold(converted), fold(convert(fold(converted)))):
         assert [v.path for v in other.variables] == [v.path for v in model.variables]
+
+
+@keras.saving.register_keras_serializable("tests")
+def doubled(x):
+    return 2 * x
+
+
+@keras.saving.register_keras_serializable("tests")
+class Applied(keras.layers.Layer):
+    """A layer that stores a function as Keras's guide to serialization does."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+    def get_config(self):
+        function = keras.saving.serialize_keras_object(self.function)
+        return {**super().get_config(), "function": function}
+
+    @classmethod
+    def from_config(cls, config):
+        function = keras.saving.deserialize_keras_object(config.pop("function"))
+        return cls(function, **config)
+
+
+def test_a_layer_that_reads_its_function_from_its_configuration():
+    network = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), Applied(doubled)]
+    )
+    x = np.ones((1, 8, 8, 3), "float32")
+    converted = convert(network)
+    assert verify(network, converted, x) == 0
+    assert verify(converted, fold(converted), x) < 1e-6

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from do_conv import DOConvError
-from do_conv.tf import convert, fold, verify
+from do_conv.tf import convert, fold, plan, verify
 
 
 def test_the_difference_is_returned(network, x, shaken):
@@ -103,3 +103,12 @@ def test_half_precision_and_empty_outputs():
     layer(x)
     assert verify(layer, convert(layer), x) == 0
     assert verify(layer, layer, x[:0]) == 0
+
+
+def test_a_call_that_was_set_on_a_layer_stays(network, x):
+    layer = next(one for one in network.layers if isinstance(one, keras.layers.Conv2D))
+    call = layer.call
+    layer.call = own = lambda inputs: 2 * call(inputs)
+    assert verify(network, network, x) == 0
+    plan(network)
+    assert layer.call is own

@@ -7,17 +7,15 @@ values are carried over through NumPy: on jax two variables would otherwise shar
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
 
 from do_conv.core.errors import broken
 from do_conv.tf.models.structure import children, is_remade
-from do_conv.tf.plain import made_like
+from do_conv.tf.plain import copy_state, made_like
 
 # Make the layer that takes a layer's place, or return None; and give it its values.
 Replace = Callable[[Any], Any]
@@ -49,9 +47,9 @@ def copied(model: Any, replace: Replace, fill: Fill, *, compiles: bool = True) -
             if old.built:
                 fill(old, new)
                 for child, new_child in zip(children(old), children(new), strict=True):
-                    _copy_state(child, new_child)  # an activation may be a layer
+                    copy_state(child, new_child)  # an activation may be a layer
         elif isinstance(old, keras.layers.Layer) and new is not old and not is_remade(old):
-            _copy_state(old, new)
+            copy_state(old, new)
     if compiles:
         compile_as(model, copy)
     return copy
@@ -125,22 +123,6 @@ def _same_input(model: Any, x: Any) -> Any:
         batch_shape=x.shape, dtype=x.dtype, sparse=x.sparse, name=layer.name,
         optional=layer.optional,
     )  # fmt: skip
-
-
-def _copy_state(old: Any, new: Any) -> None:
-    """Give a layer, and all it holds, the values of the layer it was made from."""
-    pairs = zip(old.variables, new.variables, strict=True)
-    for variable, copy in pairs:
-        copy.assign(ops.convert_to_numpy(variable))
-        if copy.trainable != variable.trainable:
-            copy.trainable = variable.trainable
-    for layer, copy in zip(old._flatten_layers(), new._flatten_layers(), strict=True):
-        if hasattr(layer, "finalize_state"):
-            copy.finalize_state()  # `Normalization` derives values from its variables
-        if hasattr(layer, "save_assets"):
-            with tempfile.TemporaryDirectory() as folder:  # a vocabulary is not a variable
-                layer.save_assets(folder)
-                copy.load_assets(folder)
 
 
 def compile_as(old: Any, new: Any, optimizer: Any = None) -> None:

@@ -26,7 +26,7 @@ from do_conv.tf.models.classes import (
     is_transposed,
     spec_of,
 )
-from do_conv.tf.models.structure import check_model, named_layers
+from do_conv.tf.models.structure import check_model, named_layers, restored
 
 
 def plan(
@@ -203,13 +203,10 @@ def _positions(model: Any, input_shape: Any) -> dict[int, list[Shape]]:
         setattr(layer, name, recorded)
 
     hooks = [*itertools.product(convolutions.values(), ("compute_output_shape", "call"))]
-    for layer, name in hooks:
-        keep(layer, name)
-    try:
-        _infer(model, _with_another_batch(model, input_shape))
-    finally:
+    with restored(hooks):
         for layer, name in hooks:
-            delattr(layer, name)
+            keep(layer, name)
+        _infer(model, _with_another_batch(model, input_shape))
     return sizes
 
 

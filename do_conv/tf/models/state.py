@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from do_conv.tf.composed import Composed
-from do_conv.tf.models.structure import check_model
+from do_conv.tf.models.structure import check_model, children
 
 
 def folded_weights(model: Any, *, check_finite: bool = True) -> list[np.ndarray]:
@@ -30,7 +30,8 @@ def folded_weights(model: Any, *, check_finite: bool = True) -> list[np.ndarray]
     for layer in model._flatten_layers():
         if isinstance(layer, Composed):
             values = layer.folded_values(check_finite=check_finite)
-            first, *rest = layer.weights
+            held = {id(variable) for child in children(layer) for variable in child.weights}
+            first, *rest = (one for one in layer.weights if id(one) not in held)
             replaced[id(first)] = list(values.values())
             replaced |= {id(variable): [] for variable in rest}
     weights: list[np.ndarray] = []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import keras
@@ -50,6 +51,20 @@ def children(layer: Any) -> list[Any]:
     if isinstance(layer, (keras.Function, keras.Sequential)):
         return list(layer.layers)
     return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+@contextlib.contextmanager
+def restored(methods: Collection[tuple[Any, str]]) -> Iterator[None]:
+    """Put methods of layers, each with its name, back as they were: a user may have set one."""
+    before = [vars(layer).get(name) for layer, name in methods]
+    try:
+        yield
+    finally:
+        for (layer, name), method in zip(methods, before, strict=True):
+            if method is None:
+                delattr(layer, name)
+            else:
+                setattr(layer, name, method)
 
 
 def named_layers(layer: Any, name: str = "", owner: Any = None) -> Iterator[tuple[str, Any, Any]]:

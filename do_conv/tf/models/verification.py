@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from do_conv.models.comparison import Inside, agreement, flattened
-from do_conv.tf.models.structure import check_model, named_layers
+from do_conv.tf.models.structure import check_model, named_layers, restored
 
 
 def verify(
@@ -82,13 +82,11 @@ def _outputs_recorded(model: Any) -> Iterator[dict[str, np.ndarray]]:
 
         layer.call = kept
 
-    for name, layer in layers.values():
-        keep(name, layer)
-    try:
+    replaced = [(layer, "call") for _, layer in layers.values()]
+    with restored(replaced):
+        for name, layer in layers.values():
+            keep(name, layer)
         yield inside
-    finally:
-        for _, layer in layers.values():
-            del layer.call
 
 
 def _arrays(value: Any) -> Iterator[np.ndarray]:
