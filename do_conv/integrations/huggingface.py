@@ -116,9 +116,9 @@ class DOConvCallback(TrainerCallback):
         """Refuse a model that was not converted."""
         if not holds_layers(model):
             raise broken(
-                "a Trainer must have this callback when it is made",
-                "one that was added afterwards",
-                "give it as Trainer(callbacks=[DOConvCallback()])",
+                "a Trainer must have this callback, and its model, when it is made",
+                "a callback that was added afterwards, or a model that model_init made",
+                "give Trainer(model, callbacks=[DOConvCallback()]), or convert in model_init",
             )
 
     def on_save(

@@ -162,7 +162,7 @@ def test_an_optimizer_of_the_plain_model_is_an_error(tmp_path):
 def test_a_callback_that_comes_late_is_an_error(tmp_path):
     trainer = trainer_of(tmp_path, network())
     trainer.add_callback(DOConvCallback())
-    with pytest.raises(DOConvError, match="must have this callback when it is made"):
+    with pytest.raises(DOConvError, match="or a model that model_init made"):
         trainer.train()
 
 

@@ -151,3 +151,12 @@ def test_gradients_within_keep_their_bits_and_what_is_not_chosen_stays():
     some = clipped(network(), lambda m: adaptive_clip_grad(m, parameters=m[:4].parameters()))
     assert torch.equal(some["5.weight"], raw["5.weight"])
     assert not torch.equal(some["0.weight"], raw["0.weight"])
+
+
+def test_one_parameter_is_clipped_as_a_list_of_it_is():
+    alone, listed = (
+        clipped(network(), lambda m, of=of: adaptive_clip_grad(m, parameters=of(m[0].weight)))
+        for of in (lambda one: one, lambda one: [one])
+    )
+    assert not torch.equal(alone["0.weight"], clipped(network(), lambda m: None)["0.weight"])
+    assert all(torch.equal(alone[name], one) for name, one in listed.items())

@@ -76,7 +76,7 @@ def adaptive_clip_grad(
     clip_factor: float = 0.01,
     eps: float = 1e-3,
     *,
-    parameters: Iterable[Tensor] | None = None,
+    parameters: Iterable[Tensor] | Tensor | None = None,
 ) -> None:
     """Clip each gradient relative to the norm of its parameter, and that of D' to the norm of D.
 
@@ -88,9 +88,12 @@ def adaptive_clip_grad(
         model: a module, with DO-Conv layers or without.
         clip_factor: the largest norm of a row's gradient, relative to the row's norm.
         eps: the least norm that a row counts with.
-        parameters: those to clip; None is all of the model. The paper leaves out the last layer.
+        parameters: those to clip, or one; None is all of the model. The paper leaves out the last
+            layer.
     """
     deltas = {id(parameter) for parameter in _deltas(model)}
+    if isinstance(parameters, Tensor):  # which would be taken for its rows
+        parameters = [parameters]
     for parameter in model.parameters() if parameters is None else parameters:
         if parameter.grad is None:
             continue
