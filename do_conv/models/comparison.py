@@ -32,6 +32,19 @@ def flattened(
             yield from flattened(item, is_array, around | {id(value)})
 
 
+def held(value: Any, is_array: Callable[[Any], bool], seen: set[int]) -> Iterator[Any]:
+    """The arrays that a value holds, looking once into what is held in several places.
+
+    Containers that all hold each other are not followed along each of their ways.
+    """
+    if is_array(value):
+        yield value
+    elif id(value) not in seen:
+        seen.add(id(value))
+        for item in _items(value):
+            yield from held(item, is_array, seen)
+
+
 def _items(value: Any) -> Iterable[Any]:
     if isinstance(value, Mapping):
         return value.values()

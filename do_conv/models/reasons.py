@@ -6,6 +6,7 @@ from do_conv.table import counted
 
 HAS_DEPTHWISE = "it has a depthwise kernel already"
 NO_CHANNELS = "it has no input or no output channels"
+OUR_NAMES = "it has attributes or methods of its own by the names of those of DO-Conv layers"
 COMPUTED_WEIGHT = "its weight is computed from other parameters"
 UNREAD_WEIGHT = "its own forward pass is not seen to read its weight"
 SHARED_WEIGHT = "its weight is shared with a layer that is left"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from do_conv import DOConvError
-from do_conv.models.comparison import agreement, difference, first_apart, flattened
+from do_conv.models.comparison import agreement, difference, first_apart, flattened, held
 
 
 def floats(*values, dtype="float32"):
@@ -62,6 +62,14 @@ def test_what_holds_itself_is_read_once():
 class Output:
     first: int
     second: set
+
+
+def test_containers_that_all_hold_each_other_are_looked_into_once():
+    containers = [{"own": number} for number in range(20)]
+    for one in containers:
+        one["all"] = containers
+        one |= dict(enumerate(containers))
+    assert sorted(held(containers, is_number, set())) == list(range(20))
 
 
 def is_number(value):

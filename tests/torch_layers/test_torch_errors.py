@@ -172,3 +172,16 @@ def test_a_stride_in_the_place_of_the_authors_multiplier(kernel_size, stride):
 def test_a_stride_that_is_meant_is_not_warned_of(kernel_size, stride):
     DOConv2d(8, 8, kernel_size, stride)
     DOConv1d(8, 8, 3, 9)
+
+
+@pytest.mark.parametrize("name", ["weight", "depthwise_delta"])
+@pytest.mark.parametrize(
+    "change", [lambda data: data[:, :1], lambda data: data[:4], torch.Tensor.double]
+)
+def test_a_parameter_that_is_replaced_before_the_gradients(name, change):
+    layer = DOConv2d(8, 8, 3)
+    loss = layer(torch.randn(2, 8, 6, 6)).sum()
+    parameter = getattr(layer, name)
+    parameter.data = change(parameter.data)
+    with pytest.raises((DOConvError, RuntimeError)):  # PyTorch's own where there are no C loops
+        loss.backward()

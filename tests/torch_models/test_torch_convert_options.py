@@ -51,6 +51,39 @@ def test_what_is_left_and_why(make, reason):
     assert type(convert(model, inplace=True)[1]) is kind
 
 
+class WithSpec(nn.Conv2d):
+    """It has an attribute that DO-Conv layers have."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.spec = "its own"
+
+
+class WithFuse(nn.Conv2d):
+    """It has a method that DO-Conv layers have."""
+
+    def fuse(self):
+        return "its own"
+
+
+@pytest.mark.parametrize("kind", [WithSpec, WithFuse])
+def test_names_of_ours_that_a_class_has_itself_are_kept(kind):
+    layer = kind(3, 8, 3)
+    model = nn.Sequential(layer, nn.Conv2d(8, 8, 3))
+    assert [row.name for row in plan(model).converted] == ["1"]
+    assert plan(model).left[0].reason.startswith("it has attributes or methods of its own")
+    folded = fold(convert(model))[0]
+    assert type(folded) is kind
+    assert folded.__dict__.get("spec") == layer.__dict__.get("spec")
+    assert [row.name for row in plan(model, door="optimizer").converted] == ["0", "1"]
+
+
+def test_sizes_that_belong_to_no_layer_leave_it(network):
+    network[0].first.groups = 2
+    row = plan(network).rows[0]
+    assert (row.becomes, row.spec) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [

@@ -7,9 +7,9 @@ import pickle
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW, lr_scheduler
+from torch.optim import SGD, Adagrad, AdamW, lr_scheduler
 from torch.utils._python_dispatch import TorchDispatchMode
-from twins import difference, network, parameters_of, same_bits, train, twins
+from twins import backward, batches, difference, network, parameters_of, same_bits, train, twins
 
 from do_conv import DOConvError
 from do_conv.torch import DOConvOptimizer, convert, plan
@@ -215,3 +215,29 @@ def test_exception_a_kernel_of_other_sizes():
     model(torch.randn(2, 1, 6, 6)).sum().backward()
     with pytest.raises(DOConvError, match=r"layer '0' must have shape \(64, 3, 3, 3\); received"):
         optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda w: w.sum(1, keepdim=True), lambda w: w[:2], lambda w: w[..., :1]]
+)
+@pytest.mark.parametrize("make", [momentum, lambda p: AdamW(p, 0.01), lambda p: Adagrad(p, 0.01)])
+@pytest.mark.parametrize("what", ["kernel", "gradient", "W", "D'"])
+def test_exception_arrays_of_other_shapes_since(what, make, change):
+    model = network()
+    optimizer = DOConvOptimizer(make(model.parameters()), model)
+    train(model, optimizer, SHAPE, 1)
+    kernel = optimizer.kernels["0"]
+    backward(model, next(batches(model, SHAPE)))
+    replaced = {
+        "kernel": kernel.parameter,
+        "gradient": kernel.parameter.grad,
+        "W": kernel.weight,
+        "D'": kernel.delta,
+    }[what]
+    replaced.data = change(replaced.data).contiguous()
+    before = parameters_of(model)
+    match = f"the {what} of layer '0' must have shape"
+    for call in (optimizer.step, lambda: optimizer.clip_grad_norm_(1.0), optimizer.take_weights):
+        with pytest.raises(DOConvError, match=match):
+            call()
+    assert same_bits(parameters_of(model), before)

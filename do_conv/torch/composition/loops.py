@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from do_conv import native
+from do_conv.core.errors import broken
 from do_conv.core.spec import Spec
 from do_conv.torch.composition import formula
 from do_conv.torch.layout import is_channels_last, laid_out_like
@@ -92,10 +93,11 @@ def compose(weight: Tensor, delta: Tensor, is_added: bool, written: Tensor | Non
     `written` is where to write it, in that format; None is a new tensor.
     """
     laid_out = memory_format(is_added, weight)
+    call = _call(weight, delta, is_added, written)
     written = like_composed(weight, delta, is_added) if written is None else written
     weight, delta = _resolved(weight, laid_out), _resolved(delta)
     native.compose(
-        *_call(weight, delta, is_added), is_last=laid_out is torch.channels_last,
+        *call, is_last=laid_out is torch.channels_last,
         weight=weight.data_ptr(), delta=delta.data_ptr(), composed=written.data_ptr(),
     )  # fmt: skip
     return written
@@ -109,14 +111,14 @@ def differentiate(
     asked: tuple[bool, ...] = (True, True),
 ) -> tuple[Any, ...]:
     """The gradients of W and D', given that of W'; None where a gradient is not asked for."""
-    laid_out = memory_format(is_added, weight, grad)
+    laid_out, call = memory_format(is_added, weight, grad), _call(weight, delta, is_added, grad)
     weight, grad, delta = _resolved(weight, laid_out), _resolved(grad, laid_out), _resolved(delta)
     empty = zip(like_gradients(weight, delta, grad, is_added), asked, strict=True)
     written = tuple(tensor if is_asked else None for tensor, is_asked in empty)
     room = torch.empty_like(delta)
     by_weight, by_delta = (None if tensor is None else tensor.data_ptr() for tensor in written)
     native.differentiate(
-        *_call(weight, delta, is_added), is_last=laid_out is torch.channels_last,
+        *call, is_last=laid_out is torch.channels_last,
         weight=weight.data_ptr(), delta=delta.data_ptr(), grad=grad.data_ptr(),
         transposed=room.data_ptr(), grad_weight=by_weight, grad_delta=by_delta,
     )  # fmt: skip
@@ -151,10 +153,35 @@ def like_gradients(
     return torch.empty_like(weight, memory_format=laid_out), delta.new_empty(delta.shape)
 
 
-def _call(weight: Tensor, delta: Tensor, is_added: bool) -> tuple[Any, ...]:
-    """The dtype, threads, sizes and `is_added` of a call of the loops."""
+def _call(
+    weight: Tensor, delta: Tensor, is_added: bool, composed: Tensor | None = None
+) -> tuple[Any, ...]:
+    """The dtype, threads, sizes and `is_added` of a call of the loops.
+
+    They read and write by these sizes alone, so arrays that do not fit together are refused: one
+    may have been replaced since its layer was called, or its optimizer was made.
+
+    Args:
+        weight, delta, is_added: of the call.
+        composed: W', or a gradient in its shape, if there is one.
+    """
     channels, slots = weight.shape[1], delta.shape[1]
     groups = delta.shape[0] // channels
     area = delta.numel() // (delta.shape[0] * slots)
-    sizes = groups, weight.shape[0] // groups, channels, slots, area
+    rows = weight.shape[0] // max(groups, 1)
+    sizes = groups, rows, channels, slots, area
+    kernel = weight.shape[:2] + delta.shape[2:]
+    given = [delta] if composed is None else [delta, composed]
+    if (
+        groups * rows != weight.shape[0]
+        or groups * channels != delta.shape[0]
+        or weight.numel() != weight.shape[0] * channels * slots
+        or (composed is not None and composed.shape != kernel)
+        or any((one.dtype, one.device) != (weight.dtype, weight.device) for one in given)
+    ):
+        raise broken(
+            "the arrays of a kernel must fit together",
+            " and ".join(f"{tuple(one.shape)} in {one.dtype}" for one in (weight, *given)),
+            "change the plain layer, its channels and groups too, and over-parameterize it then",
+        )
     return _DTYPES[weight.dtype], torch.get_num_threads(), sizes, is_added

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from do_conv.models.comparison import flattened
+from do_conv.models.comparison import held
 
 
 def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> Any:
@@ -23,7 +23,8 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> Any:
         memo: takes what was copied, for copies of what belongs to the model, as in `copy.deepcopy`.
     """
     memo = {} if memo is None else memo
-    tensors = [t for m in model.modules() for t in flattened(vars(m), torch.is_tensor)]
+    seen: set[int] = set()
+    tensors = [t for m in model.modules() for t in held(vars(m), torch.is_tensor, seen)]
     computed = [tensor for tensor in tensors if tensor.grad_fn is not None]
     memo.update({id(tensor): tensor.detach().clone() for tensor in computed})
     return copy.deepcopy(model, memo)

@@ -12,17 +12,27 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
 from do_conv.core import rules
-from do_conv.core.errors import broken
+from do_conv.core.errors import DOConvError, broken
 from do_conv.core.rules import CompositionName, Door
 from do_conv.core.spec import Shape
 from do_conv.models import reasons
 from do_conv.models.choices import Where
 from do_conv.models.decisions import Convolution, Description, DMul, planned
 from do_conv.models.plan import Plan
-from do_conv.torch.base import Composed
+from do_conv.torch.base import Composed, OverParameterized
 from do_conv.torch.models.classes import OwnForward, class_for, reads_weight, spec_of
 from do_conv.torch.models.copies import copied
 from do_conv.torch.models.structure import holders, unwrapped
+
+# The sizes of a layer that is left for one of these cannot be read.
+_WITHOUT_SIZES = (reasons.NO_CHANNELS, reasons.OTHER_SIZES)
+# What a class would lose: `convert` gives a layer attributes and methods of these names.
+_OUR_NAMES = {
+    name
+    for base in (Composed, OverParameterized)
+    for name in (*vars(base), *base.__annotations__)
+    if not name.startswith("__") and not hasattr(_ConvNd, name)
+}
 
 
 def plan(
@@ -93,7 +103,7 @@ def _convolutions(
         if isinstance(layer, _ConvNd):
             reason = reason_for(layer)
             ours = None if reason else becomes(type(layer))
-            has_sizes = not isinstance(layer, Composed) and reason != reasons.NO_CHANNELS
+            has_sizes = not isinstance(layer, Composed) and reason not in _WITHOUT_SIZES
             yield Convolution(
                 name,
                 layer,
@@ -109,6 +119,8 @@ def _convolutions(
 def _reason(layer: Any) -> str | None:
     """Why a convolution has to be left, or None."""
     reason = _reason_for_kernel(layer)
+    if reason is None and any(hasattr(layer, name) for name in _OUR_NAMES):
+        return reasons.OUR_NAMES
     return reason or (None if reads_weight(type(layer)) else reasons.UNREAD_WEIGHT)
 
 
@@ -125,7 +137,10 @@ def _reason_for_kernel(layer: Any) -> str | None:
 def _reason_of_sizes(layer: Any) -> str | None:
     if not is_lazy(layer.weight) and not layer.weight.numel():
         return reasons.NO_CHANNELS
-    spec = spec_of(layer, None)
+    try:
+        spec = spec_of(layer, None)
+    except DOConvError:  # no layer has such sizes
+        return reasons.OTHER_SIZES
     if not spec.has_delta:
         return reasons.ONE_POSITION
     # Somebody has set another weight, which plain layers allow, as for grey images.

@@ -245,11 +245,10 @@ class DOConvOptimizer(Doors):
         """Give W and D' their gradients, where their kernel has one."""
         for kernel in self._trained.values():
             kernel.forget_gradients()
-        together.differentiate(
-            kernel
-            for kernel in self._trained.values()
-            if kernel.parameter.grad is not None and kernel not in but
-        )
+        given = [k for k in self._trained.values() if k.parameter.grad is not None and k not in but]
+        for kernel in given:
+            kernel.check_shapes()
+        together.differentiate(given)
         collectives.sum_gradients(self._trained.values())
 
     def _forget_gradients(self) -> None:

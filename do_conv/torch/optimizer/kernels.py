@@ -52,7 +52,8 @@ class TrainedKernel:
     ) -> None:
         self.parameter, self.name, self.spec = parameter, name, spec
         self.depthwise_init = depthwise_init
-        self._dtype, self._shape = parameter.dtype, parameter.shape
+        self._dtype = parameter.dtype
+        self._shapes = spec.composed_shape, spec.weight_shape, spec.delta_shape
         self._signs: Signs | None = None
         self._given: int | None = None  # the version of the gradient that W was given
         self._sample: Tensor | None = None
@@ -244,7 +245,7 @@ class TrainedKernel:
         Raises:
             DOConvError: if it has.
         """
-        rules.array_shape(f"the kernel of layer '{self.name}'", self._shape, self.parameter.shape)
+        self.check_shapes()
         place = self.parameter.device, self.parameter.dtype
         since = self.weight.device, self._dtype
         if place != since:
@@ -255,6 +256,19 @@ class TrainedKernel:
                 f"{_words(*since)}",
                 "move the model first, then make the optimizer",
             )
+
+    def check_shapes(self) -> None:
+        """Refuse arrays of other sizes: other code may have replaced their memory.
+
+        Raises:
+            DOConvError: if there is one.
+        """
+        shapes, grad = self._shapes, self.parameter.grad
+        arrays = self.parameter, self.weight, self.delta, self.parameter if grad is None else grad
+        names = "kernel", "W", "D'", "gradient"
+        for name, array, shape in zip(names, arrays, (*shapes, shapes[0]), strict=True):
+            if array.shape != shape:
+                rules.array_shape(f"the {name} of layer '{self.name}'", shape, array.shape)
 
     def _is_near(self, composed: Tensor, kernel: Tensor) -> bool:
         """Whether a kernel is the composed one, to the rounding of its D_mul products."""
