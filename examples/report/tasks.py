@@ -50,8 +50,8 @@ another choice of them.
 ON_GROUPED = """### Depthwise and grouped convolutions
 
 Networks for images of 32 × 32 with the blocks of MobileNet-v2 and ResNeXt, three in each of three
-stages, on CIFAR-100: test accuracy in %, the mean over the last five epochs. The paper has their
-like on ImageNet, in Tables 2 and 3.
+stages, whose first convolution halves the image. On CIFAR-100: test accuracy in %, the mean over
+the last five epochs. The paper has their like on ImageNet, in Tables 2 and 3.
 """
 # The experiment of each task of image restoration, the name of its rows, and what is said of it.
 RESTORED = {
