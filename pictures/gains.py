@@ -99,8 +99,8 @@ def _of_tasks(found: dict[str, runs.Experiment]) -> Iterator[tuple[str, ...]]:
     for network, label in tasks.GROUPED.items():
         name = f"cifar100-{network}"
         if name in found:
-            label = f"CIFAR-100, {label}, {_epochs(found[name])}"
-            yield from _line(label, found[name], runs.LAST, None)
+            shown = f"CIFAR-100, {label}, {_epochs(found[name])}"
+            yield from _line(shown, found[name], runs.LAST, None)
     for name, what, _ in tasks.RESTORED.values():
         if name in found:
             label = f"{what} in photographs, PSNR in dB, {_epochs(found[name])}"

@@ -16,7 +16,7 @@ from do_conv.core.spec import Spec
 from do_conv.models import checks
 from do_conv.tf.composition import compose_spec
 from do_conv.tf.models.structure import children
-from do_conv.tf.plain import copy_state, made_like
+from do_conv.tf.plain import configuration, copy_state, made_like
 
 _TWIN = "make the plain model with this forward pass, and give folded_weights(model) to set_weights"
 _BY_HAND = "take the kernel from composed_kernel() for a plain layer of yours"
@@ -181,8 +181,8 @@ class Composed(keras.layers.Layer):
             DOConvError: if the layer is of a subclass with a forward pass of its own.
         """
         self._check_forward("call", _TWIN)
-        known = self._plain.get_config(self).keys() - {"lora_rank", "lora_alpha"}
-        without = self.get_config().keys() - known
+        known = configuration(self, self._plain).keys() - {"lora_rank", "lora_alpha"}
+        without = configuration(self, type(self)).keys() - known
         return made_like(self, self._plain, without=without)
 
     def folded_values(self, *, check_finite: bool = True) -> dict[str, np.ndarray]:

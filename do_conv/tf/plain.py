@@ -43,6 +43,13 @@ def known_data_format(data_format: Any) -> Any:
     return rules.choice("data_format", lower(data_format), ("channels_last", "channels_first"))
 
 
+def configuration(layer: Any, kind: Any) -> dict[str, Any]:
+    """A layer's configuration as that of `kind`, a class of which it is one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the warning of Keras for a stored lambda
+        return dict(kind.get_config(layer))
+
+
 def made_like(
     layer: Any, kind: Any, more: Mapping[str, Any] | None = None, without: Iterable[str] = ()
 ) -> Any:
@@ -60,9 +67,7 @@ def made_like(
     Returns:
         the new layer.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the warning of Keras for a stored lambda
-        config = {k: v for k, v in layer.get_config().items() if k not in without}
+    config = {k: v for k, v in configuration(layer, type(layer)).items() if k not in without}
     live = {name: getattr(layer, name, None) for name in config}
     own = {name: value for name, value in live.items() if _is_own(value)}
     as_stored, as_held = {**config, **(more or {})}, {**config, **own, **(more or {})}
