@@ -34,7 +34,7 @@ from do_conv.torch.optimizer.groups import (
     schedule_apart,
 )
 from do_conv.torch.optimizer.kernels import TrainedKernel
-from do_conv.torch.optimizer.layers import held_layers, options_of_deltas
+from do_conv.torch.optimizer.layers import Held, held_layers, options_of_deltas
 from do_conv.torch.optimizer.live import nested
 from do_conv.torch.optimizer.wrapper import Wrapper, check_inner
 
@@ -123,6 +123,7 @@ class Doors(Wrapper):
         optimizer.zero_grad()
         _leave_out(optimizer, deltas)
         model = fold(model, inplace=True, check_finite=False)
+        _keep_parameters(model, found)
         its = cls.__new__(cls)
         Wrapper.__init__(its, optimizer, options)
         its.model, its._depthwise_init, its._has_state = model, "identity", True
@@ -182,6 +183,17 @@ def _moved(kernel: TrainedKernel, layers: Iterable[Any]) -> nn.Parameter:
         layer.spec, layer.composition, layer.depthwise_init = spec, "kernel", kernel.depthwise_init
         layer.register_parameter(DELTA, made)
     return made
+
+
+def _keep_parameters(model: nn.Module, found: Iterable[Held]) -> None:
+    """Make W' the parameter that was W, also where it has another shape: its state moves, too."""
+    read_by = readers(holders(model))
+    for held in found:
+        kernel = model.get_submodule(held.name).weight
+        if kernel is not held.parameter:
+            held.parameter.data = kernel.detach()
+            for layer in read_by[id(kernel)]:
+                layer.weight = held.parameter
 
 
 def _leave_out(optimizer: Optimizer, deltas: set[Any]) -> None:
