@@ -189,7 +189,8 @@ def _keep_parameters(model: nn.Module, found: Iterable[Held]) -> None:
     """Make W' the parameter that was W, also where it has another shape: its state moves, too."""
     read_by = readers(holders(model))
     for held in found:
-        kernel = model.get_submodule(held.name).weight
+        folded: Any = model.get_submodule(held.name)
+        kernel = folded.weight
         if kernel is not held.parameter:
             held.parameter.data = kernel.detach()
             for layer in read_by[id(kernel)]:
