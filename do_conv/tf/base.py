@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras import constraints, ops, regularizers
+from keras import constraints, initializers, ops, regularizers
 
 from do_conv.core import rules
 from do_conv.core.errors import broken
@@ -12,6 +12,7 @@ from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.tf.composed import Composed
 from do_conv.tf.composition import depthwise_kernel, pointwise_kernel
+from do_conv.tf.slots import OfPlainShape, like_plain
 from do_conv.tf.starts import DeltaStart
 
 
@@ -68,6 +69,10 @@ class OverParameterized(Composed):
             kwargs["autocast"] = False
             if not self.spec.has_plain_weight:
                 kwargs["shape"] = (self.spec.d_mul, *kwargs["shape"][self.rank :])
+                start = initializers.get(kwargs["initializer"])
+                kwargs["initializer"] = like_plain(start, self.spec, OfPlainShape)
+                for own in ("regularizer", "constraint"):
+                    kwargs[own] = like_plain(kwargs[own], self.spec)
         return super().add_weight(*args, name=name, **kwargs)
 
     def _convolve_features(self, inputs: Any, kernel: Any) -> Any:

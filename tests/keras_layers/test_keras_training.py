@@ -200,3 +200,41 @@ def test_a_lora_trains_again_after_a_file_was_loaded(tmp_path):
     before = numbers(variable(layer, "lora_kernel_b"))
     fit_one_step(layer)
     assert abs(numbers(variable(layer, "lora_kernel_b")) - before).max() > 1e-4
+
+
+class OfFilters:
+    """Sets each filter to its own norm, and adds up the filters' norms."""
+
+    @staticmethod
+    def norms(kernel):
+        axes = tuple(range(kernel.ndim - 1))
+        return keras.ops.sqrt(keras.ops.sum(keras.ops.square(kernel), axis=axes, keepdims=True))
+
+    def project(self, kernel):
+        return kernel / self.norms(kernel)
+
+    def penalise(self, kernel):
+        return keras.ops.sum(self.norms(kernel))
+
+
+@pytest.mark.parametrize("d_mul", [None, 11])
+@pytest.mark.parametrize("layer_class", [DOConv1D, DOConv2D])
+def test_functions_of_a_filter_see_one_in_w(layer_class, d_mul):
+    of_filters, seen = OfFilters(), []
+
+    def start(shape, dtype=None):
+        seen.append(len(shape))
+        return keras.initializers.GlorotUniform(0)(shape, dtype)
+
+    layer = layer_class(
+        4, 3, d_mul=d_mul, kernel_initializer=start,
+        kernel_constraint=of_filters.project, kernel_regularizer=of_filters.penalise,
+    )  # fmt: skip
+    layer.build(an_input(layer).shape)
+    assert seen == [layer.rank + 2]
+    each = np.sqrt((numbers(layer.kernel).reshape(-1, 4) ** 2).sum(0))
+    (penalty,) = layer.losses
+    np.testing.assert_allclose(numbers(penalty), each.sum(), rtol=1e-6)
+    fit_one_step(layer)
+    each = np.sqrt((numbers(layer.kernel).reshape(-1, 4) ** 2).sum(0))
+    np.testing.assert_allclose(each, 1, rtol=1e-6)

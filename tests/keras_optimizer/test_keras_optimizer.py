@@ -150,6 +150,17 @@ def test_a_constraint_is_on_w(numbers, train):
     assert numbers(kernel.parameter).min() < 0
 
 
+def test_a_constraint_sees_the_axes_of_a_plain_kernel(numbers, train):
+    norm = keras.constraints.UnitNorm(axis=[0, 1, 2])
+    layers = [keras.layers.Conv2D(2, 4, kernel_constraint=norm), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((4, 4, 4)), *layers])
+    optimizer = DOConvOptimizer(optimizers.SGD(0.05), model, d_mul=18)
+    train(model, optimizer, epochs=1)
+    (kernel,) = optimizer.kernels.values()
+    of_filters = np.sqrt((numbers(kernel.weight).reshape(-1, 2) ** 2).sum(0))
+    np.testing.assert_allclose(of_filters, 1, rtol=1e-5)
+
+
 def test_a_penalty_moves_d_through_the_composed_kernel(numbers):
     penalty = keras.regularizers.L2(0.5)
     layers = [keras.layers.Conv2D(2, 2, kernel_regularizer=penalty), keras.layers.Flatten()]

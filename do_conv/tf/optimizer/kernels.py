@@ -13,6 +13,7 @@ from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.tf.composition import compose_spec, gradients
 from do_conv.tf.optimizer.compiled import all_before_any, on_arrays
+from do_conv.tf.slots import like_plain
 from do_conv.tf.starts import DeltaStart, weight_for
 
 # How many variables of the optimizer a kernel has: W, D', and the values that were written last.
@@ -48,7 +49,7 @@ class TrainedKernel:
             optimizer, variable.path, slots, dtype,
             layout=getattr(variable, "_layout", None) if slots == shape else None,
         )  # fmt: skip
-        self.weight.constraint = variable.constraint
+        self.weight.constraint = like_plain(variable.constraint, spec)
         scope = variable.path.rpartition("/")[0]
         self.delta = _added(optimizer, f"{scope}/depthwise_delta", delta, dtype)
         name = f"{variable.path}_written".replace("/", "_")
