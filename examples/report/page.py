@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from do_conv.table import counted
 from examples import doors
 from examples.report import paper, tasks
 from examples.report.runs import LAST, Comparison, Experiment, beside, compare, gains
@@ -203,7 +204,8 @@ def _places(found: Mapping[str, Experiment]) -> Iterable[str]:
         for place in one.places:
             versions = ", ".join(f"{k} {v}" for k, v in place["versions"].items())
             machine = place["machine"]
-            on = f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads"
+            has = [counted(machine["cores"], "core"), counted(machine["threads"], "thread")]
+            on = ", ".join([machine["processor"], *has])
             on += f", {machine['device']}" if "device" in machine else ""
             lines.append((name, versions, on, _settings(one.settings)))
     yield markdown.table(("experiment", "versions", "machine", "settings"), lines)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from do_conv.table import counted
 from examples.report.runs import Comparison, Experiment, compare, gains, interval
 from examples.report.tables import OF_D, OURS, arms, difference, gain, signed
 from examples.sensitivity import settings
@@ -114,7 +115,7 @@ def page(found: Mapping[str, Experiment], paper: Mapping[str, tuple[float, float
 def _places(found: Mapping[str, Experiment]) -> str:
     """The machines and versions, in a sentence."""
     shown = dict.fromkeys(
-        f"{place['machine']['processor']}, {place['machine']['threads']} thread, "
+        f"{place['machine']['processor']}, {counted(place['machine']['threads'], 'thread')}, "
         + ", ".join(f"{name} {version}" for name, version in place["versions"].items())
         for one in found.values() for place in one.places
     )  # fmt: skip

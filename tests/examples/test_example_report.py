@@ -114,8 +114,8 @@ def test_a_run_on_an_accelerator_says_so(results):
     for arm in ("plain", "do-conv"):
         write(results, "mnist-keras", arm, 0, [80], {"epochs": 1}, places=ON_A_CARD)
     text = page.page(runs.load(results), {})
-    assert "| mnist-torch | python 3.11, torch 2.13 | a processor, 2 cores, 1 threads | " in text
-    assert "| mnist-keras | python 3.11, torch 2.13 | a processor, 2 cores, 1 threads, a c" in text
+    assert "| mnist-torch | python 3.11, torch 2.13 | a processor, 2 cores, 1 thread | " in text
+    assert "| mnist-keras | python 3.11, torch 2.13 | a processor, 2 cores, 1 thread, a c" in text
 
 
 @pytest.mark.parametrize(("arm", "seed"), [("plain", 1), ("do-conv", 2)])
