@@ -14,9 +14,9 @@ FRAMEWORKS = {
 }
 HEAD = """# What DO-Conv costs
 
-A folded network is the plain network: the same operators at the same cost. Only training costs
-more, because every step composes the kernels. This overhead is fixed per step: negligible for large
-inputs and batches, noticeable for small ones.
+A folded network is the plain network: the same operators at the same cost. Training costs more, and
+evaluation before folding, because every pass composes the kernels. This overhead is fixed per step:
+negligible for large inputs and batches, noticeable for small ones.
 """
 COMMON = """Each step includes the optimizer, SGD with momentum. `authors' formula` is the authors'
 method, rewritten: it adds I to D in every pass and composes with one `einsum`. Here it also makes I

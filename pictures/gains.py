@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from do_conv.table import counted
 from examples.records import RESULTS
 from examples.report import paper, runs, sensitivity, tasks
 from pictures.markdown import KEEP, table
@@ -31,9 +31,16 @@ HEAD = ("", "plain → DO-Conv, %", "gain", "theirs", "seeds")
 
 
 def gains(folder: Path = RESULTS) -> str:
-    """A table with a line for each experiment that several seeds of both arms have run."""
+    """A table with a line for each experiment that several seeds of both arms have run.
+
+    A sentence below it counts those whose interval excludes zero.
+    """
     found, study = runs.load(folder), _study(folder)
-    return table(HEAD, itertools.chain(_lines(found), _of_tasks(found), _of_digits(study)))
+    lines = [*_lines(found), *_of_tasks(found), *_of_digits(study)]
+    clear = [gain for _, _, gain, _, _ in lines if gain.startswith("**")]
+    lost = sum(gain.startswith("**−") for gain in clear)
+    counts = f"Gains in bold: {len(clear) - lost} of {len(lines)}. Losses in bold: {lost}."
+    return f"{table(HEAD, lines)}\n{counts}\n"
 
 
 def of_variants(*names: str, folder: Path = RESULTS) -> str:
@@ -68,7 +75,7 @@ def _lines(found: dict[str, runs.Experiment]) -> Iterator[tuple[str, ...]]:
         first = {arm: {seed: line[:1] for seed, line in of_seed.items()}
                  for arm, of_seed in found["mnist-torch"].runs.items()}  # fmt: skip
         one = replace(found["mnist-torch"], runs=first)
-        yield from _line("MNIST, PyTorch, 1 epoch", one, 1, None)
+        yield from _line("MNIST, PyTorch, epoch 1 of the same runs", one, 1, None)
     seen = set()
     for group in paper.TABLES:
         for row in group.rows:
@@ -142,4 +149,4 @@ def _names(experiment: str) -> Iterator[str]:
 
 
 def _epochs(one: runs.Experiment) -> str:
-    return f"{one.settings['epochs']} epochs"
+    return counted(one.settings["epochs"], "epoch")

@@ -49,9 +49,9 @@ another choice of them.
 """
 ON_GROUPED = """### Depthwise and grouped convolutions
 
-Networks for images of 32 × 32 with the blocks of MobileNet-v2 and ResNeXt, three in each of three
-stages, whose first convolution halves the image. On CIFAR-100: test accuracy in %, the mean over
-the last five epochs. The paper has their like on ImageNet, in Tables 2 and 3.
+A network for images of 32 × 32 with the blocks of MobileNet-v2, three in each of three stages. Its
+first convolution halves the image. On CIFAR-100: test accuracy in %, the mean over the last five
+epochs. The paper has its like on ImageNet, in Tables 2 and 3.
 """
 # The experiment of each task of image restoration, the name of its rows, and what is said of it.
 RESTORED = {

@@ -116,9 +116,11 @@ def test_a_gain_is_bold_where_its_interval_excludes_zero(tmp_path):
     # half width is 4.3027 / sqrt(3) = 2.4842 standard deviations of the differences.
     assert lines == [
         "| MNIST, PyTorch, 2 epochs | 91.00 → 92.10 | **+1.10 ± 0.25** | +0.52 | 3 |",
-        "| MNIST, PyTorch, 1 epoch | 50.00 → 52.00 | +2.00 ± 2.48 |  | 3 |",
+        "| MNIST, PyTorch, epoch 1 of the same runs | 50.00 → 52.00 | +2.00 ± 2.48 |  | 3 |",
         "| CIFAR-100, ResNet-v2-20, 5 epochs | 61.00 → 61.00 | +0.00 ± 6.57 | +0.54 | 3 |",
-        "| GunPoint, FCN, 1 epochs | 81.00 → 80.00 | −1.00 |  | 3 |",
+        "| GunPoint, FCN, 1 epoch | 81.00 → 80.00 | −1.00 |  | 3 |",
+        "",
+        "Gains in bold: 1 of 4. Losses in bold: 0.",
     ]
 
 

@@ -152,7 +152,7 @@ def test_a_class_of_its_own_made_from_inputs_and_outputs_stays():
 def test_exception_subclassed_models(make):
     model = make()
     model(an_input(2, 8, 8, 3))
-    match = rf"must be a Functional or Sequential model, .* received a {make.__name__}.*; convert"
+    match = rf"must be a Functional or Sequential model, .* received a {make.__name__}.*; train it"
     with pytest.raises(DOConvError, match=match):
         convert(model)
 

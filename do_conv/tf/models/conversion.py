@@ -55,7 +55,10 @@ def convert(
     """
     check_model(model)
     start = rules.depthwise_init(depthwise_init)
-    remedy = "convert the models and layers it holds, or use do_conv.tf's layers in its code"
+    remedy = (
+        "train it with DOConvOptimizer, convert the models and layers it holds, or use "
+        "do_conv.tf's layers in its code"
+    )
     check_known(model, remedy)
     converted = to_convert(described(model), where, d_mul, composition)
     rows = {id(layer): row for layer, row in converted}
