@@ -16,8 +16,8 @@ ON_TASKS = """## Other tasks
 
 These are no experiments of the paper. Each figure is that after the last step, on data held out; a
 gain is in the unit of its row. Both arms of a row start from the same weights and see the same
-batches. The column *door* says whether W and D' are in layers or in the optimizer. Both are the same
-training to rounding, which many steps amplify: two such rows differ by chance.
+batches. The column *door* says whether W and D' are in layers or in the optimizer. Both are the
+same training to rounding, which many steps amplify: two such rows differ by chance.
 
 Segmentation, as in Table 4, is not among them: of the packages that were looked at, scikit-image,
 scikit-learn, SciPy, MONAI and torchvision have no photographs with masks among their files, and
