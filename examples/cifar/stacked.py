@@ -23,7 +23,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from examples import doors, states
 from examples.cifar import data, train
-from examples.cifar.schedules import BATCH, DECAY, MOMENTUM, RATE, Schedule
+from examples.cifar.schedules import BATCH, DECAY, MOMENTUM, Schedule
 from examples.cifar.state import experiment, settings
 from examples.records import Record
 
@@ -101,7 +101,7 @@ def made(
     alone = [train.made(given, arm, seed, device)[0] for seed in given.seeds]
     stack = Stack([one.to(DTYPES[given.precision]) for one in alone])
     # SGD treats every number alone, so a stack is trained as each of its seeds.
-    return stack, torch.optim.SGD(stack.weights.values(), RATE, MOMENTUM, weight_decay=DECAY)
+    return stack, torch.optim.SGD(stack.weights.values(), given.rate, MOMENTUM, weight_decay=DECAY)
 
 
 def schedule(iterations: int, steps: int) -> Schedule:
@@ -216,8 +216,9 @@ def train_epoch(
     dtype = next(iter(stack.weights.values())).dtype
     totals = torch.zeros(len(seeds), device=images.device)
     for number, (inputs, labels) in enumerate(batches(seeds, images, epoch)):
+        factor = plan.factor((epoch - 1) * steps + number, steps)
         for group in optimizer.param_groups:
-            group["lr"] = RATE * plan.factor((epoch - 1) * steps + number, steps)
+            group["lr"] = optimizer.defaults["lr"] * factor
         losses = step(inputs.to(dtype), labels)
         optimizer.zero_grad()
         losses.sum().backward()  # a seed's weights take part in its own loss alone

@@ -16,10 +16,6 @@ from examples.records import Record
 SETTINGS = ("dataset", "network", "schedule")
 SETTINGS_OF_D = ("stages", "depthwise_init", "d_mul", "door")
 STAGES = [0, 1, 2, 3]  # all of them are converted, unless it is said
-TRAINING = {
-    "batch": BATCH, "optimizer": f"SGD {RATE}, momentum {MOMENTUM}, weight decay {DECAY}",
-    "augmentation": "crop of 32 x 32 from 40 x 40, flip",
-}  # fmt: skip
 
 
 class Run(states.Run):
@@ -46,7 +42,12 @@ class Run(states.Run):
 def settings(given: argparse.Namespace, arm: str) -> dict[str, Any]:
     """The settings of a run but for its epochs."""
     of_d = () if arm == "plain" else SETTINGS_OF_D
-    return {**{name: getattr(given, name) for name in (*SETTINGS, *of_d)}, **TRAINING}
+    training = {
+        "batch": BATCH,
+        "optimizer": f"SGD {given.rate:g}, momentum {MOMENTUM}, weight decay {DECAY}",
+        "augmentation": "crop of 32 x 32 from 40 x 40, flip",
+    }
+    return {**{name: getattr(given, name) for name in (*SETTINGS, *of_d)}, **training}
 
 
 def experiment(given: argparse.Namespace, arm: str) -> str:
@@ -57,6 +58,8 @@ def experiment(given: argparse.Namespace, arm: str) -> str:
     parts = [given.dataset, given.network]
     if given.schedule != "short":
         parts.append(given.schedule)
+    if given.rate != RATE:
+        parts.append(f"rate-{given.rate:g}")
     if arm != "plain":
         parts += _stages(given) + variants.in_name(given)
     parts += doors.in_name(arm, given.door)

@@ -83,6 +83,7 @@ def arguments(about: str) -> argparse.ArgumentParser:
         "--stages", nargs="+", type=int, choices=STAGES, default=STAGES,
         help="Table 6: those converted",
     )  # fmt: skip
+    add("--rate", type=float, default=RATE, help="the learning rate, which a schedule multiplies")
     variants.add_to(parser)
     add("--device", help="default: cuda if there is one, else cpu")
     add("--threads", type=int, default=torch.get_num_threads())
@@ -101,7 +102,7 @@ def made(
     # optimizer's does.
     plain = networks.network(given.network, data.CLASSES[given.dataset]).to(device)
     model = door.network(plain).to(memory_format=torch.channels_last)
-    sgd = torch.optim.SGD(model.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
+    sgd = torch.optim.SGD(model.parameters(), given.rate, MOMENTUM, weight_decay=DECAY)
     return model, door.optimizer(sgd, model), door
 
 
@@ -144,8 +145,9 @@ def train_epoch(
     total = 0.0
     model.train()
     for step, (images, labels) in enumerate(train.shuffled(BATCH, generator)):
+        factor = schedule.factor((epoch - 1) * steps + step, steps)
         for group in optimizer.param_groups:
-            group["lr"] = RATE * schedule.factor((epoch - 1) * steps + step, steps)
+            group["lr"] = optimizer.defaults["lr"] * factor
         loss = nn.functional.cross_entropy(model(channels_last(images)), labels)
         optimizer.zero_grad()
         loss.backward()

@@ -13,7 +13,7 @@ from do_conv.figures import change_picture, draw_curves
 from do_conv.files import replacing
 from examples import doors
 from examples.records import RESULTS
-from examples.report import page, paper, runs, sensitivity, tasks
+from examples.report import page, paper, rates, runs, sensitivity, tasks
 from examples.sensitivity.train import FOLDER
 from pictures.plots import picture
 
@@ -40,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         beside.write_text(results, encoding="utf-8")
     if studied:
         with replacing(given.docs / "when-it-helps.md") as beside:
-            beside.write_text(sensitivity.page(studied, paper.by_depth()), encoding="utf-8")
+            text = sensitivity.page(studied, paper.by_depth(), rates.section(found))
+            beside.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -89,13 +89,18 @@ OF_VARIANTS = {
 DEPTHS = {2: "digits-depth-2", 4: BASE, 8: "digits-depth-8"}
 
 
-def page(found: Mapping[str, Experiment], paper: Mapping[str, tuple[float, float]]) -> str:
+def page(
+    found: Mapping[str, Experiment],
+    paper: Mapping[str, tuple[float, float]],
+    of_rates: str = "",
+) -> str:
     """The page.
 
     Args:
         found: the experiments by name.
         paper: the smallest and the largest gain of the paper's networks on CIFAR-100, "shallow" and
             "deep".
+        of_rates: the section on the learning rate of a larger task.
     """
     ends = {name: result for name in LABELS if (result := _end(found, f"digits-{name}"))}
     firsts = {name: compare(_first(found[f"digits-{name}"]), last=1) for name in ends}
@@ -104,6 +109,8 @@ def page(found: Mapping[str, Experiment], paper: Mapping[str, tuple[float, float
     if tuned:
         heads = ("", "plain: rate", "DO-Conv: rate", *OURS)
         parts += [ON_RATES, markdown.table(heads, (cells for cells, _ in tuned.values()))]
+    if of_rates:
+        parts.append(of_rates)
     if of_variants := variants(found):
         parts += [ON_VARIANTS, of_variants]
     parts += [_paper(found, paper, ends, firsts), *_of_d(found)]

@@ -21,12 +21,12 @@ CIFAR = {"dataset": "cifar100", "network": "resnet_v2_20", "schedule": "short", 
 
 
 def write(folder, experiment, arm, seed, accuracies, settings, **more):
-    name = folder / f"{experiment}-{arm}-seed{seed}"
+    name = f"{experiment}-{arm}-seed{seed}"
     whose = {"experiment": experiment, "arm": arm, "seed": seed}
     header = {**whose, "settings": settings, "places": [PLACE], **more}
-    name.with_suffix(".json").write_text(json.dumps(header))
+    (folder / f"{name}.json").write_text(json.dumps(header))
     lines = [{**whose, "epoch": epoch, "accuracy": one} for epoch, one in enumerate(accuracies, 1)]
-    name.with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 @pytest.fixture
