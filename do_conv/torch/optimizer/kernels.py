@@ -220,7 +220,6 @@ class TrainedKernel:
         """Remember what the program knows of the kernel as it was composed."""
         self._signs = self._signs_now()
 
-    @torch.no_grad()
     def is_foreign(self) -> bool:
         """Whether somebody else has written the kernel since it was composed.
 
