@@ -33,8 +33,8 @@ Rows of Tables 1 to 8 that were run. The schedule `full` has 64,000 iterations, 
 `short` and `medium` have 12 and 40 epochs, so they show an early stage of training, not the paper's
 figure. An accuracy on CIFAR is the mean over the last five epochs, as in the paper; others are
 those after the last epoch. `epochs` is how many each arm, plain / DO-Conv, needs to reach the
-plain network's end. ResNet-v2-20 on CIFAR-100 is planned with ten seeds: with fewer, its row is an
-interim result.
+plain network's end. Ten seeds were planned for ResNet-v2-20 on CIFAR-100, five for its variants:
+with fewer, a row is an interim result.
 Runs with W and D' in the optimizer (`--door optimizer`) have rows of their own, which say so after
 the schedule.
 """
