@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from do_conv.table import counted
 from examples.records import RESULTS
-from examples.report import paper, runs, sensitivity, tasks
+from examples.report import of_d, paper, rates, runs, sensitivity, tasks
 from pictures.markdown import KEEP, table
 
 ON_MNIST = {"mnist-torch": "PyTorch", "mnist-keras": "Keras", "mnist-gluon": "MXNet Gluon"}
@@ -27,6 +27,12 @@ SUMMED = (
     ("segmentation, mIoU", "Table 4", r".*segmentation DO-Conv"),
     ("detection, AP", "Table 5", r".*detection DO-Conv"),
 )
+# Tables of variants of D, which have tables of their own.
+OF_VARIANTS = ("Table 6", "Table 7", "Table 8")
+DEFAULT = "all stages, D = I, D_mul = 9"
+STAGES = {"stages0": "stage 0", "stages01": "stages 0 and 1", "stages012": "stages 0, 1 and 2"}
+ON_DIGITS = "On [digits](when-it-helps.md#which-d), with a network of 4 layers:"
+ON_CIFAR = "On CIFAR-100, with [ResNet-v2-20](results.md#the-papers-tables) and 12 epochs:"
 HEAD = ("", "plain → DO-Conv, %", "gain", "theirs", "seeds")
 
 
@@ -43,9 +49,20 @@ def gains(folder: Path = RESULTS) -> str:
     return f"{table(HEAD, lines)}\n{counts}\n"
 
 
-def of_variants(*names: str, folder: Path = RESULTS) -> str:
-    """A table of variants of D on digits, beside the default."""
-    return re.sub(r"-(?=\d)", "−", sensitivity.variants(_study(folder), names))
+def of_variants(
+    on_digits: Mapping[str, str], on_cifar: Mapping[str, str], folder: Path = RESULTS
+) -> str:
+    """Variants of D beside the default, on digits and on CIFAR-100: a table of each that has run.
+
+    Args:
+        on_digits, on_cifar: the variants in words, by what they add to a run's name.
+    """
+    digits = of_d.table(_study(folder), sensitivity.BASE, sensitivity.DEFAULT, on_digits, last=1)
+    cifar = of_d.table(runs.load(folder), rates.BASE, DEFAULT, on_cifar, runs.LAST)
+    shown = {ON_DIGITS: digits, ON_CIFAR: cifar}
+    return "\n".join(
+        f"{what}\n\n" + re.sub(r"-(?=\d)", "−", lines) for what, lines in shown.items() if lines
+    )
 
 
 def _study(folder: Path) -> dict[str, runs.Experiment]:
@@ -77,7 +94,7 @@ def _lines(found: dict[str, runs.Experiment]) -> Iterator[tuple[str, ...]]:
         one = replace(found["mnist-torch"], runs=first)
         yield from _line("MNIST, PyTorch, epoch 1 of the same runs", one, 1, None)
     seen = set()
-    for group in paper.TABLES:
+    for group in (one for one in paper.TABLES if one.name not in OF_VARIANTS):
         for row in group.rows:
             for name in _names(row.experiment):
                 if name in found and name not in seen:

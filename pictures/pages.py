@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from examples.report import of_d, sensitivity
 from pictures import costs, gains, versions
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "gains": gains.gains,
     "gains of the paper": gains.of_the_paper,
-    "gains by layers": lambda: gains.of_variants("first1", "first2", "first3"),
-    "gains by d_mul": lambda: gains.of_variants("dmul-wider", "dmul-4"),
-    "gains by start": lambda: gains.of_variants("he"),
+    "gains by layers": lambda: gains.of_variants(sensitivity.LAYERS, gains.STAGES),
+    "gains by d_mul": lambda: gains.of_variants(of_d.D_MULS, of_d.D_MULS),
+    "gains by start": lambda: gains.of_variants(of_d.STARTS, of_d.STARTS),
     "costs": costs.by_framework,
     "by estimate": costs.by_estimate,
     "costs by door": costs.by_door,

@@ -251,6 +251,11 @@ def gains(one: Experiment, last: int = LAST) -> dict[int, float]:
     }
 
 
+def apart(one: dict[int, float], other: dict[int, float]) -> np.ndarray:
+    """The differences of two gains over the seeds that both have."""
+    return np.array([one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())])
+
+
 def interval(values: np.ndarray) -> float | None:
     """Half the width of the confidence interval of the mean, Student's t; None without a spread.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from do_conv.table import counted
-from examples.report.runs import Comparison, Experiment, compare, gains, interval
-from examples.report.tables import OF_D, OURS, arms, difference, gain, signed
+from examples.report import of_d
+from examples.report.runs import Comparison, Experiment, apart, compare, gains, interval
+from examples.report.tables import OURS, arms, gain, signed
 from examples.sensitivity import settings
 from pictures import markdown
 
@@ -82,9 +83,9 @@ LABELS = {
     "width-8": "8 channels", "width-32": "32 channels", "depth-2": "2 layers",
     "depth-8": "8 layers",
 }  # fmt: skip
-OF_VARIANTS = {
-    "": "all layers, D = I, D_mul = 9", "first1": "the first layer", "first2": "the first 2 layers",
-    "first3": "the first 3 layers", **OF_D,
+DEFAULT = "all layers, D = I, D_mul = 9"
+LAYERS = {
+    "first1": "the first layer", "first2": "the first 2 layers", "first3": "the first 3 layers",
 }  # fmt: skip
 DEPTHS = {2: "digits-depth-2", 4: BASE, 8: "digits-depth-8"}
 
@@ -111,8 +112,9 @@ def page(
         parts += [ON_RATES, markdown.table(heads, (cells for cells, _ in tuned.values()))]
     if of_rates:
         parts.append(of_rates)
-    if of_variants := variants(found):
-        parts += [ON_VARIANTS, of_variants]
+    of_variants = {**LAYERS, **of_d.STARTS, **of_d.D_MULS}
+    if variants := of_d.table(found, BASE, DEFAULT, of_variants, last=1):
+        parts += [ON_VARIANTS, variants]
     parts += [_paper(found, paper, ends, firsts), *_of_d(found)]
     options = ", ".join(f"`{shlex.join(given)}`" for given in settings.VARIANTS.values())
     parts.append(ON_FILES.format(options=options, places=_places(found)))
@@ -152,26 +154,6 @@ def _settings(
             (LABELS[name], plain, ours, gained, p, "" if first is None else gain(first), seeds)
         )
     yield markdown.table(("", "plain", "DO-Conv", "gain", "p", "first", "seeds"), lines)
-
-
-def variants(found: Mapping[str, Experiment], names: Collection[str] = tuple(OF_VARIANTS)) -> str:
-    """A table of the default and of these variants of D; nothing while none of them has run."""
-    lines, usual = [], gains(found.get(BASE, Experiment()), last=1)
-    for name in ("", *filter(None, names)):
-        one = found.get(f"{BASE}-{name}" if name else BASE, Experiment())
-        result = compare(one, last=1)
-        if result is not None:
-            apart = _apart(gains(one, last=1), usual)
-            to_usual = difference(float(apart.mean()), interval(apart)) if name else ""
-            _, ours, gained, p, seeds = arms(result)
-            lines.append((OF_VARIANTS[name], ours, gained, p, to_usual, seeds))
-    heads = ("", "DO-Conv", "gain", "p", "to the default", "seeds")
-    return markdown.table(heads, lines) if len(lines) > 1 else ""
-
-
-def _apart(gains: Mapping[int, float], others: Mapping[int, float]) -> np.ndarray:
-    """The differences of two gains over the seeds that both have."""
-    return np.array([gains[seed] - others[seed] for seed in sorted(gains.keys() & others.keys())])
 
 
 def tuned(found: Mapping[str, Experiment]) -> dict[str, Comparison]:
@@ -250,11 +232,11 @@ def _of_depths(found: Mapping[str, Experiment]) -> str:
         gains(found.get(DEPTHS[depth], Experiment()), last=1)
         for depth in (min(DEPTHS), max(DEPTHS))
     )
-    apart = _apart(shallow, deep)
-    width = interval(apart)
+    differences = apart(shallow, deep)
+    width = interval(differences)
     if width is None:
         return "Of a difference by depth there are too few runs."
-    more = float(apart.mean())
+    more = float(differences.mean())
     verdict = f"the {'shallowest' if more > 0 else 'deepest'} gains more"
     if abs(more) <= width:
         verdict = "no difference by depth is shown"

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from examples.report.runs import Comparison
 
 OURS = ("plain", "DO-Conv", "gain", "p", "seeds")
-# Variants of D, by what they add to a run's name; kernels are 3 x 3.
-OF_D = {"he": "D of He et al.", "dmul-wider": "D_mul = 25", "dmul-4": "D_mul = 36"}
 
 
 def arms(result: Comparison, digits: int = 2) -> tuple[str, str, str, str, str]:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from examples import doors, variants
+from examples.report.of_d import D_MULS, STARTS
 from examples.report.runs import ACCURACY, LAST, Experiment, compare
-from examples.report.tables import OF_D, OURS, arms, commands
+from examples.report.tables import OURS, arms, commands
 from pictures import markdown
 
 ON_TASKS = """## Other tasks
@@ -75,6 +76,7 @@ GROUPED = {"mobilenet_v2": "MobileNet-v2-like", "resnext_29": "ResNeXt-29-like, 
 GROUPED_COMMAND = "examples.cifar.train --data DIR --network {} --seeds 0 1 2 3 4"
 RESTORATION = "examples.restoration.train --task {}"
 TRANSFER = "examples.transfer.train --data DIR --weights FILE --percent {}"
+_OF_D = {"": "", **STARTS, **D_MULS}
 SERIES = "examples.time_series.train --sets {} --networks {}"
 
 
@@ -168,13 +170,13 @@ def _runs(
 
     What tells a variant is the first of the three, to be added to a label.
     """
-    for variant, door in itertools.product(("", *OF_D), doors.DOORS):
+    for variant, door in itertools.product(_OF_D, doors.DOORS):
         parts = [variant] if variant else []
         if one := found.get("-".join([name, *parts, *doors.in_name("do-conv", door)])):
             options = ["--epochs", str(one.settings["epochs"])]
             options += ["--arms", "do-conv", *variants.KNOWN[variant]] if variant else []
             options += [] if door == doors.LAYERS else ["--door", door]
-            label = f", {OF_D[variant]}" if variant else ""
+            label = f", {_OF_D[variant]}" if variant else ""
             yield label, one, f"{command} {shlex.join(options)}"
 
 

@@ -124,6 +124,23 @@ def test_a_gain_is_bold_where_its_interval_excludes_zero(tmp_path):
     ]
 
 
+def test_variants_of_d_stand_beside_the_default_and_not_among_the_gains(tmp_path):
+    for seed in range(3):
+        write(tmp_path, "cifar100-resnet_v2_20", "plain", seed, [60 + seed])
+        write(tmp_path, "cifar100-resnet_v2_20", "do-conv", seed, [61 + seed])
+        write(tmp_path, "cifar100-resnet_v2_20-stages0", "do-conv", seed, [59 + 1.1 * seed])
+    assert "Gains in bold: 0 of 1." in gains.gains(tmp_path)
+    known = {"stages0": "stage 0", "stages01": "stages 0 and 1"}
+    text = gains.of_variants({}, known, tmp_path)
+    assert text.startswith("On CIFAR-100, with [ResNet-v2-20](")
+    *_, default, first = text.splitlines()
+    assert default.startswith("| all stages, D = I, D_mul = 9 | 62.00 ± 1.00 | +1.00 |")
+    # The differences to the default have the mean -1.9 and the standard deviation 0.1.
+    assert first.startswith("| stage 0 | 60.10 ± 1.10 | **−0.90 ± 0.25** |")
+    assert first.endswith("| **−1.90 ± 0.25** | 3 |")
+    assert not gains.of_variants(known, {}, tmp_path)
+
+
 def test_the_paper_s_gains_are_summed_up():
     lines = gains.of_the_paper().splitlines()
     assert "| ImageNet, 18 and 34 layers | Tables 2 and 3 | 7 | +0.22 to +1.01 |" in lines

@@ -13,7 +13,7 @@ from torch import nn
 from do_conv.torch import DOConv2d, DOConvOptimizer
 from examples import doors, tasks
 from examples.report import __main__ as report
-from examples.report import paper, runs, sensitivity
+from examples.report import of_d, paper, runs, sensitivity
 from examples.sensitivity import settings, train
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -183,11 +183,13 @@ def test_variants_of_d_are_compared_with_the_default_by_seed(tmp_path):
         write(tmp_path, "sgd", "plain", seed, 20, 80 + 3 * seed, 90)
         write(tmp_path, "sgd", "do-conv", seed, 20, 81 + 3 * seed, 90)
         write(tmp_path, "sgd-he", "do-conv", seed, 20, 79 + 3 * seed + 0.1 * seed, 90)
-    *_, default, he = sensitivity.variants(runs.load(tmp_path)).splitlines()
+    found = runs.load(tmp_path)
+    *_, default, he = of_d.table(found, "digits-sgd", "D = I", of_d.STARTS, 1).splitlines()
     # The standard deviation is 0.1, and 4.3027 the quantile 0.975 of Student's t: 0.25.
-    assert default == "| all layers, D = I, D_mul = 9 | 84.00 ± 3.00 | +1.00 |  |  | 3 |"
+    assert default == "| D = I | 84.00 ± 3.00 | +1.00 |  |  | 3 |"
     assert he.startswith("| D of He et al. | 82.10 ± 3.10 | **-0.90 ± 0.25** |")
     assert he.endswith("| **-1.90 ± 0.25** | 3 |")
+    assert not of_d.table(found, "digits-sgd", "D = I", of_d.D_MULS, 1)
 
 
 def cells(title):
@@ -210,7 +212,7 @@ def test_every_published_variant_is_that_of_the_files(variant):
         files = (RESULTS / f"digits-{name}-seed{seed}.jsonl" for seed in range(10))
         return [json.loads(file.read_text().splitlines()[-1])["accuracy"] for file in files]
 
-    row = cells("Which D")[sensitivity.OF_VARIANTS[variant]]
+    row = cells("Which D")[{**sensitivity.LAYERS, **of_d.STARTS, **of_d.D_MULS}[variant]]
     own = ends(f"sgd-{variant}-do-conv")
     for others, column in (("sgd-plain", 2), ("sgd-do-conv", 4)):
         apart = [one - other for one, other in zip(own, ends(others), strict=True)]

@@ -6,7 +6,7 @@ import pytest
 
 from examples.cifar import schedules, state, train
 from examples.report import __main__ as report
-from examples.report import runs
+from examples.report import of_d, runs
 from pictures import gains
 
 # The options of a variant, and the label of its row.
@@ -67,8 +67,18 @@ def test_a_variant_is_listed_with_its_interval_and_p_value(folder, options):
                      for one in options)  # fmt: skip
     assert f"\n{command} {given} --seeds 0 1 2 3 4\n" in ran
     assert f"\n{command} {given}\n" not in absent
-    label = f"CIFAR-100, ResNet-v2-20, {VARIANTS[options]}, 12 epochs"
-    assert f"| {label} |" in gains.gains(folder)
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=" ".join)
+def test_the_page_of_choices_has_a_variant_beside_the_default(folder, options):
+    keep(folder, "do-conv", [one + 1 for one in PLAIN])
+    name = keep(folder, "do-conv", [one + 2 for one in PLAIN], *options)
+    known = {**gains.STAGES, **of_d.STARTS, **of_d.D_MULS}
+    label = known[name.removeprefix("cifar100-resnet_v2_20-")]
+    *_, default, variant = gains.of_variants({}, known, folder).splitlines()
+    assert default.startswith("| all stages, D = I, D_mul = 9 |")
+    assert variant.startswith(f"| {label} |")
+    assert variant.endswith(" | +1.00 | 5 |")
 
 
 def test_a_variant_that_has_fewer_seeds_is_compared_over_those(folder):
