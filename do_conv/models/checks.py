@@ -121,8 +121,8 @@ def kernels_as_composed(found: str | None, holder: str) -> None:
         raise broken(
             "a kernel must be the one that the last step composed of W and D'",
             f"{found}, or a state of {article} {holder} for another kernel",
-            f"call take_weights() of the {holder} to start from the new kernels, or "
-            "restore_weights() to write back those it has",
+            f"call take_weights() of the {holder} to start from the new kernels, or, also after a "
+            "step that was interrupted, restore_weights() to write back those it has",
         )
 
 

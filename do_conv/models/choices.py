@@ -8,7 +8,7 @@ every framework; combine them with `&` and `|`, and invert them with `~`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,19 @@ class Choice:
 Named = Choice | str | re.Pattern[str]
 # None chooses every layer.
 Where = Callable[[str, Any], bool] | Named | None
+
+
+def about(where: Where, layers: Mapping[str, Any]) -> Where:
+    """`where` for a copy of a model: a function is asked about the layers that it knows.
+
+    Args:
+        where: which layers of the model to convert.
+        layers: those of the model, by name.
+    """
+    if not callable(where):
+        return where
+    # A convolution inside a graph is no layer of the model.
+    return lambda name, layer: where(name, layers.get(name, layer))
 
 
 def _choice(one: Named) -> Choice:

@@ -167,7 +167,10 @@ class Composed(keras.layers.Layer):
         shape[self._channel_axis] = self.spec.in_channels
         plain.build(tuple(shape))
         for name, value in values.items():
-            getattr(plain, name).assign(value)
+            variable, kernel = getattr(plain, name), getattr(self, name)
+            variable.assign(value)
+            if isinstance(kernel, keras.Variable):  # with LoRA the kernel is a sum
+                variable.trainable = kernel.trainable
         for child, copy in zip(children(self), children(plain), strict=True):
             if child.built and not copy.built:  # an activation that is a layer
                 copy.build_from_config(child.get_build_config())

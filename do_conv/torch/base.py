@@ -21,7 +21,12 @@ from do_conv.core.errors import DOConvError
 from do_conv.core.rules import CompositionName, DepthwiseInit
 from do_conv.core.spec import Spec
 from do_conv.models import checks
-from do_conv.torch.composition import compose_spec, depthwise_kernel, pointwise_kernel
+from do_conv.torch.composition import (
+    compose_spec,
+    depthwise_kernel,
+    has_autocast,
+    pointwise_kernel,
+)
 from do_conv.torch.other_tools import check_other_tools
 from do_conv.torch.plain import deploy
 from do_conv.torch.starts import start_delta
@@ -127,7 +132,7 @@ class Composed(_ConvNd):
             return  # checks would be traced as constants, and fail on a Proxy
         check_kind(input)
         rules.input_shape(input.shape, self._rank, self.in_channels, unbatched=True)
-        if input.dtype != self.weight.dtype and not torch.is_autocast_enabled(input.device.type):
+        if input.dtype != self.weight.dtype and not has_autocast(input):
             rules.input_dtype(input.dtype, self.weight.dtype)
 
     def fold(self, *, check_finite: bool = True) -> nn.Module:
@@ -236,10 +241,11 @@ class OverParameterized(Composed):
 
     def _check_stored(self, state_dict: dict[str, Any], prefix: str) -> None:
         """Compare the shapes of stored parameters with the layer's."""
+        shapes = self._shapes() if self.spec.is_known else {}
         for name in ("weight", "depthwise_delta"):
-            parameter, stored = self._parameters.get(name), state_dict.get(prefix + name)
-            if not (parameter is None or stored is None or is_lazy(parameter) or is_lazy(stored)):
-                rules.stored_shape(prefix + name, parameter.shape, stored.shape)
+            shape, stored = shapes.get(name), state_dict.get(prefix + name)
+            if not (shape is None or stored is None or is_lazy(stored)):
+                rules.stored_shape(prefix + name, shape, stored.shape)
 
 
 def check_kind(input: Any) -> None:

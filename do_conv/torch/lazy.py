@@ -9,6 +9,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from do_conv.core import rules
+from do_conv.core.errors import DOConvError
 from do_conv.torch.base import OverParameterized, check_kind
 from do_conv.torch.layers import DOConv1d, DOConv2d, DOConv3d
 from do_conv.torch.transposed import DOConvTranspose1d, DOConvTranspose2d, DOConvTranspose3d
@@ -71,9 +72,17 @@ class _Lazy(LazyModuleMixin, OverParameterized):
                     f"checkpoint, and {axes[1]} in the layer."
                 )
                 return
-            self._set_in_channels(
-                stored.shape[0] if self.transposed else stored.shape[1] * self.groups
-            )
+            channels = stored.shape[0] if self.transposed else stored.shape[1] * self.groups
+            unknown = self.spec
+            try:  # before a parameter is made
+                self.spec = unknown.with_in_channels(channels)
+                self._check_stored(state_dict, prefix)
+            except DOConvError as error:
+                args[-1].append(str(error))
+                return
+            finally:
+                self.spec = unknown
+            self._set_in_channels(channels)
         super()._load_from_state_dict(state_dict, prefix, *args)
         if self.spec.is_known and "_initialize_hook" in self.__dict__:
             self._become_known()

@@ -251,3 +251,17 @@ def test_subclasses(kind, seen, x, trained, same, described):
     assert type(folded) is kind
     assert described(folded) == described(model[0])
     assert abs(model[1](folded(x)) - expected).max() < 1e-5
+
+
+def test_where_is_asked_about_the_network_s_own_layers(network):
+    chosen = network.body[0]
+    for shape in (None, (1, 3, 8, 8)):
+        found = plan(network, input_shape=shape, where=lambda name, layer: layer is chosen)
+        assert [row.name for row in found.converted] == ["body.0"]
+
+
+def test_where_is_asked_about_convolutions_of_a_graph():
+    block = hidden(2)
+    options = {"door": "optimizer", "where": lambda name, layer: True}
+    found = plan(block, input_shape=(1, 3, 8, 8), **options)
+    assert [row.name for row in found] == [row.name for row in plan(block, **options)]

@@ -44,6 +44,16 @@ def test_exception_names_the_layer_where_it_begins(network, x, trained, graph):
     assert network._active == graph
 
 
+def test_exception_names_no_layer_that_runs_before_and_after_it():
+    net, relu = nn.HybridSequential(), nn.Activation("relu")
+    net.add(nn.Conv2D(4, 3, in_channels=3), relu, nn.Conv2D(4, 3, in_channels=4), relu)
+    net.initialize()
+    other = convert(net)
+    other[2].weight.set_data(2 * net[2].weight.data())
+    with pytest.raises(DOConvError, match="begins in layer '2'"):
+        verify(net, other, mx.nd.ones((2, 3, 8, 8)))
+
+
 def test_both_run_as_in_evaluation(x):
     modes = []
     net = nn.Lambda(lambda given: modes.append(autograd.is_training()) or given)

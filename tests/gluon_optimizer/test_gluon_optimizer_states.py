@@ -21,7 +21,7 @@ from gluon_twins import (
 from mxnet import gluon
 
 from do_conv.gluon import DOConvTrainer, convert
-from do_conv.gluon.optimizer.values import SAMPLE
+from do_conv.models.samples import SAMPLE
 
 OPTIMIZERS = {"sgd": SGD, "adam": {"learning_rate": 0.01}, "nag": SGD}
 CHOICES = {"identity": {}, "he, large d_mul": {"depthwise_init": "he", "d_mul": 11}}

@@ -96,6 +96,14 @@ def test_a_bare_layer_and_one_that_is_frozen(is_trainable):
     np.testing.assert_array_equal(bias, numbers(layer.bias))
 
 
+def test_what_is_frozen_stays_so_in_the_plain_layer():
+    layer = DOConv2D(4, 3)
+    layer.build((None, 8, 8, 4))
+    layer.kernel.trainable = False
+    folded = layer.fold()
+    assert [variable.trainable for variable in (folded.kernel, folded.bias)] == [False, True]
+
+
 def test_a_lora_is_in_the_kernel():
     layer = DOConv2D(4, 3, lora_rank=2)
     layer.build((None, 8, 8, 4))

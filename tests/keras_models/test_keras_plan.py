@@ -112,6 +112,14 @@ def test_another_size_than_the_models_own(network):
     assert (two.batch, two.macs[0] > plan(network).macs[0]) == (3, True)
 
 
+def test_an_open_batch_is_one():
+    model = stack(keras.layers.Conv2D(4, 3))
+    one, opened = (plan(model, input_shape=(batch, 8, 8, 3)) for batch in (1, None))
+    assert opened.macs == one.macs
+    assert str(opened) == str(one)
+    assert plan(model, input_shape=(2, None, None, 3)).macs is None
+
+
 def test_the_axes_are_the_models_own():
     layer = keras.layers.Conv2D(4, 3, data_format="channels_first")
     model = stack(layer, size=(3, 9, 8))

@@ -56,6 +56,16 @@ def test_exception_the_layer_where_it_begins_is_named(network, x):
         verify(network, other, x)
 
 
+def test_exception_no_layer_that_runs_before_and_after_it_is_named():
+    inputs, relu = keras.Input((8, 8, 3)), keras.layers.ReLU(name="relu")
+    first = relu(keras.layers.Conv2D(4, 3, name="first")(inputs))
+    model = keras.Model(inputs, relu(keras.layers.Conv2D(4, 3, name="second")(first)))
+    other = keras.models.clone_model(model)
+    other.set_weights([array * (2 if i == 2 else 1) for i, array in enumerate(model.get_weights())])
+    with pytest.raises(DOConvError, match="begins in layer 'second'"):
+        verify(model, other, np.ones((2, 8, 8, 3), "float32"))
+
+
 def test_exception_training_mode_is_named(x):
     model = keras.Sequential(
         [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()]

@@ -274,6 +274,22 @@ def test_a_kernel_that_somebody_else_wrote_is_not_overwritten(network, train, ea
     assert same(state(optimizer), kept)
 
 
+def test_a_write_of_any_output_channel_is_noticed():
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(64, 3)])
+    optimizer = DOConvOptimizer(adamw(), model)
+    optimizer.build(model.trainable_variables)
+    kernel = model.layers[0].kernel
+    before = keras.ops.convert_to_numpy(kernel).copy()
+    for channel in range(64):
+        pruned = before.copy()
+        pruned[..., channel] = 0
+        kernel.assign(pruned)
+        with pytest.raises(DOConvError, match="written since"):
+            optimizer.check_weights()
+    kernel.assign(before)
+    optimizer.check_weights()
+
+
 def test_weights_of_the_optimizer_can_be_set(network, train):
     model = network("float32")
     train(model, DOConvOptimizer(adamw(), model), epochs=1)

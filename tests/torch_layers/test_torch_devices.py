@@ -5,6 +5,7 @@ import torch
 from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from do_conv import DOConvError
 from do_conv.torch import DOConv2d, DOConv3d
 
 
@@ -112,3 +113,9 @@ def test_two_processes_train_as_one(tmp_path):
         for name, parameter in expected.items():
             torch.testing.assert_close(found[name], parameter)
             assert not torch.equal(parameter, start[name])
+
+
+def test_exception_another_dtype_on_the_meta_device():
+    layer = DOConv2d(3, 4, 3, device="meta")
+    with pytest.raises(DOConvError, match=r"float32.*float16"):
+        layer(torch.zeros(1, 3, 6, 6, device="meta", dtype=torch.float16))

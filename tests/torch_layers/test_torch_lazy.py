@@ -137,3 +137,24 @@ def test_exception_a_stored_weight_with_other_axes():
     layer = do_torch.LazyDOConv2d(8, 3)
     with pytest.raises(RuntimeError, match=r"size mismatch for weight: it has 1 axes .* and 4 in"):
         layer.load_state_dict({"weight": torch.zeros(8), "bias": torch.zeros(8)})
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        ({"weight": torch.zeros(8, 4, 5, 5)}, r"weight.* \(8, 4, 3, 3\).* \(8, 4, 5, 5\)"),
+        ({"weight": torch.zeros(6, 4, 3, 3)}, r"weight.* \(8, 4, 3, 3\).* \(6, 4, 3, 3\)"),
+        (
+            {"weight": torch.zeros(8, 4, 3, 3), "depthwise_delta": torch.zeros(8, 4, 3, 3)},
+            r"depthwise_delta.* \(8, 9, 3, 3\).* \(8, 4, 3, 3\)",
+        ),
+    ],
+)
+def test_exception_a_checkpoint_of_other_sizes_leaves_a_lazy_layer(stored, message):
+    layer = do_torch.LazyDOConv2d(8, 3, groups=2)
+    with pytest.raises(RuntimeError, match=message):
+        layer.load_state_dict({**stored, "bias": torch.zeros(8)})
+    assert type(layer) is do_torch.LazyDOConv2d
+    assert layer.has_uninitialized_params()
+    assert layer(torch.zeros(1, 6, 5, 5)).shape == (1, 8, 3, 3)
+    assert layer.in_channels == 6

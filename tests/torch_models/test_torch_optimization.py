@@ -160,3 +160,10 @@ def test_one_parameter_is_clipped_as_a_list_of_it_is():
     )
     assert not torch.equal(alone["0.weight"], clipped(network(), lambda m: None)["0.weight"])
     assert all(torch.equal(alone[name], one) for name, one in listed.items())
+
+
+def test_exception_groups_that_are_no_groups():
+    model = nn.Sequential(DOConv2d(3, 4, 3))
+    for groups in (model.parameters(), [{"lr": 1}]):
+        with pytest.raises(DOConvError, match=r'must be dicts with "params".*; received a'):
+            parameter_groups(model, groups=groups, delta={"lr": 0.01})

@@ -172,3 +172,16 @@ def test_a_weight_of_other_sizes_than_the_layer_s_is_left(change, door):
     first, second = plan(model, door=door)
     assert first.reason == "its weight has other sizes than its attributes say"
     assert second.reason is None
+
+
+def test_where_is_asked_about_the_model_s_own_lazy_layers():
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyConv2d(4, 3))
+    chosen = model[1]
+    found = plan(model, input_shape=(1, 3, 8, 8), where=lambda name, layer: layer is chosen)
+    assert [row.name for row in found.converted] == ["1"]
+
+
+def test_exception_where_is_neither_a_function_nor_a_name():
+    for model in (nn.Conv2d(3, 4, 3), nn.LazyConv2d(4, 3)):
+        with pytest.raises(DOConvError, match="where"):
+            plan(model, input_shape=(1, 3, 8, 8), where=3)

@@ -144,6 +144,16 @@ def test_exception_verify_names_the_layer_where_it_begins(network, x, trained):
         verify(network, trained(convert(network)), x)
 
 
+def test_exception_verify_names_no_layer_that_runs_before_and_after_it():
+    relu = nn.ReLU()
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), relu, nn.Conv2d(4, 4, 3), relu)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other[2].weight.mul_(2)
+    with pytest.raises(DOConvError, match="begins in layer '2'"):
+        verify(model, other, torch.randn(2, 3, 6, 6))
+
+
 def test_exception_verify_names_a_forgotten_evaluation_mode():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     other = copy.deepcopy(model)
@@ -170,6 +180,19 @@ def test_verify_of_models_that_give_several_tensors(x):
     assert verify(Several(1), Several(1), x) == 0
     with pytest.raises(DOConvError, match="must give the same outputs"):
         verify(Several(1), Several(2), x)
+
+
+def test_composed_without_gradients_around_passes_that_have_them():
+    layer, x = DOConv2d(3, 4, 3), torch.randn(2, 3, 6, 6)
+    layer(x).square().sum().backward()
+    expected = [parameter.grad.clone() for parameter in layer.parameters()]
+    layer.zero_grad()
+    with torch.no_grad(), composed(layer), torch.enable_grad():
+        layer(x).square().sum().backward()
+    for parameter, grad in zip(layer.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, grad)
+    with torch.inference_mode(), composed(layer):
+        assert torch.equal(layer(x), layer(x))
 
 
 def test_composed_within_composed():

@@ -132,6 +132,34 @@ def test_exception_the_groups_that_a_schedule_counts_on_are_not_changed_in_place
     train(layers, expected, SHAPE, 1)
 
 
+class OwnForward(DOConv2d):
+    def forward(self, input):
+        return super().forward(input) + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda layers, its: setattr(layers[0], "__class__", OwnForward), "OwnForward"),
+        (lambda layers, its: its.param_groups[0].update(lr=0), "a rate of 0"),
+    ],
+)
+def test_exception_layers_that_cannot_be_moved_in_place_are_as_they_were(change, message):
+    layers = convert(network())
+    its = with_deltas_apart(layers)
+    train(layers, its, SHAPE, 1)
+    change(layers, its)
+    kinds = [type(layer) for layer in layers]
+    groups = [list(group["params"]) for group in its.param_groups]
+    grads = [parameter.grad.clone() for parameter in layers.parameters()]
+    with pytest.raises(DOConvError, match=message):
+        DOConvOptimizer.from_layers(its, layers, inplace=True)
+    assert [type(layer) for layer in layers] == kinds
+    assert [list(group["params"]) for group in its.param_groups] == groups
+    for parameter, grad in zip(layers.parameters(), grads, strict=True):
+        assert torch.equal(parameter.grad, grad)
+
+
 def test_parameters_beside_the_model_are_in_the_copy_too():
     """A head, or a loss with weights: they are shared, not copied."""
     model, layers, head = network(), convert(network()), nn.Linear(3, 2).double()

@@ -29,7 +29,7 @@ from do_conv.gluon.models.copies import copied
 from do_conv.gluon.models.graphs import opened
 from do_conv.gluon.models.structure import holders, named_layers
 from do_conv.models import reasons
-from do_conv.models.choices import Where
+from do_conv.models.choices import Where, about
 from do_conv.models.decisions import Convolution, Description, DMul, planned
 from do_conv.models.plan import Plan
 
@@ -59,6 +59,7 @@ def plan(
     """
     positions: dict[int, list[Shape]] = {}
     if input_shape is not None:
+        where = about(where, dict(named_layers(model)))
         model, positions = _positions(model, input_shape)
     batch = 1 if input_shape is None else input_shape[0]
     found = described(model) if rules.door(door) == "layers" else described_in_place(model)

@@ -57,14 +57,15 @@ def _outputs(model: Any, inputs: tuple[Any, ...]) -> list[np.ndarray]:
 def _inside(model: Any, inputs: tuple[Any, ...]) -> Inside:
     """The first array that each layer gives, in the order they come."""
     seen: dict[str, np.ndarray] = {}
+
+    def keep(name: str, out: Any) -> None:
+        if name not in seen:  # the first time that a layer runs
+            seen[name] = next(_arrays(out), np.zeros(0))
+
     for name, block in named_layers(model):
         block._active = False
         if name:
-            block.register_forward_hook(
-                lambda _block, _given, out, name=name: seen.update(
-                    {name: next(_arrays(out), np.zeros(0))}
-                )
-            )
+            block.register_forward_hook(lambda _block, _given, out, name=name: keep(name, out))
     _outputs(model, inputs)
     return seen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import mxnet as mx
@@ -10,9 +11,7 @@ import numpy as np
 from do_conv.core.spec import Spec
 from do_conv.gluon.arrays import legacy_arrays
 from do_conv.gluon.optimizer import loops
-
-# How many values of a kernel are compared before each step.
-SAMPLE = 256
+from do_conv.models import samples
 
 
 class Values:
@@ -26,15 +25,15 @@ class Values:
     def __init__(self, parameter: Any, spec: Spec) -> None:
         self._parameter, self._spec = parameter, spec
         self._known: list[Any] | None = None
-        self._drawn = _drawn(spec.composed_shape)
-        places = np.stack(np.unravel_index(self._drawn, spec.composed_shape))
+        self._flat = samples.places(math.prod(spec.composed_shape))
+        places = np.stack(np.unravel_index(self._flat, spec.composed_shape))
         self._places = [mx.nd.array(places, ctx, "int64") for ctx in parameter.list_ctx()]
 
     def sample(self) -> list[Any]:
         """The sample now; operators that are under way come first, and are not waited for."""
         arrays = legacy_arrays(*self._parameter.list_data())
         if loops.pay(self._spec, *arrays):  # the C loops have waited for operators
-            return [loops.values(array, self._drawn) for array in arrays]
+            return [loops.values(array, self._flat) for array in arrays]
         return [mx.nd.gather_nd(*one) for one in zip(arrays, self._places, strict=True)]
 
     def mark(self) -> None:
@@ -60,9 +59,3 @@ def numbers(array: Any) -> np.ndarray:
     """The values of an array of MXNet's, or of NumPy's."""
     # A copy waits for operators that reorder a kernel while they read it.
     return array if isinstance(array, np.ndarray) else array.copy().asnumpy()
-
-
-def _drawn(shape: tuple[int, ...]) -> np.ndarray:
-    """Where a sample is taken: drawn, since even steps would meet few of the channels."""
-    size = int(np.prod(shape))
-    return np.random.default_rng(0).choice(size, min(SAMPLE, size), replace=False)

@@ -45,11 +45,11 @@ def plan(
             with W and D' in the optimizer.
         input_shape: of the batch to count multiply-accumulates for, with its axes in the model's
             own order, such as `(1, 224, 224, 3)`; for several inputs a list or dict of shapes.
-            Without it the shape the model was made for is taken, and a batch of 1; where that
-            leaves a size open they are not counted. Nothing is computed: Keras infers the shapes.
-            A subclassed model must have been built. A layer inside `TimeDistributed` is counted for
-            one step, of a separable layer the depthwise part, and a layer without variables not at
-            all.
+            Without it the shape the model was made for is taken. A batch that is open (None) is one
+            of 1; where another size is open they are not counted. Nothing is computed: Keras infers
+            the shapes. A subclassed model must have been built. A layer inside `TimeDistributed` is
+            counted for one step, of a separable layer the depthwise part, and a layer without
+            variables not at all.
         where, d_mul, composition: as for `convert`.
         door: "layers" for W and D' in layers, as `convert` makes them, or "optimizer" for W and D'
             in a `DOConvOptimizer`.
@@ -58,9 +58,9 @@ def plan(
         DOConvError: if an option breaks a rule, or the input has other channels than the model's.
     """
     check_model(model)
-    shape = _made_for(model) if input_shape is None else input_shape
+    shape = _closed(_made_for(model) if input_shape is None else input_shape)
     positions = {} if shape is None else _positions(model, shape)
-    batch = keras.tree.flatten(shape)[0] if shape else 1
+    batch = 1 if shape is None else keras.tree.flatten(shape)[0]
     found = described(model) if rules.door(door) == "layers" else described_in_place(model)
     return planned(found, where, d_mul, composition, positions, batch, door)
 
@@ -155,13 +155,20 @@ def in_own_order(model: Any, shape: Shape) -> Shape:
 
 
 def _made_for(model: Any) -> Any:
-    """The shape of a batch of one that a model was made for, or None where a size is open."""
+    """The shape of the batch that a model was made for, or None if it was made for none."""
     try:
         made_for = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     except AttributeError:  # It has seen no symbolic input.
         return None
-    shapes = keras.tree.map_structure(lambda x: (x.shape[0] or 1, *x.shape[1:]), made_for)
-    return None if None in keras.tree.flatten(shapes) else shapes
+    return keras.tree.map_structure(lambda x: x.shape, made_for)
+
+
+def _closed(shapes: Any) -> Any:
+    """Shapes with a batch of one where that is open, or None where a size is."""
+    if shapes is None:
+        return None
+    closed = keras.tree.map_shape_structure(lambda shape: (shape[0] or 1, *shape[1:]), shapes)
+    return None if None in keras.tree.flatten(closed) else closed
 
 
 def _with_another_batch(model: Any, input_shape: Any) -> Any:

@@ -77,7 +77,8 @@ def _outputs_recorded(model: Any) -> Iterator[dict[str, np.ndarray]]:
             outputs = call(*args, **kwargs)
             # A function that the backend traces, such as a recurrent layer's, has no values.
             with contextlib.suppress(TypeError, AttributeError, NotImplementedError):
-                inside.update((name, array) for array in itertools.islice(_arrays(outputs), 1))
+                if name not in inside:  # the first time that a layer runs
+                    inside.update((name, array) for array in itertools.islice(_arrays(outputs), 1))
             return outputs
 
         layer.call = kept

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from do_conv.core.rules import DepthwiseInit
 from do_conv.core.spec import Spec
+from do_conv.models import samples
 from do_conv.tf.composition import compose_spec, gradients
 from do_conv.tf.optimizer.compiled import all_before_any, on_arrays
 from do_conv.tf.slots import like_plain
@@ -18,9 +19,8 @@ from do_conv.tf.starts import DeltaStart, weight_for
 
 # How many variables of the optimizer a kernel has: W, D', and the values that were written last.
 VARIABLES = 3
-# How many values of a kernel are compared before each step, and how near they have to be, as a
-# share of the largest: what is compiled may round the kernel and the values it kept differently.
-SAMPLE = 16
+# How near the values of a kernel that are compared have to be, as a share of the largest: what is
+# compiled may round the kernel and the values it kept differently.
 _NEAR = {"float64": 1e-14, "float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
 
 
@@ -43,8 +43,7 @@ class TrainedKernel:
         shape = tuple(variable.shape)
         slots = shape if spec.has_plain_weight else (spec.d_mul, *shape[spec.rank :])
         delta = (*spec.kernel_size, spec.depthwise_channels, spec.d_mul)
-        size = int(np.prod(shape))
-        self._places = np.linspace(0, size - 1, min(size, SAMPLE)).astype(int)
+        self._places = samples.places(math.prod(shape))
         self.weight = _added(
             optimizer, variable.path, slots, dtype,
             layout=getattr(variable, "_layout", None) if slots == shape else None,
@@ -96,7 +95,7 @@ class TrainedKernel:
         return ops.all(near | (now == written) | is_nan)
 
     def _sample(self, kernel: Any) -> Any:
-        """A few values, evenly spaced in memory."""
+        """Some values, spread over the kernel."""
         flat = ops.reshape(self._tensor(kernel), (-1,))
         return ops.cast(ops.take(flat, self._places), self.weight.dtype)
 

@@ -144,7 +144,12 @@ def _node(function: Callable[..., Any], array: Any, *arguments: Any) -> Any:
 
 def without_autocast(weight: Tensor) -> contextlib.AbstractContextManager:
     """Autocast would round D' before it is added; composing keeps the parameters' precision."""
-    device = weight.device.type
-    if device != "meta" and torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
+    if has_autocast(weight):
+        return torch.autocast(weight.device.type, enabled=False)
     return contextlib.nullcontext()
+
+
+def has_autocast(array: Tensor) -> bool:
+    """Whether autocast is on where an array is; PyTorch has none on the device `meta`."""
+    device = array.device.type
+    return device != "meta" and torch.is_autocast_enabled(device)

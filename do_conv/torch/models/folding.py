@@ -100,14 +100,23 @@ def fold(
             with a forward pass of its own, or a kernel is not finite; then `model` is as it was.
     """
     model = unwrapped(model)
+    check_foldable(model, check_finite)
+    folded = fold_inside(model if inplace else copied(model))
+    return fuse(folded.eval()) if fuse_batchnorm else folded
+
+
+def check_foldable(model: nn.Module, check_finite: bool) -> None:
+    """Refuse a model that `fold` refuses, before anything is changed.
+
+    Raises:
+        DOConvError: if it is one.
+    """
     check_whole(model, FOLDED_STATE)
     ours = [module for module in model.modules() if _is_ours(module)]
     checks.something_to_fold(len(ours), type(model).__name__)
     compute_weights(model)
     for module in ours:
         _check(module, check_finite)
-    folded = fold_inside(model if inplace else copied(model))
-    return fuse(folded.eval()) if fuse_batchnorm else folded
 
 
 def fold_inside(model: nn.Module) -> Any:

@@ -52,6 +52,12 @@ def parameter_groups(
     inherit = groups is not None
     divided: list[dict[str, Any]] = []
     for group in [{"params": model.parameters()}] if groups is None else groups:
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise broken(
+                'groups of parameters must be dicts with "params", as torch.optim takes them',
+                f"a {type(group).__name__}",
+                "give a list of such dicts, or leave groups out",
+            )
         options = {**others, **{k: v for k, v in group.items() if k != "params"}}
         apart = delta(dict(options)) if callable(delta) else delta
         inside: list[list[Any]] = [[], []]

@@ -16,7 +16,7 @@ from do_conv.core.errors import DOConvError, broken
 from do_conv.core.rules import CompositionName, Door
 from do_conv.core.spec import Shape
 from do_conv.models import reasons
-from do_conv.models.choices import Where
+from do_conv.models.choices import Where, about
 from do_conv.models.decisions import Convolution, Description, DMul, planned
 from do_conv.models.plan import Plan
 from do_conv.torch.base import Composed, OverParameterized
@@ -62,6 +62,7 @@ def plan(
     positions: dict[int, list[Shape]] = {}
     if input_shape is not None:
         if any(map(is_lazy, model.parameters())):
+            where = about(where, dict(model.named_modules()))
             model = copied(model)
         positions = _positions(model, input_shape)
     batch = 1 if input_shape is None else input_shape[0]

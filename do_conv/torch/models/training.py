@@ -55,7 +55,8 @@ class _Kept:
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
-        self.composed: Tensor = layer.composed_weight()
+        with torch.enable_grad():  # a pass within may want gradients where this one does not
+            self.composed: Tensor = layer.composed_weight()
         self.leaf = self.composed.detach().requires_grad_(self.composed.requires_grad)
         self._parameters = (layer.weight, layer.depthwise_delta)
         self._own, self._versions = self._held(), self._now()

@@ -48,12 +48,13 @@ def verify(before: nn.Module, after: nn.Module, *inputs: Any, tolerance: float =
 def _run(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[list[np.ndarray], Inside]:
     """The arrays a model gives, and the first of each layer, in the order they come."""
     inside: dict[str, np.ndarray] = {}
+
+    def keep(name: str, out: Any) -> None:
+        if name not in inside:  # the first time that a layer runs
+            inside[name] = next(_arrays(out), np.zeros(0)).copy()
+
     hooks = [
-        module.register_forward_hook(
-            lambda _module, _given, out, name=name: inside.update(
-                {name: next(_arrays(out), np.zeros(0)).copy()}
-            )
-        )
+        module.register_forward_hook(lambda _module, _given, out, name=name: keep(name, out))
         for name, module in model.named_modules()
         if name
     ]

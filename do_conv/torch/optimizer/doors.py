@@ -19,13 +19,14 @@ from do_conv.models.sharing import readers
 from do_conv.torch.layout import laid_out_like
 from do_conv.torch.models.classes import class_for
 from do_conv.torch.models.copies import copied
-from do_conv.torch.models.folding import fold, fold_inside
+from do_conv.torch.models.folding import check_foldable, fold, fold_inside
 from do_conv.torch.models.guards import guard
 from do_conv.torch.models.planning import described
 from do_conv.torch.models.sharding import check_whole
 from do_conv.torch.models.structure import holders, unwrapped
 from do_conv.torch.optimizer import watch
 from do_conv.torch.optimizer.groups import (
+    check_options,
     forget_rates,
     has_scheduler,
     lists_of,
@@ -119,6 +120,10 @@ class Doors(Wrapper):
         groups = [group["params"] for group in optimizer.param_groups if group["params"]]
         are_apart = any(map(deltas.issuperset, groups))
         _check_schedulers(optimizer.param_groups, inplace and are_apart)
+        check_options(optimizer, options)
+        for group in optimizer.param_groups:
+            remember_rate(dict(group), options)
+        check_foldable(model, check_finite=False)
         saved, numbers = _saved(optimizer), places_of(optimizer.param_groups)
         optimizer.zero_grad()
         _leave_out(optimizer, deltas)
