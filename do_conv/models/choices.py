@@ -10,35 +10,50 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.core.spec import Spec
 
+Selects = Callable[[str, Spec, int], bool]
+
 
 @dataclass(frozen=True)
 class Choice:
     """A choice by name, sizes and place among the model's convolutions.
 
+    It can be pickled, to go to other processes.
+
     Attributes:
         selects: a function of the name, the spec and the place, counted from 0.
     """
 
-    selects: Callable[[str, Spec, int], bool]
+    selects: Selects
 
     def __and__(self, other: Named) -> Choice:
-        also = _choice(other)
-        return Choice(lambda *layer: self.selects(*layer) and also.selects(*layer))
+        return Choice(partial(_both, self.selects, _choice(other).selects))
 
     def __or__(self, other: Named) -> Choice:
-        also = _choice(other)
-        return Choice(lambda *layer: self.selects(*layer) or also.selects(*layer))
+        return Choice(partial(_either, self.selects, _choice(other).selects))
 
     __rand__, __ror__ = __and__, __or__
 
     def __invert__(self) -> Choice:
-        return Choice(lambda *layer: not self.selects(*layer))
+        return Choice(partial(_not, self.selects))
+
+
+def _both(one: Selects, other: Selects, name: str, spec: Spec, place: int) -> bool:
+    return one(name, spec, place) and other(name, spec, place)
+
+
+def _either(one: Selects, other: Selects, name: str, spec: Spec, place: int) -> bool:
+    return one(name, spec, place) or other(name, spec, place)
+
+
+def _not(one: Selects, name: str, spec: Spec, place: int) -> bool:
+    return not one(name, spec, place)
 
 
 # What combines with a choice: another one, or a regular expression for the name.
@@ -79,25 +94,33 @@ def _choice(one: Named) -> Choice:
 def first(count: int) -> Choice:
     """The first `count` convolutions of the model, in its own order."""
     limit = rules.integer("count", count)
-    return Choice(lambda name, spec, place: place < limit)
+    return Choice(partial(_is_before, limit))
+
+
+def _is_before(limit: int, name: str, spec: Spec, place: int) -> bool:
+    return place < limit
 
 
 def kernel_at_least(*size: int) -> Choice:
     """Convolutions whose kernel is at least this large on every axis; one number is for all."""
     least = tuple(rules.integer("size", axis) for axis in size)
+    return Choice(partial(_is_at_least, least))
 
-    def selects(name: str, spec: Spec, place: int) -> bool:
-        wanted = least * spec.rank if len(least) == 1 else least
-        return len(wanted) == spec.rank and all(
-            k >= limit for k, limit in zip(spec.kernel_size, wanted, strict=True)
-        )
 
-    return Choice(selects)
+def _is_at_least(least: tuple[int, ...], name: str, spec: Spec, place: int) -> bool:
+    wanted = least * spec.rank if len(least) == 1 else least
+    return len(wanted) == spec.rank and all(
+        k >= limit for k, limit in zip(spec.kernel_size, wanted, strict=True)
+    )
 
 
 def depthwise() -> Choice:
     """Depthwise convolutions: one group for each input channel."""
-    return Choice(lambda name, spec, place: 1 < spec.groups == spec.in_channels)
+    return Choice(_is_depthwise)
+
+
+def _is_depthwise(name: str, spec: Spec, place: int) -> bool:
+    return 1 < spec.groups == spec.in_channels
 
 
 def named(pattern: str | re.Pattern[str]) -> Choice:
@@ -106,8 +129,11 @@ def named(pattern: str | re.Pattern[str]) -> Choice:
     Raises:
         DOConvError: if the pattern is not a regular expression.
     """
-    expression = _compiled(pattern)
-    return Choice(lambda name, spec, place: expression.search(name) is not None)
+    return Choice(partial(_is_named, _compiled(pattern)))
+
+
+def _is_named(expression: re.Pattern[str], name: str, spec: Spec, place: int) -> bool:
+    return expression.search(name) is not None
 
 
 def _compiled(pattern: Any) -> re.Pattern[str]:
@@ -147,19 +173,21 @@ def stages(wanted: Collection[int], pattern: str = r"(?:layer|stage)s?[._]?(\d+)
             r"write for example layer(\d+)",
         )
     numbers = frozenset(rules.integer("a stage", number, minimum=0) for number in wanted)
+    return Choice(partial(_is_of_stages, expression, numbers))
 
-    def selects(name: str, spec: Spec, place: int) -> bool:
-        match = expression.search(name)
-        number = (match and match[1]) or "0"  # the group may be optional
-        if not number.isdecimal():
-            raise broken(
-                "the group of a pattern of stages must be a number in each name it is found in",
-                f"'{number}' in '{name}', by {expression.pattern!r}",
-                r"write for example layer(\d+)",
-            )
-        return int(number) in numbers
 
-    return Choice(selects)
+def _is_of_stages(
+    expression: re.Pattern[str], numbers: Collection[int], name: str, spec: Spec, place: int
+) -> bool:
+    match = expression.search(name)
+    number = (match and match[1]) or "0"  # the group may be optional
+    if not number.isdecimal():
+        raise broken(
+            "the group of a pattern of stages must be a number in each name it is found in",
+            f"'{number}' in '{name}', by {expression.pattern!r}",
+            r"write for example layer(\d+)",
+        )
+    return int(number) in numbers
 
 
 def chooser(where: Where) -> Callable[[str, Any, Spec, int], bool]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from do_conv import table
 from do_conv.core.cost import layer_cost
@@ -195,6 +195,12 @@ class Plan:
                 f"A training step will take about {ratio:.2f} times as long (an estimate for "
                 "PyTorch's eager mode on a processor)."
             )
+
+
+def trained_as(plan: Plan, specs: Mapping[str, Spec]) -> Plan:
+    """A plan with the sizes that kernels have in training, by the names of their layers."""
+    rows = (replace(row, spec=specs.get(row.name, row.spec)) for row in plan)
+    return replace(plan, rows=tuple(rows))
 
 
 def _texts(row: Row, reasons: Sequence[str | None]) -> tuple[str, str, str]:

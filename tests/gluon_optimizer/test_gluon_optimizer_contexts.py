@@ -88,7 +88,7 @@ def test_the_trainer_steps_and_not_the_store(store, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "received"),
     [
-        ({"update_on_kvstore": True}, "update_on_kvstore=True"),
+        ({"update_on_kvstore": True}, "kvstore='device' and update_on_kvstore=True"),
         ({"kvstore": "dist_async"}, "kvstore='dist_async'"),
         (
             {"kvstore": "dist_device_async", "update_on_kvstore": True},

@@ -25,7 +25,7 @@ from mxnet.contrib.amp.loss_scaler import LossScaler
 from mxnet.gluon import nn
 
 from do_conv import DOConvError
-from do_conv.gluon import DOConvTrainer, convert, fold
+from do_conv.gluon import DOConvTrainer, convert, fold, plan
 
 
 def test_a_trainer_is_a_plain_one_from_outside():
@@ -43,6 +43,44 @@ def test_a_trainer_is_a_plain_one_from_outside():
     layers = convert(net)
     assert kernel.weight.name == layers[0].weight.name
     assert kernel.delta.name == layers[0].depthwise_delta.name
+
+
+def test_the_arguments_are_a_plain_trainer_s_in_their_order():
+    net = network()
+    trainer = DOConvTrainer(net, "sgd", SGD, "local", {"type": "2bit"}, False)
+    assert trainer._kvstore_params["kvstore"] == "local"
+    assert trainer._compression_params == {"type": "2bit"}
+
+
+def test_some_parameters_are_trained():
+    net = network()
+    chosen = [net[0].weight, net[3].bias, net[10].weight]
+    trainer = DOConvTrainer(net, "sgd", SGD, params=chosen)
+    assert list(trainer.kernels) == ["0"]
+    layers, expected = trainer.to_layers()
+    assert len(expected._params) == 4
+    before = values(net)
+    train(net, trainer)
+    train(layers, expected)
+    assert difference(net, trainer, layers) <= 1e-12
+    moved = {name for name, value in values(net).items() if (value != before[name]).any()}
+    assert {name for name in moved if "running" not in name} == {"0.weight", "3.bias", "10.weight"}
+
+
+def test_exception_parameters_without_a_kernel():
+    net = network()
+    with pytest.raises(DOConvError, match=r"must hold a kernel .*; leave params out"):
+        DOConvTrainer(net, "sgd", SGD, params=[net[10].weight])
+
+
+@pytest.mark.parametrize("d_mul", [None, 20])
+def test_the_plan_is_that_of_what_is_trained(d_mul):
+    options = {"where": r"^[037]$", "d_mul": d_mul}
+    net = network()
+    trainer = DOConvTrainer(net, "sgd", SGD, **options)
+    wanted = plan(net, input_shape=(2, *SHAPE), door="optimizer", **options)
+    assert str(trainer.plan(input_shape=(2, *SHAPE))) == str(wanted)
+    assert [row.name for row in trainer.plan().converted] == list(trainer.kernels)
 
 
 @pytest.mark.parametrize("d_mul", [None, 20])

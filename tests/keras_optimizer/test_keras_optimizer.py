@@ -235,3 +235,15 @@ def test_a_model_without_a_kernel_is_refused_and_so_is_none(network):
     unbuilt = keras.Sequential([keras.layers.Conv2D(2, 3)])
     with pytest.raises(DOConvError, match="without parameters"):
         DOConvOptimizer(sgd(), unbuilt).build(network().trainable_variables)
+
+
+@pytest.mark.parametrize("d_mul", [None, 11])
+def test_the_plan_is_that_of_what_is_trained_before_and_after_it_is_built(network, d_mul):
+    model = network("float32")
+    options = {"where": "conv", "d_mul": d_mul}
+    wanted = str(plan(model, door="optimizer", **options))
+    optimizer = DOConvOptimizer(keras.optimizers.SGD(0.1), model, **options)
+    assert str(optimizer.plan()) == wanted
+    optimizer.build(model.trainable_variables)
+    assert str(optimizer.plan()) == wanted
+    assert [row.name for row in optimizer.plan().converted] == list(optimizer.kernels)

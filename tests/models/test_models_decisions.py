@@ -1,5 +1,6 @@
 """What becomes of convolutions, whatever framework they are of."""
 
+import pickle
 import re
 from functools import partial
 
@@ -90,9 +91,11 @@ def test_exception_a_pattern_of_names(make, pattern, match):
         ("c" | choices.first(1), "ac"),
         (~("c" | choices.first(1)), "b"),
         (choices.stages({0}, r"a(\d)?"), "abc"),  # the group is optional
+        (choices.kernel_at_least(3) & ~choices.depthwise(), "abc"),
     ],
 )
 def test_choices_are_combined_with_names(where, expected):
+    where = pickle.loads(pickle.dumps(where))  # as it goes to other processes
     found = becomes(*map(convolution, "abc"), where=where)
     assert "".join(name for name, what in found.items() if what == "Ours") == expected
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from twins import backward, batches, difference, network, parameters_of, same_bits, train, twins
 
 from do_conv import DOConvError
-from do_conv.torch import DOConvOptimizer, convert, plan
+from do_conv.torch import DOConv2d, DOConvOptimizer, convert, plan
 
 SHAPE = (3, 8, 8)
 
@@ -241,3 +241,25 @@ def test_exception_arrays_of_other_shapes_since(what, make, change):
         with pytest.raises(DOConvError, match=match):
             call()
     assert same_bits(parameters_of(model), before)
+
+
+@pytest.mark.parametrize("d_mul", [None, 11])
+def test_the_plan_is_that_of_what_is_trained(d_mul):
+    options = {"where": "[03]", "d_mul": d_mul}
+    model, optimizer = made(**options)
+    wanted = plan(model, input_shape=(2, *SHAPE), door="optimizer", **options)
+    assert str(optimizer.plan(input_shape=(2, *SHAPE))) == str(wanted)
+    assert [row.name for row in optimizer.plan().converted] == list(optimizer.kernels)
+
+
+def test_the_plan_has_the_sizes_of_layers_that_were_moved():
+    layers = nn.Sequential(DOConv2d(3, 3, 3, d_mul=9), DOConv2d(3, 3, 3, d_mul=12))
+    _, optimizer = DOConvOptimizer.from_layers(momentum(layers.parameters()), layers)
+    assert [row.spec.d_mul for row in optimizer.plan()] == [9, 12]
+
+
+def test_the_plan_has_all_layers_of_a_shared_kernel():
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3))
+    model[1].weight = model[0].weight
+    optimizer = DOConvOptimizer(momentum(model.parameters()), model)
+    assert [row.name for row in optimizer.plan().converted] == ["0", "1"]

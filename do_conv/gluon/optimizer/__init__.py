@@ -17,9 +17,11 @@ from mxnet import gluon
 
 from do_conv.core import rules
 from do_conv.core.rules import DepthwiseInit
+from do_conv.gluon.models.planning import described_in_place, plan
 from do_conv.gluon.optimizer import doors, fused, states
 from do_conv.gluon.optimizer.kernels import TrainedKernel, check, finish
 from do_conv.gluon.optimizer.options import (
+    among,
     check_contexts,
     check_optimizer,
     check_store,
@@ -28,6 +30,7 @@ from do_conv.gluon.optimizer.options import (
 )
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
+from do_conv.models.plan import Plan, trained_as
 from do_conv.table import counted
 
 
@@ -43,14 +46,17 @@ class DOConvTrainer(gluon.Trainer):
     Args:
         net: a block, whose sizes must be known: initialize it, and run it once. Kernels inside of
             a `SymbolBlock` are trained, too.
-        optimizer, optimizer_params: as for `gluon.Trainer`.
+        optimizer, optimizer_params, kvstore, compression_params: as for `gluon.Trainer`, but for an
+            asynchronous store.
+        update_on_kvstore: False or None: the trainer steps on W and D' itself.
+        params: the parameters to train, as `gluon.Trainer` takes them, such as
+            `net.collect_params(".*weight")`; None is all of the network. Other kernels stay as they
+            are.
         where: which layers, as for `convert`; a convolution of a graph has the name that it has
             there.
         d_mul: D_mul, at least |K|, the default; or a function of a layer's `Spec`.
         depthwise_init: "identity", which changes no bit of the network, or "he" (Table 7), which
             writes its kernels at once.
-        trainer_options: `kvstore`, not an asynchronous one, and `compression_params` of
-            `gluon.Trainer`; `update_on_kvstore` is False.
 
     Attributes:
         net: the network.
@@ -72,18 +78,22 @@ class DOConvTrainer(gluon.Trainer):
         net: Any,
         optimizer: Any,
         optimizer_params: dict[str, Any] | None = None,
+        kvstore: Any = "device",
+        compression_params: dict[str, Any] | None = None,
+        update_on_kvstore: bool | None = None,
         *,
+        params: Any = None,
         where: Where = None,
         d_mul: DMul = None,
         depthwise_init: DepthwiseInit = "identity",
-        **trainer_options: Any,
     ) -> None:
         check_optimizer(optimizer)
-        has_workers = check_store(trainer_options)
+        has_workers = check_store({"kvstore": kvstore, "update_on_kvstore": update_on_kvstore})
         start = rules.depthwise_init(depthwise_init)
         found = planned(net, where, d_mul)
-        options = {**trainer_options, "update_on_kvstore": False}
-        super().__init__(net.collect_params(), optimizer, optimizer_params, **options)
+        given = net.collect_params() if params is None else params
+        super().__init__(given, optimizer, optimizer_params, kvstore, compression_params, False)
+        found = among(self._params, found)
         check_contexts(self._optimizer, found)
         kernels = {
             parameter: TrainedKernel(parameter, *name_and_spec, start)
@@ -107,6 +117,25 @@ class DOConvTrainer(gluon.Trainer):
     def kernels(self) -> dict[str, TrainedKernel]:
         """The kernels that have W and D', by the name of their layer."""
         return {kernel.name: kernel for kernel in self._trained.values()}
+
+    def plan(self, *, input_shape: tuple[int, ...] | None = None) -> Plan:
+        """The plan of `do_conv.gluon.plan`, in which the kernels that are trained are chosen.
+
+        Args:
+            input_shape: of the batch `(N, C, *size)` to count multiply-accumulates for.
+        """
+        specs = {
+            one.name: self._trained[one.weight].spec
+            for one in described_in_place(self.net).convolutions
+            if one.weight in self._trained
+        }
+        found = plan(
+            self.net,
+            input_shape=input_shape,
+            where=lambda name, _: name in specs,
+            door="optimizer",
+        )
+        return trained_as(found, specs)
 
     def step(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
         """Step W, D' and all other parameters, and write W' into the network.
@@ -172,7 +201,9 @@ class DOConvTrainer(gluon.Trainer):
         check(list(self._trained.values()))
         net = doors.with_layers(self.net, self._trained)
         options = doors.options_of(self)
-        trainer = gluon.Trainer(net.collect_params(), **options, update_on_kvstore=False)
+        own = {parameter.name for parameter in self._places}
+        trained = {name: one for name, one in net.collect_params().items() if one.name in own}
+        trainer = gluon.Trainer(trained, **options, update_on_kvstore=False)
         doors.carry_states(self, trainer)
         return net, trainer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import mxnet as mx
@@ -10,22 +10,39 @@ import mxnet as mx
 from do_conv.core import rules
 from do_conv.core.errors import broken
 from do_conv.gluon.models.planning import described_in_place
+from do_conv.models import checks
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul, to_convert
 
+# The kernels of a trainer, each with its layer's name and sizes.
+Kernels = dict[Any, tuple[str, Any]]
 
-def planned(net: Any, where: Where, d_mul: DMul) -> dict[Any, tuple[str, Any]]:
+
+def planned(net: Any, where: Where, d_mul: DMul) -> Kernels:
     """The kernels that can be over-parameterized, each with its layer's name and sizes.
 
     Raises:
         DOConvError: if no kernel is to be trained, a size is not known yet, or an option breaks
             a rule.
     """
-    kernels: dict[Any, tuple[str, Any]] = {}
+    kernels: Kernels = {}
     for layer, row in to_convert(described_in_place(net), where, d_mul, "kernel"):
         rules.built(row.name, layer.weight._data is not None)
         kernels.setdefault(layer.weight, (row.name, row.spec))
     return kernels
+
+
+def among(params: Sequence[Any], kernels: Kernels) -> Kernels:
+    """The kernels that are among the parameters of a trainer.
+
+    Raises:
+        DOConvError: if none is.
+    """
+    trained = set(map(id, params))
+    found = {kernel: of_kernel for kernel, of_kernel in kernels.items() if id(kernel) in trained}
+    remedy = "leave params out, or give it kernels of the network"
+    checks.something_to_optimize(len(found), "DOConvTrainer", remedy)
+    return found
 
 
 def check_optimizer(optimizer: Any) -> None:

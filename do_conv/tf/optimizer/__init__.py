@@ -23,7 +23,10 @@ from do_conv.core.rules import DepthwiseInit
 from do_conv.models import checks
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
+from do_conv.models.plan import Plan, trained_as
 from do_conv.table import counted
+from do_conv.tf.models.classes import kernel_of
+from do_conv.tf.models.planning import described_in_place, plan
 from do_conv.tf.models.structure import check_model
 from do_conv.tf.optimizer.compiled import at_most_once, at_once, is_symbolic, step_if
 from do_conv.tf.optimizer.doors import Doors
@@ -120,6 +123,37 @@ class DOConvOptimizer(Doors):
         super().build(variables)
         self._exclude_both()
         self.optimizer.build(self._expanded(variables))
+
+    def plan(self, *, input_shape: tuple[Any, ...] | None = None) -> Plan:
+        """The plan of `do_conv.tf.plan`, in which the kernels that are trained are chosen.
+
+        Args:
+            input_shape: of the batch to count multiply-accumulates for, as for `do_conv.tf.plan`.
+
+        Raises:
+            DOConvError: if the optimizer was loaded without its model, or the model is not built.
+        """
+        if self.built:
+            model = self.trained_model()
+            of_kernels = {id(kernel.parameter): kernel.spec for kernel in self._trained}
+        else:
+            found, model = self._found().kernels, self._model()
+            variables = model.trainable_variables
+            of_kernels = {
+                id(variables[one.place]): one.spec for one in found if one.place is not None
+            }
+        specs = {
+            one.name: of_kernels[id(kernel_of(one.layer))]
+            for one in described_in_place(model).convolutions
+            if one.layer.built and id(kernel_of(one.layer)) in of_kernels
+        }
+        chosen = plan(
+            model,
+            input_shape=input_shape,
+            where=lambda name, _: name in specs,
+            door="optimizer",
+        )
+        return trained_as(chosen, specs)
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Step W, D' and all other variables, and write W' into the network.

@@ -39,7 +39,9 @@ from do_conv.core.rules import DepthwiseInit
 from do_conv.models import checks
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
+from do_conv.models.plan import Plan, trained_as
 from do_conv.table import counted
+from do_conv.torch.models.planning import described_in_place, plan
 from do_conv.torch.models.structure import unwrapped
 from do_conv.torch.optimizer import collectives, fused, together, watch
 from do_conv.torch.optimizer.doors import Doors
@@ -126,6 +128,25 @@ class DOConvOptimizer(Doors):
     def kernels(self) -> dict[str, TrainedKernel]:
         """The kernels that have W and D', by the name of their layer."""
         return {kernel.name: kernel for kernel in self._trained.values()}
+
+    def plan(self, *, input_shape: tuple[int, ...] | None = None) -> Plan:
+        """The plan of `do_conv.torch.plan`, in which the kernels that are trained are chosen.
+
+        Args:
+            input_shape: of the batch `(N, C, *size)` to count multiply-accumulates for.
+        """
+        specs = {
+            one.name: self._trained[one.weight].spec
+            for one in described_in_place(self.model).convolutions
+            if one.weight in self._trained
+        }
+        found = plan(
+            self.model,
+            input_shape=input_shape,
+            where=lambda name, _: name in specs,
+            door="optimizer",
+        )
+        return trained_as(found, specs)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of the network's parameters; its planned kernels get W and D'."""
