@@ -13,7 +13,7 @@ from torch import nn
 from do_conv.torch import DOConv2d, DOConvOptimizer
 from examples import doors, tasks
 from examples.report import __main__ as report
-from examples.report import of_d, paper, runs, sensitivity
+from examples.report import of_d, paper, rates, runs, sensitivity
 from examples.sensitivity import settings, train
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -244,6 +244,7 @@ def test_every_published_gain_is_that_of_the_files(name, published):
 
 
 def test_the_page_is_as_it_is_written():
-    text = sensitivity.page(runs.load(RESULTS), paper.by_depth())
+    of_rates = rates.section(runs.load(report.RESULTS))
+    text = sensitivity.page(runs.load(RESULTS), paper.by_depth(), of_rates)
     written = (DOCS / "when-it-helps.md").read_text("utf-8")
     assert written == text, "run `make results`, then commit"
