@@ -15,11 +15,12 @@ from pictures import markdown
 
 HEAD = """# Results
 
-These are the paper's experiments, repeated with this library. Both arms start from the same weights
-and see the same batches in the same order. Spreads are standard deviations over the seeds. A gain
-is the mean of the seeds' paired differences in percentage points, with its 95 % confidence interval
-(Student's t), and `p` the p value of the paired t test. Only a gain in **bold** has an interval
-without zero; the others show nothing.
+This page has the paper's experiments that were repeated with this library, and
+[other tasks](#other-tasks). [The first page](index.md#what-you-gain) has a summary. Both arms start
+from the same weights and see the same batches in the same order. Spreads are standard deviations
+over the seeds. A gain is the mean of the seeds' paired differences in percentage points, with its
+95 % confidence interval (Student's t), and `p` the p value of the paired t test. **Bold** marks a
+gain or a loss whose interval excludes zero. All other differences may be chance.
 """
 ON_MNIST = """## MNIST
 
@@ -32,9 +33,9 @@ ON_PAPER = """## The paper's tables
 Rows of Tables 1 to 8 that were run. The schedule `full` has 64,000 iterations, as in He et al.;
 `short` and `medium` have 12 and 40 epochs, so they show an early stage of training, not the paper's
 figure. An accuracy on CIFAR is the mean over the last five epochs, as in the paper; others are
-those after the last epoch. `epochs` is how many each arm, plain / DO-Conv, needs to reach the
-plain network's end. Ten seeds were planned for ResNet-v2-20 on CIFAR-100, five for its variants:
-with fewer, a row is an interim result.
+those after the last epoch. The column `epochs` has the first epoch at which each arm
+(plain / DO-Conv) reaches the plain network's final accuracy. Ten seeds were planned for
+ResNet-v2-20 on CIFAR-100, five for its variants: with fewer, a row is an interim result.
 Runs with W and D' in the optimizer (`--door optimizer`) have rows of their own, which say so after
 the schedule.
 """
