@@ -73,8 +73,10 @@ def _figures_of_tasks(
     found: Mapping[str, Experiment], pictures: Mapping[str, Sequence[str]]
 ) -> Iterable[str]:
     names = (name for name, *_ in tasks.RESTORED.values())
-    yield from _figures(found, pictures, *_GROUPED)
-    yield from _figures(found, pictures, *names, tasks.FINE_TUNED.format(""))
+    starts = (*_GROUPED, *names, tasks.FINE_TUNED.format(""))
+    if figures := list(_figures(found, pictures, *starts)):
+        yield "### Curves and heat maps of these tasks\n"
+        yield from figures
     if series := list(_figures(found, pictures, *tasks.PUBLISHED)):
         summary = "Curves and heat maps of the time series"
         yield f"<details markdown>\n<summary>{summary}</summary>\n"
