@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from do_conv import table
 from do_conv.core.cost import layer_cost
@@ -197,10 +198,22 @@ class Plan:
             )
 
 
-def trained_as(plan: Plan, specs: Mapping[str, Spec]) -> Plan:
-    """A plan with the sizes that kernels have in training, by the names of their layers."""
-    rows = (replace(row, spec=specs.get(row.name, row.spec)) for row in plan)
-    return replace(plan, rows=tuple(rows))
+def of_trained(
+    plan: Callable[..., Plan], model: Any, specs: Mapping[str, Spec], input_shape: Any
+) -> Plan:
+    """The plan of a model whose kernels are trained in an optimizer.
+
+    Args:
+        plan: the framework's function.
+        model: what it is asked about.
+        specs: the sizes that kernels have in training, by the names of their layers.
+        input_shape: as for `plan`.
+    """
+    found = plan(
+        model, input_shape=input_shape, where=lambda name, _: name in specs, door="optimizer"
+    )
+    rows = (replace(row, spec=specs.get(row.name, row.spec)) for row in found)
+    return replace(found, rows=tuple(rows))
 
 
 def _texts(row: Row, reasons: Sequence[str | None]) -> tuple[str, str, str]:

@@ -76,8 +76,9 @@ GROUPED = {"mobilenet_v2": "MobileNet-v2-like", "resnext_29": "ResNeXt-29-like, 
 GROUPED_COMMAND = "examples.cifar.train --data DIR --network {} --seeds 0 1 2 3 4"
 RESTORATION = "examples.restoration.train --task {}"
 TRANSFER = "examples.transfer.train --data DIR --weights FILE --percent {}"
-_OF_D = {"": "", **STARTS, **D_MULS}
 SERIES = "examples.time_series.train --sets {} --networks {}"
+# Variants of D in words, by what they add to a run's name, and the default.
+_OF_D = {"": "", **STARTS, **D_MULS}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from do_conv.gluon.optimizer.options import (
 )
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
-from do_conv.models.plan import Plan, trained_as
+from do_conv.models.plan import Plan, of_trained
 from do_conv.table import counted
 
 
@@ -129,13 +129,7 @@ class DOConvTrainer(gluon.Trainer):
             for one in described_in_place(self.net).convolutions
             if one.weight in self._trained
         }
-        found = plan(
-            self.net,
-            input_shape=input_shape,
-            where=lambda name, _: name in specs,
-            door="optimizer",
-        )
-        return trained_as(found, specs)
+        return of_trained(plan, self.net, specs, input_shape)
 
     def step(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
         """Step W, D' and all other parameters, and write W' into the network.

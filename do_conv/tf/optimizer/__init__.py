@@ -23,7 +23,7 @@ from do_conv.core.rules import DepthwiseInit
 from do_conv.models import checks
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
-from do_conv.models.plan import Plan, trained_as
+from do_conv.models.plan import Plan, of_trained
 from do_conv.table import counted
 from do_conv.tf.models.classes import kernel_of
 from do_conv.tf.models.planning import described_in_place, plan
@@ -147,13 +147,7 @@ class DOConvOptimizer(Doors):
             for one in described_in_place(model).convolutions
             if one.layer.built and id(kernel_of(one.layer)) in of_kernels
         }
-        chosen = plan(
-            model,
-            input_shape=input_shape,
-            where=lambda name, _: name in specs,
-            door="optimizer",
-        )
-        return trained_as(chosen, specs)
+        return of_trained(plan, model, specs, input_shape)
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Step W, D' and all other variables, and write W' into the network.

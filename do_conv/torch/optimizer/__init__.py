@@ -39,7 +39,7 @@ from do_conv.core.rules import DepthwiseInit
 from do_conv.models import checks
 from do_conv.models.choices import Where
 from do_conv.models.decisions import DMul
-from do_conv.models.plan import Plan, trained_as
+from do_conv.models.plan import Plan, of_trained
 from do_conv.table import counted
 from do_conv.torch.models.planning import described_in_place, plan
 from do_conv.torch.models.structure import unwrapped
@@ -140,13 +140,7 @@ class DOConvOptimizer(Doors):
             for one in described_in_place(self.model).convolutions
             if one.weight in self._trained
         }
-        found = plan(
-            self.model,
-            input_shape=input_shape,
-            where=lambda name, _: name in specs,
-            door="optimizer",
-        )
-        return trained_as(found, specs)
+        return of_trained(plan, self.model, specs, input_shape)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of the network's parameters; its planned kernels get W and D'."""
